@@ -1,0 +1,215 @@
+"""Everything mergesync raises, as one tree.
+
+* `MergesyncError`
+    * `InvalidCellError` (also a TypeError)
+    * `InvalidIdError` (also a TypeError)
+    * `SchemaError` (also a ValueError)
+    * `TransactionError` (also a RuntimeError)
+    * `ClockError` (also a RuntimeError)
+    * `ContentError` (also a ValueError)
+        * `ClockDriftError`
+    * `SyncError`
+        * `RemoteProtocolError`
+        * `LimitExceededError`
+        * `RequestTimeoutError` (also a TimeoutError)
+        * `ConnectionLostError` (also a ConnectionError)
+    * `PersisterError`
+        * `LoadError`
+        * `SaveError`
+
+Local misuse raises at the call. A peer's mistake never raises into the application: it reaches
+`on_ignored_error` as a `SyncError` or `ContentError`. Each class has a `code`, which is stable, and a `remedy`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClockDriftError",
+    "ClockError",
+    "ConnectionLostError",
+    "ContentError",
+    "InvalidCellError",
+    "InvalidIdError",
+    "LimitExceededError",
+    "LoadError",
+    "MergesyncError",
+    "PersisterError",
+    "RemoteProtocolError",
+    "RequestTimeoutError",
+    "SaveError",
+    "SchemaError",
+    "SyncError",
+    "TransactionError",
+]
+
+
+class MergesyncError(Exception):
+    """Anything that mergesync raises."""
+
+    code = "mergesync"
+    remedy = "See the subclass."
+
+
+class InvalidCellError(MergesyncError, TypeError):
+    """A cell or value is not JSON, or is a string reserved by the wire format."""
+
+    code = "invalid-cell"
+    remedy = "Pass a string, a finite number (integers within 2**53), a boolean, None, or JSON objects and arrays."
+
+
+class InvalidIdError(MergesyncError, TypeError):
+    """The id of a table, row, cell, value or channel is not usable."""
+
+    code = "invalid-id"
+    remedy = "Pass a string."
+
+
+class SchemaError(MergesyncError, ValueError):
+    """A schema does not say what types a table or a value has."""
+
+    code = "schema"
+    remedy = "Give each cell or value a 'type' of string, number, boolean, object or array, and a default of that type."
+
+
+class TransactionError(MergesyncError, RuntimeError):
+    """A transaction is misused: finished twice, or a listener that may only look tries to write."""
+
+    code = "transaction"
+    remedy = "Add the listener with mutator=True, or write after the transaction."
+
+
+class ClockError(MergesyncError, RuntimeError):
+    """The clock cannot make a stamp above one that is already in the store (TinyBase: tinybase:13)."""
+
+    code = "clock"
+    remedy = "Check the get_now function of the store; the 42 bits of time may be exhausted."
+
+
+class ContentError(MergesyncError, ValueError):
+    """Mergeable content or changes are malformed; nothing of them was taken."""
+
+    code = "content"
+    remedy = "Pass what get_mergeable_content() or get_transaction_mergeable_changes() returned."
+
+
+class ClockDriftError(ContentError):
+    """A stamp is further in the future than allowed; nothing of the body was taken.
+
+    Attributes:
+        hlc: the offending stamp, 16 characters.
+        max_offset_milliseconds: how far ahead a stamp may be.
+    """
+
+    code = "clock-drift"
+    remedy = "Correct the clock of the machine that wrote it, or of this one."
+
+    def __init__(self, hlc: str, max_offset_milliseconds: int) -> None:
+        super().__init__(f"stamp {hlc!r} is more than {max_offset_milliseconds} ms in the future")
+        self.hlc = hlc
+        self.max_offset_milliseconds = max_offset_milliseconds
+
+
+class SyncError(MergesyncError):
+    """Something went wrong between two peers.
+
+    Attributes:
+        path_id: the path concerned, if it is known.
+        client_id: the client concerned, if it is known.
+    """
+
+    code = "sync"
+    remedy = "See the subclass."
+
+    def __init__(self, message: str, *, path_id: str | None = None, client_id: str | None = None) -> None:
+        super().__init__(message)
+        self.path_id = path_id
+        self.client_id = client_id
+
+    def __str__(self) -> str:
+        where = [f"{name} {value!r}" for name, value in (("path", self.path_id), ("client", self.client_id)) if value]
+        return f"{super().__str__()} ({', '.join(where)})" if where else super().__str__()
+
+
+class RemoteProtocolError(SyncError):
+    """The peer sent what the protocol does not allow; its socket is closed with 1007 (tinybase:14).
+
+    Attributes:
+        excerpt: the beginning of the offending text, at most 80 characters.
+    """
+
+    code = "remote-protocol"
+    remedy = "Check the peer; it does not speak TinyBase's protocol as of version 9.4."
+    close_code = 1007
+    close_reason = "tinybase:14"
+
+    def __init__(
+        self, message: str, *, excerpt: str = "", path_id: str | None = None, client_id: str | None = None
+    ) -> None:
+        super().__init__(message, path_id=path_id, client_id=client_id)
+        self.excerpt = excerpt[:80]
+
+
+class LimitExceededError(SyncError):
+    """A bound of `mergesync.limits` was passed; where a socket is at fault it is closed with 1013 (tinybase:15:...).
+
+    Attributes:
+        limit: which one, by the peer's word: socket, fragments, channels, server, requests, controls or client.
+    """
+
+    code = "limit-exceeded"
+    remedy = "Send smaller or fewer messages, or raise the limit on both sides."
+    close_code = 1013
+
+    def __init__(
+        self, message: str, *, limit: str, path_id: str | None = None, client_id: str | None = None
+    ) -> None:
+        super().__init__(message, path_id=path_id, client_id=client_id)
+        self.limit = limit
+
+    @property
+    def close_reason(self) -> str:
+        """What the socket is closed with, as TinyBase words it."""
+        return f"tinybase:15:{self.limit}"
+
+
+class RequestTimeoutError(SyncError, TimeoutError):
+    """A peer did not answer in time (TinyBase: tinybase:3)."""
+
+    code = "request-timeout"
+    remedy = "Raise request_timeout_seconds where round trips are long."
+
+
+class ConnectionLostError(SyncError, ConnectionError):
+    """The connection closed while something waited for it (TinyBase: tinybase:5)."""
+
+    code = "connection-lost"
+    remedy = "Nothing is lost: what is in the store is exchanged once the connection is back."
+
+
+class PersisterError(MergesyncError):
+    """Stored data could not be read or written. The cause is chained.
+
+    Attributes:
+        path_id: the path concerned, if the persister belongs to one.
+    """
+
+    code = "persister"
+    remedy = "See the cause."
+
+    def __init__(self, message: str, *, path_id: str | None = None) -> None:
+        super().__init__(message)
+        self.path_id = path_id
+
+
+class LoadError(PersisterError):
+    """Stored data could not be read; it was left as it is and nothing will be saved over it."""
+
+    code = "load"
+    remedy = "Repair or move the stored data, or make its place readable again; loading is tried again by itself."
+
+
+class SaveError(PersisterError):
+    """Data could not be written; it is kept in memory and saving is tried again."""
+
+    code = "save"
+    remedy = "Make room, or make the place writable; saving is tried again by itself."

@@ -1,0 +1,133 @@
+"""Every bound in one place, with its reason.
+
+Where the peer has the same bound, its value is TinyBase's (protocol section 15): a smaller one would cut off
+well-behaved clients, a larger one would let us send what they refuse.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "DEFAULT_REQUEST_TIMEOUT_SECONDS",
+    "FILE_POLL_SECONDS",
+    "HELD_TIMEOUTS",
+    "MAX_CHANNELS",
+    "MAX_CHANNEL_ID_BYTES",
+    "MAX_CLOCK_OFFSET_MILLISECONDS",
+    "MAX_FRAGMENTS",
+    "MAX_FRAME_BYTES",
+    "MAX_HELD_BYTES",
+    "MAX_HELD_MESSAGES",
+    "MAX_INCOMPLETE_MESSAGES",
+    "MAX_INTEGER",
+    "MAX_LISTENER_ROUNDS",
+    "MAX_OUTBOX_BYTES",
+    "MAX_PENDING_CONTROLS",
+    "MAX_PENDING_REQUESTS",
+    "MAX_READ_BYTES",
+    "RECONNECT_CAP_SECONDS",
+    "RECONNECT_FIRST_SECONDS",
+    "RETRY_LOAD_CAP_SECONDS",
+    "RETRY_LOAD_FIRST_SECONDS",
+    "SAVE_ATTEMPTS_ON_CLOSE",
+    "SAVE_DEBOUNCE_MAX_SECONDS",
+    "SAVE_DEBOUNCE_SECONDS",
+    "SQLITE_BUSY_TIMEOUT_SECONDS",
+    "SQLITE_COMMIT_INTERVAL_SECONDS",
+    "SQLITE_POLL_SECONDS",
+]
+
+# --- data -------------------------------------------------------------------------------------------------
+
+MAX_INTEGER: Final = 2**53
+"""The largest integer that both languages hold exactly; beyond it JavaScript would round silently."""
+
+MAX_CLOCK_OFFSET_MILLISECONDS: Final = 300_000
+"""A stamp further ahead of our clock than this is refused, as the peer does (protocol section 3)."""
+
+MAX_LISTENER_ROUNDS: Final = 100
+"""How often mutating listeners may answer one another in a transaction before it is called a loop and rolled back."""
+
+# --- frames -----------------------------------------------------------------------------------------------
+
+MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+"""UTF-8 bytes of a frame in either direction (the peer closes with 1013 beyond it)."""
+
+MAX_READ_BYTES: Final = 2 * MAX_FRAME_BYTES
+"""What the WebSocket layer reads at most, so that a frame somewhat too large still gets the peer's own 1013.
+
+Beyond it the library closes with 1009 without reading on. TinyBase reads up to 100 MiB; that much memory per stranger
+is not worth the nicer code."""
+
+MAX_FRAGMENTS: Final = 1000
+"""Pieces of one message (the peer's bound)."""
+
+MAX_INCOMPLETE_MESSAGES: Final = 100
+"""Messages of a connection of which pieces are missing (the peer's bound)."""
+
+MAX_OUTBOX_BYTES: Final = MAX_FRAME_BYTES
+"""What may wait for a slow reader before it is closed with 1013 (the peer's bound)."""
+
+# --- channels ---------------------------------------------------------------------------------------------
+
+MAX_CHANNELS: Final = 100
+"""Channels of one socket (the peer's bound)."""
+
+MAX_CHANNEL_ID_BYTES: Final = 1024
+"""UTF-8 bytes of a channel id (the peer's bound)."""
+
+MAX_PENDING_CONTROLS: Final = 100
+"""Controls of one socket that wait for an answer (the peer's bound)."""
+
+# --- waiting ----------------------------------------------------------------------------------------------
+
+DEFAULT_REQUEST_TIMEOUT_SECONDS: Final = 1.0
+"""How long a request waits for its answer (the peer's default)."""
+
+MAX_PENDING_REQUESTS: Final = 100
+"""Requests of one synchronizer that wait for an answer (the peer's bound)."""
+
+MAX_HELD_MESSAGES: Final = 1000
+"""Messages held while a path loads (the peer's bound)."""
+
+MAX_HELD_BYTES: Final = MAX_FRAME_BYTES
+"""Bytes held while a path loads (the peer's bound)."""
+
+HELD_TIMEOUTS: Final = 10
+"""Held messages wait at most this many request time-outs, then their senders are closed with 1013 (the peer's bound)."""
+
+RECONNECT_FIRST_SECONDS: Final = 0.1
+"""Full jitter below this before the first attempt to reconnect: most drops are short."""
+
+RECONNECT_CAP_SECONDS: Final = 30.0
+"""The jitter grows to this and stays: a client never gives up, and a server that returns is not stormed."""
+
+# --- persistence ------------------------------------------------------------------------------------------
+
+SAVE_DEBOUNCE_SECONDS: Final = 0.05
+"""A JSON file is written this long after a change, so that a burst is one write."""
+
+SAVE_DEBOUNCE_MAX_SECONDS: Final = 1.0
+"""However long a burst lasts, a JSON file is at most this far behind."""
+
+SAVE_ATTEMPTS_ON_CLOSE: Final = 3
+"""A persister that is closed while saving fails tries this often, then reports what is not stored."""
+
+SQLITE_COMMIT_INTERVAL_SECONDS: Final = 0.005
+"""Changes of all paths that come within this time share one commit, and so one fsync."""
+
+SQLITE_BUSY_TIMEOUT_SECONDS: Final = 5.0
+"""How long SQLite waits for another process that has the database locked."""
+
+FILE_POLL_SECONDS: Final = 0.1
+"""How often auto-load looks at a file (TinyBase: 0.05)."""
+
+SQLITE_POLL_SECONDS: Final = 0.5
+"""How often auto-load asks SQLite whether another process has committed (TinyBase: 1)."""
+
+RETRY_LOAD_FIRST_SECONDS: Final = 0.5
+"""A path whose load failed tries again after this, then after twice as long, and so on."""
+
+RETRY_LOAD_CAP_SECONDS: Final = 30.0
+"""The longest wait between two attempts to load."""
