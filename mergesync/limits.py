@@ -21,11 +21,11 @@ __all__ = [
     "MAX_HELD_MESSAGES",
     "MAX_INCOMPLETE_MESSAGES",
     "MAX_INTEGER",
-    "MAX_LISTENER_ROUNDS",
     "MAX_OUTBOX_BYTES",
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
     "MAX_READ_BYTES",
+    "MAX_UNREADABLE_COPIES",
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
     "RETRY_LOAD_CAP_SECONDS",
@@ -33,6 +33,8 @@ __all__ = [
     "SAVE_ATTEMPTS_ON_CLOSE",
     "SAVE_DEBOUNCE_MAX_SECONDS",
     "SAVE_DEBOUNCE_SECONDS",
+    "SAVE_RETRY_CAP_SECONDS",
+    "SAVE_RETRY_FIRST_SECONDS",
     "SQLITE_BUSY_TIMEOUT_SECONDS",
     "SQLITE_COMMIT_INTERVAL_SECONDS",
     "SQLITE_POLL_SECONDS",
@@ -45,9 +47,6 @@ MAX_INTEGER: Final = 2**53
 
 MAX_CLOCK_OFFSET_MILLISECONDS: Final = 300_000
 """A stamp further ahead of our clock than this is refused, as the peer does (protocol section 3)."""
-
-MAX_LISTENER_ROUNDS: Final = 100
-"""How often mutating listeners may answer one another in a transaction before it is called a loop and rolled back."""
 
 # --- frames -----------------------------------------------------------------------------------------------
 
@@ -111,8 +110,17 @@ SAVE_DEBOUNCE_SECONDS: Final = 0.05
 SAVE_DEBOUNCE_MAX_SECONDS: Final = 1.0
 """However long a burst lasts, a JSON file is at most this far behind."""
 
+SAVE_RETRY_FIRST_SECONDS: Final = 0.2
+"""A save that failed is tried again after this, then after twice as long, and so on."""
+
+SAVE_RETRY_CAP_SECONDS: Final = 5.0
+"""The longest wait between two attempts to save: a disk that has room again is noticed within this."""
+
 SAVE_ATTEMPTS_ON_CLOSE: Final = 3
 """A persister that is closed while saving fails tries this often, then reports what is not stored."""
+
+MAX_UNREADABLE_COPIES: Final = 10
+"""Copies kept of different unreadable states of one file; it is never overwritten, so they are only a convenience."""
 
 SQLITE_COMMIT_INTERVAL_SECONDS: Final = 0.005
 """Changes of all paths that come within this time share one commit, and so one fsync."""

@@ -19,6 +19,7 @@ __all__ = [
     "MergeableChanges",
     "MergeableContent",
     "Missing",
+    "NewId",
     "Row",
     "Table",
     "Tables",
@@ -47,7 +48,7 @@ Json: TypeAlias = Any
 Cell: TypeAlias = str | int | float | bool | None | dict[str, Any] | list[Any]
 """A cell or a value: a string, finite number, boolean, None, JSON object or JSON array."""
 
-CellOrMissing: TypeAlias = Cell | Missing
+CellOrMissing: TypeAlias = Missing | Cell
 
 Row: TypeAlias = dict[str, Cell]
 Table: TypeAlias = dict[str, Row]
@@ -64,3 +65,6 @@ MergeableChanges: TypeAlias = list[Any]
 
 GetNow: TypeAlias = Callable[[], int]
 """The wall clock, in milliseconds since 1970."""
+
+NewId: TypeAlias = Callable[[int], str]
+"""Makes an id of so many random characters of the HLC alphabet."""

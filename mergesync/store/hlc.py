@@ -1,0 +1,180 @@
+"""The hybrid logical clock: stamps that grow, that carry wall time, and that compare as strings (protocol section 3)."""
+
+from __future__ import annotations
+
+from mergesync.exceptions import ClockError
+from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
+from mergesync.store.jsjson import fnv1a
+from mergesync.types import GetNow
+
+__all__ = [
+    "ALPHABET",
+    "HybridLogicalClock",
+    "client_part",
+    "decode_hlc",
+    "encode_hlc",
+    "is_hlc",
+    "latest_allowed",
+    "successor",
+]
+
+ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+"""The 64 digits in order of value, which is also ASCII order."""
+
+_DIGIT = {character: value for value, character in enumerate(ALPHABET)}
+_PAIR = [high + low for high in ALPHABET for low in ALPHABET]  # 12 bits at a time
+
+_MAX_TIME = 2**42 - 1
+_MAX_COUNTER = 2**24 - 1
+
+
+def _encode_time(time: int) -> str:
+    return f"{ALPHABET[time >> 36 & 63]}{_PAIR[time >> 24 & 4095]}{_PAIR[time >> 12 & 4095]}{_PAIR[time & 4095]}"
+
+
+def _decode(digits: str) -> int:
+    value = 0
+    for character in digits:
+        value = value << 6 | _DIGIT.get(character, 0)
+    return value
+
+
+def encode_hlc(time: int, counter: int, client: str) -> str:
+    """A stamp of 16 characters: 7 of time, 4 of counter, 5 of client.
+
+    Args:
+        time: milliseconds since 1970, taken modulo 2**42.
+        counter: taken modulo 2**24.
+        client: the client part, see `client_part`.
+
+    Example:
+        >>> encode_hlc(1704067200000, 1, "7JQY8")
+        'Nn1JUF----07JQY8'
+    """
+    return f"{_encode_time(time)}{_PAIR[counter >> 12 & 4095]}{_PAIR[counter & 4095]}{client}"
+
+
+def decode_hlc(hlc: str) -> tuple[int, int, str]:
+    """The time, counter and client part of a stamp; unknown and missing characters count as 0.
+
+    Example:
+        >>> decode_hlc("Nn1JUF----07JQY8")
+        (1704067200000, 1, '7JQY8')
+    """
+    if not hlc.isascii():  # JavaScript counts UTF-16 units
+        hlc = "".join(character if character <= "\uffff" else "??" for character in hlc)
+    return _decode(hlc[:7].ljust(7, "-")), _decode(hlc[7:11].ljust(4, "-")), hlc[11:]
+
+
+def client_part(unique_id: str) -> str:
+    """The five characters by which a store with this id signs its stamps: the low 30 bits of a hash of it.
+
+    Example:
+        >>> client_part("s1")
+        '7JQY8'
+    """
+    bits = fnv1a(unique_id) & 0x3FFFFFFF
+    return ALPHABET[bits >> 24] + _PAIR[bits >> 12 & 4095] + _PAIR[bits & 4095]
+
+
+def is_hlc(hlc: object) -> bool:
+    """Whether this has the form of a stamp, or is the empty one; its time may be any.
+
+    Example:
+        >>> is_hlc("Nn1JUF----07JQY8"), is_hlc(""), is_hlc("bad")
+        (True, True, False)
+    """
+    # strip() leaves nothing exactly when every character is of the alphabet.
+    return isinstance(hlc, str) and (not hlc or (len(hlc) == 16 and not hlc.strip(ALPHABET)))
+
+
+def latest_allowed(now: int) -> str:
+    """The largest stamp that is not too far in the future.
+
+    Example:
+        >>> latest_allowed(1704067200000)
+        'Nn1KcUVzzzzzzzzz'
+    """
+    return _encode_time(min(now + MAX_CLOCK_OFFSET_MILLISECONDS, _MAX_TIME)) + "z" * 9
+
+
+def successor(hlc: str, client: str) -> str | None:
+    """The least stamp of a client that is greater in time or counter, or None if there is none.
+
+    Used to answer a refused stamp: whoever wrote it takes what carries its successor.
+
+    Example:
+        >>> successor("Nn1KcUW----AZZZZ", "7JQY8")
+        'Nn1KcUW----B7JQY8'
+    """
+    time, counter, _ = decode_hlc(hlc)
+    time, counter = (time, counter + 1) if counter < _MAX_COUNTER else (time + 1, 0)
+    return encode_hlc(time, counter, client) if time <= _MAX_TIME else None
+
+
+class HybridLogicalClock:
+    """The clock of one store: it never goes back, whatever the wall clock does.
+
+    Args:
+        client: the client part of the stamps it makes.
+        get_now: the wall clock, in milliseconds since 1970.
+
+    Attributes:
+        time: the greatest time made or seen, in milliseconds since 1970.
+        counter: how often that time was used, -1 before the first.
+
+    Example:
+        >>> clock = HybridLogicalClock(client_part("s1"), lambda: 1704067200000)
+        >>> clock.tick(), clock.tick()
+        ('Nn1JUF-----7JQY8', 'Nn1JUF----07JQY8')
+    """
+
+    def __init__(self, client: str, get_now: GetNow) -> None:
+        self.client = client
+        self.get_now = get_now
+        self.time = 0
+        self.counter = -1
+        self._prefix_time = -1
+        self._prefix = ""
+
+    def tick(self) -> str:
+        """Make the next stamp, greater than all that were made or seen.
+
+        Raises:
+            ClockError: the 42 bits of time are exhausted.
+        """
+        now = int(self.get_now())
+        if now > self.time:
+            self.time = now
+            self.counter = 0
+        elif self.counter < _MAX_COUNTER:
+            # A clock that returns 0 from the start begins at counter 1, as the peer's does.
+            self.counter += 1 if self.time else 1 + (self.counter < 0)
+        else:
+            self.time += 1
+            self.counter = 0
+        if self.time != self._prefix_time:
+            if self.time > _MAX_TIME:
+                raise ClockError(f"time {self.time} ms does not fit into a stamp")
+            self._prefix_time = self.time
+            self._prefix = _encode_time(self.time)
+        counter = self.counter
+        return f"{self._prefix}{_PAIR[counter >> 12]}{_PAIR[counter & 4095]}{self.client}"
+
+    def observe(self, hlc: str) -> None:
+        """Take note of another's stamp, so that the next one made here is greater; what is not valid is ignored.
+
+        Args:
+            hlc: a stamp, or the empty one, which only moves the clock to the present.
+        """
+        now = int(self.get_now())
+        if not is_hlc(hlc) or hlc > latest_allowed(now):
+            return
+        seen_time, seen_counter, _ = decode_hlc(hlc) if hlc else (0, 0, "")
+        time = max(self.time, seen_time, now)
+        if time == self.time:
+            if time == seen_time:
+                self.counter = max(self.counter, seen_counter)
+        else:
+            self.counter = seen_counter if time == seen_time else -1
+        self.time = time

@@ -1,0 +1,274 @@
+"""`MergeableStore`, the class users hold."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from mergesync.exceptions import ContentError
+from mergesync.store import diff, notify
+from mergesync.store.bodies import CHANGES, CONTENT, check_body
+from mergesync.store.hlc import latest_allowed
+from mergesync.store.merging import Merging
+from mergesync.store.transaction import Change
+from mergesync.store.views import TablesView, ValuesView
+from mergesync.types import MISSING, MergeableChanges, MergeableContent
+
+__all__ = ["MergeableStore"]
+
+
+class MergeableStore(Merging):
+    """Tables of rows of cells, and values, each stamped, so that copies edited apart can be merged.
+
+    The methods are those of TinyBase's MergeableStore in snake_case, with arguments in the same order. A store belongs to
+    one thread, and everything it does is done when a call returns.
+
+    Args:
+        unique_id: signs the stamps made here; the same id must never be used by two stores at once. None: a random one.
+        get_now: the wall clock in milliseconds since 1970. None: the system's.
+
+    Example:
+        >>> store = MergeableStore("s1", get_now=lambda: 1704067200000)
+        >>> store.set_cell("pets", "fido", "species", "dog").get_tables()
+        {'pets': {'fido': {'species': 'dog'}}}
+        >>> other = MergeableStore().set_cell("pets", "felix", "species", "cat")
+        >>> store.merge(other).get_row_ids("pets")
+        ['fido', 'felix']
+    """
+
+    @property
+    def tables(self) -> TablesView:
+        """The tables as a mapping that can be written: `store.tables["pets"]["fido"]["species"] = "dog"`."""
+        return TablesView(self)
+
+    @property
+    def values(self) -> ValuesView:
+        """The values as a mapping that can be written: `store.values["open"] = True`."""
+        return ValuesView(self)
+
+    def is_mergeable(self) -> bool:
+        """True; TinyBase's plain stores say False."""
+        return True
+
+    # --- content with stamps
+
+    def get_mergeable_content(self) -> MergeableContent:
+        """Everything with its stamps and hashes, as JSON-able lists and dicts; what a persister stores.
+
+        Example:
+            >>> MergeableStore("s1", get_now=lambda: 1704067200000).set_value("open", True).get_mergeable_content()
+            [[{}, '', 0], [{'open': [True, 'Nn1JUF-----7JQY8', 3769148117]}, '', 3306535499]]
+        """
+        return diff.tree_content(self._ready_hashes())
+
+    def set_mergeable_content(self, content: MergeableContent) -> Self:
+        """Replace everything by content with stamps and hashes, which are believed.
+
+        Raises:
+            ContentError: it is malformed; nothing changed.
+            ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
+            TransactionError: a transaction is running.
+        """
+        newest = check_body(content, CONTENT, self._latest_allowed())
+        self._load(content[0], content[1], newest)
+        return self
+
+    def apply_mergeable_changes(self, changes: MergeableChanges) -> Self:
+        """Merge changes, `[tables, values, 1]` with stamps, as a synchronizer does: newest stamp wins, leaf by leaf.
+
+        Raises:
+            ContentError: they are malformed; nothing changed.
+            ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
+        """
+        check_body(changes, CHANGES, self._latest_allowed())
+        self._merge(changes[0], changes[1])
+        return self
+
+    def merge(self, other: MergeableStore) -> Self:
+        """Merge with another store in the same process; both end equal."""
+        if not isinstance(other, MergeableStore):
+            raise TypeError(f"can only merge with a MergeableStore, not {type(other).__name__}")
+        ours, theirs = self.get_mergeable_content(), other.get_mergeable_content()
+        other.apply_mergeable_changes(ours)
+        return self.apply_mergeable_changes(theirs)
+
+    def _latest_allowed(self) -> str:
+        return latest_allowed(int(self._clock.get_now()))
+
+    # --- hashes and differences (protocol section 8)
+
+    def get_mergeable_content_hashes(self) -> list[int]:
+        """`[tables hash, values hash]`: equal on two stores that hold the same."""
+        return self._ready_hashes().content_hashes()
+
+    def get_mergeable_table_hashes(self) -> dict[str, int]:
+        """The hash of each table."""
+        return self._ready_hashes().tables.child_hashes()
+
+    def get_mergeable_table_diff(self, other_table_hashes: diff.Hashes) -> list[Any]:
+        """`[whole tables the other lacks, {table: our hash} where they differ]`."""
+        return diff.table_diff(self._ready_hashes().tables, _hashes(other_table_hashes, 1))
+
+    def get_mergeable_row_hashes(self, other_table_hashes: diff.Hashes) -> dict[str, dict[str, int]]:
+        """The hashes of the rows of those tables whose hash is another than the other's."""
+        return diff.row_hashes(self._ready_hashes().tables, _hashes(other_table_hashes, 1))
+
+    def get_mergeable_row_diff(self, other_row_hashes: diff.Hashes) -> list[Any]:
+        """`[whole rows the other lacks, {table: {row: our hash}} where they differ]`."""
+        return diff.row_diff(self._ready_hashes().tables, _hashes(other_row_hashes, 2))
+
+    def get_mergeable_cell_hashes(self, other_row_hashes: diff.Hashes) -> dict[str, dict[str, dict[str, int]]]:
+        """The hashes of the cells of those rows whose hash is another than the other's."""
+        return diff.cell_hashes(self._ready_hashes().tables, _hashes(other_row_hashes, 2))
+
+    def get_mergeable_cell_diff(self, other_cell_hashes: diff.Hashes) -> list[Any]:
+        """The cells that the other lacks or has otherwise, as a stamp of tables."""
+        return diff.cell_diff(self._ready_hashes().tables, _hashes(other_cell_hashes, 3))
+
+    def get_mergeable_value_hashes(self) -> dict[str, int]:
+        """The hash of each value."""
+        return self._ready_hashes().values.leaf_hashes()
+
+    def get_mergeable_value_diff(self, other_value_hashes: diff.Hashes) -> list[Any]:
+        """The values that the other lacks or has otherwise, as a stamp of values."""
+        return diff.value_diff(self._ready_hashes().values, _hashes(other_value_hashes, 1))
+
+    # --- the running transaction
+
+    def get_transaction_mergeable_changes(self, with_hashes: bool = False) -> MergeableChanges:
+        """The stamps that the running transaction has replaced, as they are now: what a synchronizer sends.
+
+        To be called in a listener; outside a transaction there are no changes.
+
+        Args:
+            with_hashes: give every stamp its hash, as in content.
+        """
+        tree = self._ready_hashes() if with_hashes else self._tree
+        tables: dict[str, Any] = {}
+        for table_id, row_id, row, stamps in self._transaction.changed_stamps():
+            if table_id not in tables:
+                table = tree.tables.children[table_id]
+                tables[table_id] = _container({}, table, with_hashes)
+            leaves = _leaves(row, stamps, with_hashes)
+            tables[table_id][0][row_id] = _container(leaves, row, with_hashes)
+        values = _leaves(tree.values, self._transaction.changed_values(), with_hashes)
+        return [_container(tables, tree.tables, with_hashes), _container(values, tree.values, with_hashes), 1]
+
+    def get_transaction_changes(self) -> list[Any]:
+        """The net changes of the running transaction: `[tables, values, 1]`, with `MISSING` for what is gone."""
+        changes = self._changes_so_far()
+        tables: dict[str, Any] = {}
+        for table_id, rows in changes.rows.items():
+            if not self.has_table(table_id):
+                tables[table_id] = MISSING
+                continue
+            tables[table_id] = {
+                row_id: _new(cells) if self.has_row(table_id, row_id) else MISSING for row_id, cells in rows.items()
+            }
+        return [tables, _new(changes.values), 1]
+
+    def get_transaction_log(self) -> list[Any]:
+        """The running transaction in detail.
+
+        Returns:
+            `[cells touched, values touched, changed cells, invalid cells, changed values, invalid values, changed table
+            ids, changed row ids, changed cell ids, changed value ids]`; changes are `[old, new]`, an id is 1 if it came
+            and -1 if it went.
+        """
+        changes = self._changes_so_far()
+        transaction = self._transaction
+        invalid_cells: dict[Any, Any] = {}
+        for (table_id, row_id, cell_id), cells in transaction.invalid_cells.items():
+            invalid_cells.setdefault(table_id, {}).setdefault(row_id, {})[cell_id] = list(cells)
+        cell_ids = notify.changed_cell_ids(changes)
+        row_ids = {table_id: notify.changed_row_ids(self, table_id, rows) for table_id, rows in cell_ids.items()}
+        return [
+            any(True for _ in transaction.changed_stamps()),
+            bool(transaction.changed_values()),
+            {t: {r: {c: list(change) for c, change in cells.items()} for r, cells in rows.items()}
+             for t, rows in changes.rows.items()},
+            invalid_cells,
+            {value_id: list(change) for value_id, change in changes.values.items()},
+            {value_id: list(values) for value_id, values in transaction.invalid_values.items()},
+            notify.changed_table_ids(self, row_ids),
+            {table_id: ids for table_id, ids in row_ids.items() if ids},
+            {t: {r: ids for r, ids in rows.items() if ids} for t, rows in cell_ids.items() if any(rows.values())},
+            notify.id_changes(changes.values),
+        ]  # fmt: skip
+
+    def apply_changes(self, changes: Any) -> Self:
+        """Apply net changes, as `get_transaction_changes` gives them, as local writes.
+
+        Raises:
+            ContentError: they are malformed; nothing changed.
+        """
+        if not isinstance(changes, list | tuple) or len(changes) != 3:
+            raise ContentError("not an array of tables, values and 1")
+        with self.transaction():
+            for table_id, rows in changes[0].items():
+                self._apply_table(table_id, rows)
+            for value_id, value in changes[1].items():
+                if value is MISSING:
+                    self.del_value(value_id)
+                else:
+                    self.set_value(value_id, value)
+        return self
+
+    def _apply_table(self, table_id: str, rows: Any) -> None:
+        if rows is MISSING:
+            self.del_table(table_id)
+            return
+        for row_id, cells in rows.items():
+            if cells is MISSING:
+                self.del_row(table_id, row_id)
+                continue
+            for cell_id, cell in cells.items():
+                if cell is MISSING:
+                    self.del_cell(table_id, row_id, cell_id, True)
+                else:
+                    self.set_cell(table_id, row_id, cell_id, cell)
+
+    # --- for tests
+
+    def _check(self) -> None:
+        """Recompute every hash and count from the leaves; AssertionError on any difference."""
+        tree = self._ready_hashes()
+        content = diff.tree_content(tree)
+        fresh = type(self)()
+        fresh._schema, fresh._has_schema = self._schema, self._has_schema
+        fresh._clock.get_now = lambda: 2**42 - 1
+        fresh._merge(content[0], content[1])
+        assert diff.tree_content(fresh._tree) == content, "hashes"
+        for table_id, table in tree.tables.children.items():
+            for row_id, row in table.children.items():
+                live = sum(self._shows(table_id, cell_id, stamp) for cell_id, stamp in row.stamps.items())
+                assert row.live == live, (table_id, row_id, row.live, live)
+            assert table.live == sum(row.live > 0 for row in table.children.values()), table_id
+        assert tree.tables.live == sum(table.live > 0 for table in tree.tables.children.values())
+        assert tree.values.live == len(self.get_values())
+
+
+def _container(thing: Any, container: Any, with_hash: bool) -> list[Any]:
+    return [thing, container.hlc, container.hash() or 0] if with_hash else diff.stamped(thing, container.hlc)
+
+
+def _leaves(leaves: Any, stamps: dict[str, Any], with_hashes: bool) -> dict[str, Any]:
+    if not with_hashes:
+        return diff.leaf_stamps(stamps)
+    return {leaf_id: [wire, hlc, leaves.hash_leaf(leaf_id)] for leaf_id, (wire, hlc) in stamps.items()}
+
+
+def _new(changes: dict[str, Change]) -> dict[str, Any]:
+    return {id_: new for id_, (_, new) in changes.items()}
+
+
+def _hashes(tree: Any, depth: int) -> Any:
+    """A tree of hashes of a given depth, checked."""
+    if depth == 0:
+        if isinstance(tree, bool) or not isinstance(tree, int | float):
+            raise ContentError(f"a hash must be a number, not {tree!r:.40}")
+    elif not isinstance(tree, dict):
+        raise ContentError("hashes must be given as a dict")
+    else:
+        for child in tree.values():
+            _hashes(child, depth - 1)
+    return tree
