@@ -45,6 +45,10 @@ class StoreCore:
 
     # --- transactions
 
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open, or its listeners are being told."""
+        return self._depth > 0
+
     def start_transaction(self) -> None:
         """Begin a transaction, or a level of the running one; `finish_transaction` must follow.
 

@@ -68,7 +68,7 @@ class MergeableStore(Merging):
             ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
             TransactionError: a transaction is running.
         """
-        newest = check_body(content, CONTENT, self._latest_allowed())
+        newest = check_body(content, CONTENT, self.latest_allowed_hlc())
         self._load(content[0], content[1], newest)
         return self
 
@@ -79,7 +79,7 @@ class MergeableStore(Merging):
             ContentError: they are malformed; nothing changed.
             ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
         """
-        check_body(changes, CHANGES, self._latest_allowed())
+        check_body(changes, CHANGES, self.latest_allowed_hlc())
         self._merge(changes[0], changes[1])
         return self
 
@@ -91,7 +91,8 @@ class MergeableStore(Merging):
         other.apply_mergeable_changes(ours)
         return self.apply_mergeable_changes(theirs)
 
-    def _latest_allowed(self) -> str:
+    def latest_allowed_hlc(self) -> str:
+        """The largest stamp that is not too far in the future for this store's clock."""
         return latest_allowed(int(self._clock.get_now()))
 
     # --- hashes and differences (protocol section 8)
