@@ -284,9 +284,7 @@ class NodePeer:
         ops: Sequence[Operation] = (),
     ) -> NodeStore:
         """A new mergeable store, perhaps with a clock that stands (`now`) or is ahead (`offset`), in ms."""
-        await self.do(
-            "store", store=name, ops=list(ops), **_given(uniqueId=unique_id, now=now, offset=offset)
-        )
+        await self.do("store", store=name, ops=list(ops), **_given(uniqueId=unique_id, now=now, offset=offset))
         return NodeStore(self, name)
 
     async def wait_same(self, *stores: NodeStore, timeout: float = 5.0) -> None:

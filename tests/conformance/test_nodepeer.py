@@ -117,9 +117,7 @@ async def test_channels_fragments_and_a_restart(node: NodePeer, tmp_path: Path) 
     await one.connect(socket=socket, channel="c1", timeout=0.3)
     await two.connect(socket=socket, channel="c2", timeout=0.3)
     away = await node.store("away")
-    client = await away.connect(
-        f"{server.url}/base/c1", timeout=0.3, fragment_size=100, reconnect=0.02, record=True
-    )
+    client = await away.connect(f"{server.url}/base/c1", timeout=0.3, fragment_size=100, reconnect=0.02, record=True)
     await one.ops(["setValue", "long", "x" * 1000])
     await two.ops(["setValue", "v", 2])
     await node.wait_same(one, away, server.store("base/c1"))
