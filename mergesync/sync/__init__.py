@@ -1,0 +1,1 @@
+"""The protocol, sans-I/O: text in, text out, time as an argument."""

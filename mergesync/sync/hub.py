@@ -1,0 +1,324 @@
+"""One path on the server: its replica, its clients, and who hears what (protocol section 12; design decision 4).
+
+The replica alone answers joiners and pulls from announcers, so that a join costs the same however many clients there
+are; accepted changes go on to the others as the bytes that came in. With `relay=True` the hub is TinyBase's switchboard
+instead: every message goes to whom it is addressed, the replica being one more peer.
+
+The hub never waits: texts go out through an `Exit`, time comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
+from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
+from mergesync.store import MergeableStore
+from mergesync.sync.admission import correction, is_empty, split
+from mergesync.sync.messages import Message, MessageType, encode_message
+from mergesync.sync.payloads import SERVER, Payload, fragments_of
+from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer
+from mergesync.types import MergeableChanges, NewId
+
+__all__ = ["Exit", "Hub", "HubState"]
+
+_CLIENT_PART_LENGTH = 5
+
+
+class Exit(Protocol):
+    """Where a hub's texts and complaints go."""
+
+    def send(self, client_ids: Iterable[str], frame: str) -> None:
+        """Send the same frame to these clients of the path."""
+
+    def close(self, client_id: str, error: SyncError) -> None:
+        """Close the socket of a client, with the code of the error."""
+
+    def report(self, error: Exception) -> None:
+        """Hear of an error that nobody called for."""
+
+
+class HubState(enum.Enum):
+    """Whether a path can serve its clients."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class _Held:
+    """A message that waits for the path to be ready."""
+
+    client_id: str
+    address: str
+    payload: Payload
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """All that waits for the path to be ready."""
+
+    messages: list[_Held] = field(default_factory=list)
+    size_characters: int = 0
+    since: float | None = None
+
+
+class Hub:
+    """One path on the server.
+
+    Args:
+        path_id: the path.
+        exit: where texts go.
+        relay: be a switchboard, as TinyBase is.
+        request_timeout_seconds: how long the replica waits for answers.
+        fragment_size: bytes of message text per fragment sent by the replica, None for no fragments.
+        new_id: makes random ids.
+
+    Attributes:
+        state: starting until `ready` or `fail` is called.
+        store: the replica, once the path is ready; None for a relay without one.
+        clients: the ids of the clients on the path, in order of joining.
+    """
+
+    def __init__(
+        self,
+        path_id: str,
+        exit: Exit,
+        *,
+        relay: bool,
+        request_timeout_seconds: float,
+        fragment_size: float | None,
+        new_id: NewId,
+    ) -> None:
+        self.path_id = path_id
+        self.state = HubState.STARTING
+        self.store: MergeableStore | None = None
+        self.clients: dict[str, None] = {}
+        self._exit = exit
+        self._relay = relay
+        self._request_timeout_seconds = request_timeout_seconds
+        self._fragment_size = fragment_size
+        self._new_id = new_id
+        self._waiting = _Waiting()
+        self._synchronizer: Synchronizer | None = None
+        self._passing: tuple[str, Payload] | None = None  # the changes being merged: from whom, and as they came
+
+    # --- life
+
+    def ready(self, store: MergeableStore | None, now: float) -> None:
+        """The path can serve its clients; what they have said meanwhile is handled in order.
+
+        Args:
+            store: the replica, loaded; None for a relay without one.
+            now: seconds.
+        """
+        self.store = store
+        self.state = HubState.READY
+        if store is not None:
+            self._synchronizer = Synchronizer(
+                store,
+                self,
+                request_timeout_seconds=self._request_timeout_seconds,
+                new_id=self._new_id,
+                enforces_schema=not self._relay,
+            )
+            if self._relay:
+                self._synchronizer.start_sync(now)
+            else:
+                self._synchronizer.start_live()
+        waiting, self._waiting = self._waiting, _Waiting()
+        for held in waiting.messages:
+            if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
+                self.receive(held.client_id, held.address, held.payload, now)
+
+    def fail(self) -> None:
+        """The path cannot serve its clients for now; what they have said is dropped, to be asked for again later."""
+        self.state = HubState.FAILED
+        self._waiting = _Waiting()
+
+    def starting(self) -> None:
+        """The path is tried again."""
+        self.state = HubState.STARTING
+
+    def resync(self, client_id: str, now: float) -> None:
+        """A client may have missed something, or we may: compare hashes both ways."""
+        if self._synchronizer is not None:
+            self._synchronizer.announce(client_id)
+            self._synchronizer.ask_hashes(client_id, now)
+
+    def destroy(self) -> None:
+        """Let go of the replica."""
+        if self._synchronizer is not None:
+            self._synchronizer.destroy()
+
+    # --- clients
+
+    def join(self, client_id: str) -> None:
+        """A client comes onto the path."""
+        self.clients[client_id] = None
+
+    def leave(self, client_id: str) -> None:
+        """A client is gone. What it said while the path was starting still counts."""
+        self.clients.pop(client_id, None)
+        if self._synchronizer is not None:
+            self._synchronizer.forget_peer(client_id)
+
+    # --- time
+
+    @property
+    def deadline(self) -> float | None:
+        """When `wake` is due, in seconds, or None."""
+        if self._synchronizer is not None:
+            return self._synchronizer.deadline
+        since = self._waiting.since
+        return None if since is None else since + HELD_TIMEOUTS * self._request_timeout_seconds
+
+    def wake(self, now: float) -> None:
+        """Give up on what has waited too long."""
+        if self._synchronizer is not None:
+            self._synchronizer.wake(now)
+        elif self.deadline is not None and self.deadline <= now:
+            self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, _Waiting()
+        for client_id in {held.client_id: None for held in waiting.messages}:
+            self._exit.close(client_id, self._limit(client_id, "the path took too long to start"))
+
+    # --- messages
+
+    def receive(self, client_id: str, address: str, payload: Payload, now: float) -> None:
+        """Act on a message of a client, or hold it until the path is ready."""
+        if self.state is HubState.STARTING:
+            self._hold(_Held(client_id, address, payload), now)
+        elif self.state is HubState.READY:
+            if self._relay:
+                self._switch(client_id, address, payload, now)
+            elif address in (EVERYONE, SERVER):
+                self._hear(client_id, payload, now)
+            else:
+                message = f"clients of a hub cannot address one another, such as {address!r:.40}"
+                self._exit.report(RemoteProtocolError(message, path_id=self.path_id, client_id=client_id))
+
+    def _hear(self, client_id: str, payload: Payload, now: float) -> None:
+        """Let the replica act on a message."""
+        if self._synchronizer is None:
+            return
+        self._passing = (client_id, payload) if payload.message.type is MessageType.CONTENT_DIFF else None
+        try:
+            self._synchronizer.receive(client_id, payload.message, now)
+        finally:
+            self._passing = None
+
+    def _switch(self, client_id: str, address: str, payload: Payload, now: float) -> None:
+        """Pass a message to whom it is addressed, as TinyBase does."""
+        if address in (EVERYONE, SERVER):
+            self._hear(client_id, payload, now)
+        if address == EVERYONE:
+            self._pass_on(client_id, payload)
+        elif address in self.clients:
+            self._send_remainders([address], client_id, payload.remainders)
+
+    def _pass_on(self, sender: str, payload: Payload) -> None:
+        """Send what came in to all other clients, as it came."""
+        self._send_remainders([client for client in self.clients if client != sender], sender, payload.remainders)
+
+    def _send_remainders(self, client_ids: list[str], sender: str, remainders: Iterable[str]) -> None:
+        if client_ids:
+            for remainder in remainders:
+                self._exit.send(client_ids, f"{sender}\n{remainder}")
+
+    # --- holding
+
+    def _hold(self, held: _Held, now: float) -> None:
+        """Keep a message until the path is ready; newer hashes of a client replace its older ones."""
+        waiting = self._waiting
+        if held.payload.message.type is MessageType.CONTENT_HASHES:
+            self._release([other for other in waiting.messages if _says_hashes(other, held)])
+        waiting.messages.append(held)
+        waiting.size_characters += held.payload.size_characters
+        if waiting.since is None:
+            waiting.since = now
+        # UTF-8 has at least as many bytes as characters; the exact count is taken only when it may matter.
+        if len(waiting.messages) > MAX_HELD_MESSAGES or self._waiting_bytes() > MAX_HELD_BYTES:
+            self._release([other for other in waiting.messages if other.client_id == held.client_id])
+            self._exit.close(held.client_id, self._limit(held.client_id, "too much was sent while the path starts"))
+
+    def _release(self, dropped: list[_Held]) -> None:
+        for held in dropped:
+            self._waiting.messages.remove(held)
+            self._waiting.size_characters -= held.payload.size_characters
+
+    def _waiting_bytes(self) -> int:
+        characters = self._waiting.size_characters
+        if characters * 3 <= MAX_HELD_BYTES:
+            return characters
+        held = (remainder for held in self._waiting.messages for remainder in held.payload.remainders)
+        return sum(len(remainder.encode("utf-8", "replace")) for remainder in held)
+
+    def _limit(self, client_id: str, message: str) -> LimitExceededError:
+        return LimitExceededError(message, limit="server", path_id=self.path_id, client_id=client_id)
+
+    # --- what the replica's synchronizer says (Outlet)
+
+    def send(self, address: str, message: Message) -> None:
+        """A message of the replica."""
+        client_ids = list(self.clients) if address == EVERYONE else [address] if address in self.clients else []
+        if client_ids:
+            self._send_remainders(client_ids, SERVER, self._remainders(message))
+
+    def _remainders(self, message: Message) -> list[str]:
+        return fragments_of(encode_message(message), self._fragment_size, self._new_id)
+
+    def report(self, error: Exception) -> None:
+        """An error in the replica's exchanges."""
+        if isinstance(error, SyncError) and error.path_id is None:
+            error.path_id = self.path_id
+        self._exit.report(error)
+
+    def pulled(self) -> None:
+        """A pull has ended; nothing to do."""
+
+    def refused(self, sender: str, changes: MergeableChanges) -> None:
+        """Answer leaves that were not taken with the value to keep, so that their writer ends equal.
+
+        What is itself too far in the future goes to the writer alone, whose clock is ahead; the rest is written here,
+        and so goes to everyone.
+        """
+        if self._synchronizer is None or self.store is None or self._relay:
+            return
+        latest = self.store.latest_allowed_hlc()
+        answer = correction(self.store, changes, self._new_id(_CLIENT_PART_LENGTH))
+        ours, theirs = split(answer, lambda table_id, leaf_id, leaf: leaf[1] <= latest)
+        if not is_empty(theirs) and sender in self.clients:
+            self._synchronizer.send_changes(theirs, sender)
+        if not is_empty(ours):
+            self.store.apply_mergeable_changes(ours)
+
+    def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
+        """The replica changed: tell those who do not know."""
+        if self._synchronizer is None:
+            return
+        sender = None if origin is None else origin.sender
+        if self._relay:
+            if not is_empty(beyond):
+                self._synchronizer.send_changes(beyond)
+            return
+        others = [client_id for client_id in self.clients if client_id != sender]
+        if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
+            self._pass_on(*self._passing)
+            changes = beyond
+        if others and not is_empty(changes):
+            message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, changes)
+            self._send_remainders(others, SERVER, self._remainders(message))
+        if sender is not None and not is_empty(beyond):
+            self._synchronizer.send_changes(beyond, sender)
+
+
+def _says_hashes(held: _Held, newer: _Held) -> bool:
+    same_way = held.client_id == newer.client_id and held.address == newer.address
+    return same_way and held.payload.message.type is MessageType.CONTENT_HASHES

@@ -1,0 +1,164 @@
+"""The eight kinds of messages, what each may carry, and their text (protocol section 9)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mergesync.exceptions import ContentError, RemoteProtocolError
+from mergesync.store.bodies import WIRE, check_tables, check_values
+from mergesync.store.jsjson import dumps, parse
+
+__all__ = ["Message", "MessageType", "decode_message", "encode_message"]
+
+_MAX_HASH = 2**32 - 1
+
+
+class MessageType(enum.IntEnum):
+    """What a message is, by its number on the wire."""
+
+    RESPONSE = 0
+    GET_CONTENT_HASHES = 1
+    CONTENT_HASHES = 2
+    CONTENT_DIFF = 3
+    GET_TABLE_DIFF = 4
+    GET_ROW_DIFF = 5
+    GET_CELL_DIFF = 6
+    GET_VALUE_DIFF = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message between two synchronizers.
+
+    Attributes:
+        request_id: an answer carries the id of what it answers; None is allowed.
+        type: what it is.
+        body: JSON of the form that the type asks for.
+    """
+
+    request_id: str | None
+    type: MessageType
+    body: Any
+
+
+def encode_message(message: Message) -> str:
+    """The text of a message.
+
+    Example:
+        >>> encode_message(Message("r", MessageType.GET_CONTENT_HASHES, ""))
+        '["r",1,""]'
+    """
+    array = [message.request_id, int(message.type), message.body]
+    try:
+        return orjson.dumps(array).decode()
+    except TypeError:  # a lone surrogate
+        return dumps(array)
+
+
+def decode_message(text: str) -> Message:
+    """Read and check a message from a stranger.
+
+    Raises:
+        RemoteProtocolError: it is not one; its socket is to be closed with 1007.
+
+    Example:
+        >>> decode_message('["r",2,[0,1]]').body
+        [0, 1]
+    """
+    try:
+        array = parse(text)
+    except ValueError as error:
+        raise RemoteProtocolError("not JSON", excerpt=text) from error
+    if not isinstance(array, list) or len(array) != 3:
+        raise RemoteProtocolError("not an array of three", excerpt=text)
+    request_id, number, body = array
+    if request_id is not None and (not isinstance(request_id, str) or request_id == "\ufffc"):
+        raise RemoteProtocolError("a request id must be a string or null", excerpt=text)
+    if not _is_integer(number) or not 0 <= number <= max(MessageType):
+        raise RemoteProtocolError("unknown type of message", excerpt=text)
+    kind = MessageType(int(number))
+    try:
+        _CHECKS[kind](body)
+    except ContentError as error:
+        raise RemoteProtocolError(f"{kind.name.lower()}: {error}", excerpt=text) from error
+    return Message(request_id, kind, body)
+
+
+def _is_integer(number: Any) -> bool:
+    return type(number) is int or (type(number) is float and number.is_integer())
+
+
+def _is_hash(number: Any) -> bool:
+    return _is_integer(number) and 0 <= number <= _MAX_HASH
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ContentError(what)
+
+
+def _check_nothing(body: Any) -> None:
+    _require(body == "", "the body must be empty")
+
+
+def _is_hash_pair(body: Any) -> bool:
+    return isinstance(body, list) and len(body) == 2 and _is_hash(body[0]) and _is_hash(body[1])
+
+
+def _check_hash_pair(body: Any) -> None:
+    _require(_is_hash_pair(body), "not two hashes")
+
+
+def _check_hash_tree(tree: Any, depth: int) -> None:
+    _require(isinstance(tree, dict), f"not a tree of hashes of depth {depth}")
+    for child in tree.values():
+        if depth > 1:
+            _check_hash_tree(child, depth - 1)
+        elif type(child) is not int or not 0 <= child <= _MAX_HASH:
+            _require(_is_hash(child), "not a hash")
+
+
+def _check_changes(body: Any) -> None:
+    _require(isinstance(body, list) and len(body) in (2, 3), "not tables and values")
+    _require(len(body) == 2 or (_is_integer(body[2]) and body[2] == 1), "the third element must be 1")
+    check_tables(body[0], WIRE)
+    check_values(body[1], WIRE)
+
+
+def _check_response(body: Any) -> None:
+    """Two hashes, or a stamp of tables or values, or a stamp of tables with hashes of tables or rows."""
+    if _is_hash_pair(body):
+        return
+    _require(isinstance(body, list) and len(body) > 0, "not a response")
+    if isinstance(body[0], list):
+        _require(len(body) == 2, "not a diff")
+        check_tables(body[0], WIRE)
+        _check_table_or_row_hashes(body[1])
+        return
+    try:
+        check_tables(body, WIRE)
+    except ContentError:
+        check_values(body, WIRE)
+
+
+def _check_table_or_row_hashes(tree: Any) -> None:
+    _require(isinstance(tree, dict), "not hashes")
+    depth = 2 if any(isinstance(child, dict) for child in tree.values()) else 1
+    _check_hash_tree(tree, depth)
+
+
+_CHECKS: dict[MessageType, Callable[[Any], None]] = {
+    MessageType.RESPONSE: _check_response,
+    MessageType.GET_CONTENT_HASHES: _check_nothing,
+    MessageType.CONTENT_HASHES: _check_hash_pair,
+    MessageType.CONTENT_DIFF: _check_changes,
+    MessageType.GET_TABLE_DIFF: lambda body: _check_hash_tree(body, 1),
+    MessageType.GET_ROW_DIFF: lambda body: _check_hash_tree(body, 2),
+    MessageType.GET_CELL_DIFF: lambda body: _check_hash_tree(body, 3),
+    MessageType.GET_VALUE_DIFF: lambda body: _check_hash_tree(body, 1),
+}

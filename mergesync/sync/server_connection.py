@@ -1,0 +1,163 @@
+"""One socket at the server, sans-I/O: frames in, and clients on paths (protocol sections 12 and 13).
+
+A plain socket is one client on the path of its URL. A socket with the subprotocol `tinybase` carries channels, each of
+them the same client on a path of its own. Anything invalid raises; the socket is then closed with the code of the error
+and nothing more of it is read.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError
+from mergesync.limits import MAX_CHANNELS
+from mergesync.sync.payloads import (
+    HELLO,
+    SERVER,
+    SUBSCRIBE,
+    Control,
+    FragmentCollector,
+    Payload,
+    channel_frame,
+    check_frame_size,
+    control_frame,
+    decode_control,
+    split_channel_frame,
+    split_frame,
+)
+
+__all__ = ["ServerConnection", "Switchboard", "path_of"]
+
+
+class Switchboard(Protocol):
+    """What a connection needs of the server around it."""
+
+    def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
+        """The client comes onto a path."""
+
+    def leave(self, path_id: str, connection: ServerConnection) -> None:
+        """The client leaves a path."""
+
+    def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
+        """The client says something on a path."""
+
+    def send(self, connection: ServerConnection, frame: str) -> None:
+        """Send a frame to the socket."""
+
+
+def path_of(target: str) -> str:
+    """The path id of a request target: what follows its first slash, up to `?`, not decoded.
+
+    Example:
+        >>> path_of("/a%20b/c?x"), path_of("/")
+        ('a%20b/c', '')
+    """
+    return target.removeprefix("/").partition("?")[0]
+
+
+class ServerConnection:
+    """One socket of a client.
+
+    Args:
+        client_id: what the client is called on its paths.
+        base_path_id: the path of its URL.
+        multiplexed: whether it negotiated channels.
+        switchboard: the server around it.
+        timeout_seconds: how long a message may lack fragments.
+    """
+
+    def __init__(
+        self, client_id: str, base_path_id: str, *, multiplexed: bool, switchboard: Switchboard, timeout_seconds: float
+    ) -> None:
+        self.client_id = client_id
+        self.multiplexed = multiplexed
+        self._base_path_id = base_path_id
+        self._switchboard = switchboard
+        self._fragments = FragmentCollector(timeout_seconds)
+        self._greeted = False
+        self._channels: dict[str, str] = {}  # path ids by channel id
+        self._open = False
+
+    def open(self) -> None:
+        """The socket is open: a plain one is on its path from now on."""
+        self._open = True
+        if not self.multiplexed:
+            self._switchboard.join(self._base_path_id, self, None)
+
+    def close(self) -> None:
+        """The socket is closed: leave all paths. May be called more than once."""
+        if not self._open:
+            return
+        self._open = False
+        path_ids = list(self._channels.values()) if self.multiplexed else [self._base_path_id]
+        self._channels.clear()
+        for path_id in path_ids:
+            self._switchboard.leave(path_id, self)
+
+    def outgoing(self, path_id: str, frame: str) -> str | None:
+        """A frame of a path as it travels on this socket, or None if the client is no longer there."""
+        if not self.multiplexed:
+            return frame
+        channel_id = self._channel_of(path_id)
+        return None if channel_id not in self._channels else channel_frame(channel_id, frame)
+
+    def _path_of(self, channel_id: str) -> str:
+        return f"{self._base_path_id}/{channel_id}" if self._base_path_id else channel_id
+
+    def _channel_of(self, path_id: str) -> str:
+        return path_id[len(self._base_path_id) + 1 :] if self._base_path_id else path_id
+
+    def receive(self, frame: str, now: float) -> None:
+        """Act on a frame.
+
+        Raises:
+            RemoteProtocolError: it is invalid.
+            LimitExceededError: it passes a bound.
+        """
+        check_frame_size(frame)
+        if not self.multiplexed:
+            self._receive_inner("", self._base_path_id, frame, now)
+        elif frame.startswith("M\n"):
+            channel_id, inner = split_channel_frame(frame)
+            path_id = self._channels.get(channel_id)
+            if path_id is None:
+                raise RemoteProtocolError("a channel that is not subscribed", excerpt=frame)
+            self._receive_inner(channel_id, path_id, inner, now)
+        else:
+            address, remainder = split_frame(frame)
+            if address != SERVER:
+                raise RemoteProtocolError("a plain frame on a socket with channels", excerpt=frame)
+            self._receive_control(decode_control(remainder))
+
+    def _receive_inner(self, channel_id: str, path_id: str, frame: str, now: float) -> None:
+        address, remainder = split_frame(frame)
+        payload = self._fragments.receive(channel_id, address, remainder, now)
+        if payload is not None:
+            self._switchboard.receive(path_id, self, address, payload)
+
+    def _receive_control(self, control: Control) -> None:
+        if control.kind == HELLO:
+            self._greeted = True
+        elif not self._greeted:
+            return  # before hello the others are ignored, as in the peer
+        elif control.kind == SUBSCRIBE:
+            self._subscribe(control.channel_id)
+        else:
+            self._unsubscribe(control.channel_id)
+            return
+        self._switchboard.send(self, control_frame(control.request_id, control.body))
+
+    def _subscribe(self, channel_id: str) -> None:
+        if channel_id in self._channels:
+            return
+        if len(self._channels) >= MAX_CHANNELS:
+            raise LimitExceededError(f"more than {MAX_CHANNELS} channels on a socket", limit="channels")
+        path_id = self._path_of(channel_id)
+        self._channels[channel_id] = path_id
+        self._switchboard.join(path_id, self, channel_id)
+
+    def _unsubscribe(self, channel_id: str) -> None:
+        path_id = self._channels.pop(channel_id, None)
+        if path_id is not None:
+            self._fragments.forget_channel(channel_id)
+            self._switchboard.leave(path_id, self)
