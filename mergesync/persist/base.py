@@ -1,0 +1,94 @@
+"""The life of a persister: load, then save what changes, one save at a time, until destroyed.
+
+It owns the rules that keep data safe, whatever the storage:
+
+* Nothing is saved before a load has succeeded. Storage that is empty loads; storage that cannot be read does not.
+* Changes are kept until a save of them has succeeded. A save that fails is reported, and tried again.
+* What others store meanwhile is merged, leaf by leaf; before each save, what they have stored by then.
+* `flush` returns only when all that was written to the store before it is stored.
+
+A persister belongs to one event loop and one thread, as its store does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mergesync.persist.core import Stored
+from mergesync.persist.saving import Saving
+from mergesync.types import Content
+
+__all__ = ["Persister", "Stored"]
+
+
+class Persister(Saving):
+    """Keeps a store in some storage. Subclasses say how; this class says when.
+
+    A subclass implements `_load` and `_save`, and where it needs them `_close`, `_wait_for_edit`, `_load_edit` and
+    `_keep_aside`. Of `_load`, `_load_edit`, `_save` and `_close` only one runs at a time.
+
+    Args:
+        store: the store to keep.
+        path_id: the path it belongs to, if any; for error messages.
+        on_ignored_error: hears of failures that nobody waits for. None: they go to the logger `mergesync`.
+
+    Attributes:
+        incremental: whether `_save` wants the stamps that changed; otherwise it gets the whole content.
+        debounce_seconds: how long after a change it is saved.
+        debounce_max_seconds: how long saving is put off at most while changes go on.
+        stats: how often it did what.
+
+    Example:
+        class MemoryPersister(Persister):
+            text = None
+
+            async def _load(self):
+                return None if self.text is None else json.loads(self.text)
+
+            async def _save(self, body):
+                self.text = json.dumps(body)
+    """
+
+    async def start_auto_persisting(self, initial_content: Content | None = None) -> None:
+        """Start auto-load, then auto-save.
+
+        Raises:
+            LoadError: as `load`; neither is then started.
+        """
+        await self.start_auto_load(initial_content)
+        await self.start_auto_save()
+
+    def stop_auto_persisting(self) -> None:
+        """Stop auto-load and auto-save."""
+        self.stop_auto_load()
+        self.stop_auto_save()
+
+    # --- the end
+
+    async def destroy(self) -> None:
+        """Save what is unsaved if auto-save is on, and let go of everything. Calling it again changes nothing.
+
+        Raises:
+            SaveError: it could not be saved, after several attempts. All else was let go of.
+        """
+        if self._destruction is None:
+            self._destruction = asyncio.create_task(self._destroy())
+        await asyncio.shield(self._destruction)
+
+    async def _destroy(self) -> None:
+        self.stop_auto_load()
+        try:
+            if self.is_auto_saving:
+                await self._flush()
+                self._unlisten()
+                await self._flush()  # what was written while the first one ran
+        finally:
+            self._unlisten()
+            self.stop_auto_save()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            async with self._one_at_a_time:
+                try:
+                    await self._close()
+                except Exception as error:
+                    self._report(error)

@@ -1,0 +1,186 @@
+"""Loading: what storage holds goes into the store, whatever its form, or nothing does."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mergesync.exceptions import LoadError
+from mergesync.persist.core import PersisterCore, Stored, backoff_seconds, said
+from mergesync.persist.status import PersisterStatus
+from mergesync.persist.taking import collector_paused, is_mergeable_content, take
+from mergesync.persist.unsaved import has_stamps
+from mergesync.store import MergeableStore
+from mergesync.types import Content, MergeableChanges, MergeableContent
+
+__all__ = ["Loading", "RefusedError"]
+
+
+class RefusedError(LoadError):
+    """What is stored could be read, but it is not content, or the store does not take it."""
+
+
+class Loading(PersisterCore):
+    """The methods that read storage, and the listener that notices what storage lacks."""
+
+    async def load(self, initial_content: Content | None = None) -> None:
+        """Load what is stored into the store.
+
+        As in TinyBase, mergeable content replaces what the store holds; once loaded, loading again merges. Changes are
+        merged, and plain content is set as local writes. What is written to the store while it loads is kept.
+
+        Args:
+            initial_content: default content for the store if nothing is stored.
+
+        Raises:
+            LoadError: what is stored could not be read. It is left as it is, and nothing is saved.
+        """
+        self._check_not_destroyed()
+        self._listen()
+        async with self._one_at_a_time:
+            try:
+                with self._doing(PersisterStatus.LOADING):
+                    await self._load_into_store(initial_content)
+            except LoadError:
+                self._load_failed = True
+                raise
+            self._loaded, self._load_failed = True, False
+            self.stats.loads += 1
+        self._wake()
+
+    async def _load_into_store(self, initial_content: Content | None) -> None:
+        stored = await self._read(self._load)
+        if stored is None:
+            if initial_content is not None:
+                self._guard(self.store.set_default_content, initial_content)
+        else:
+            written_meanwhile = self._unsaved.changes
+            await self._take(stored, replace=not self._loaded)
+            if not self._loaded and has_stamps(written_meanwhile):
+                self._guard(self.store.apply_mergeable_changes, written_meanwhile)
+        if not self._loaded and self._had_content and not is_mergeable_content(stored):
+            self._unsaved.add_everything()
+        await self._merge_edit()
+
+    async def start_auto_load(self, initial_content: Content | None = None) -> None:
+        """Load, and then merge what others store, as it comes.
+
+        Raises:
+            LoadError: as `load`; auto-load is then not started.
+        """
+        await self.load(initial_content)
+        if self._auto_loader is None:
+            self._auto_loader = self._spawn(self._auto_load(), asyncio.get_running_loop())
+
+    def stop_auto_load(self) -> None:
+        """Stop merging what others store as it comes. Before each save it is merged still."""
+        if self._auto_loader is not None:
+            self._auto_loader.cancel()
+            self._auto_loader = None
+
+    async def _auto_load(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._wait_for_edit()
+                async with self._one_at_a_time:
+                    await self._merge_edit()
+                self._wake()
+                failures = 0
+            except Exception as error:
+                self._report(error)
+                failures += 1
+                await asyncio.sleep(backoff_seconds(failures))
+
+    async def _merge_edit(self) -> None:
+        stored = await self._read(self._load_edit)
+        if stored is not None:
+            await self._take(stored, replace=False)
+
+    async def _read(self, read: Callable[[], Awaitable[Stored | None]]) -> Stored | None:
+        try:
+            return await read()
+        except (ValueError, RecursionError) as error:
+            raise await self._refusal(error) from error
+        except Exception as error:
+            self.stats.failed_loads += 1
+            if isinstance(error, LoadError):
+                error.path_id = self.path_id
+                raise
+            raise LoadError(f"cannot read what is stored: {said(error)}", path_id=self.path_id) from error
+
+    async def _take(self, stored: Stored, *, replace: bool) -> None:
+        """Put into the store what was read; what the store then has beyond it is unsaved."""
+        replace = replace and is_mergeable_content(stored)
+        self._taking = True
+        try:
+            with collector_paused():
+                self._put(stored, replace)
+        except Exception as error:
+            if self._taken is None:
+                raise await self._refusal(error) from error
+            self._report(error)  # the store took it; a listener of the application failed
+        finally:
+            self._taking = False
+            taken, self._taken = self._taken, None
+        self._note_taken(stored, taken, replace)
+
+    def _put(self, stored: Any, replace: bool) -> None:
+        if replace:
+            self.store.set_mergeable_content(stored)
+        else:
+            take(self.store, stored)
+
+    def _note_taken(self, stored: Any, taken: MergeableChanges | None, replaced: bool) -> None:
+        if is_mergeable_content(stored):
+            if not self._holds_just(stored, replaced):
+                self._unsaved.add_everything()
+        elif taken is not None and taken != stored and has_stamps(taken):
+            self._note_change(taken)
+
+    def _holds_just(self, content: MergeableContent, replaced: bool) -> bool:
+        if replaced:
+            # Content that was put in whole is known by its hashes, which are believed, unless a listener added to it.
+            return self.store.get_mergeable_content_hashes() == [content[0][2], content[1][2]]
+        return self.store.get_mergeable_content() == content
+
+    async def _refusal(self, error: Exception) -> LoadError:
+        self.stats.failed_loads += 1
+        message = f"what is stored is not content: {said(error)}"
+        try:
+            await self._keep_aside()
+        except Exception as failure:
+            message += f"; no copy of it could be made: {said(failure)}"
+        return RefusedError(message, path_id=self.path_id)
+
+    # --- noticing changes
+
+    def _listen(self) -> None:
+        if self._listener_id is None:
+            self._had_content = any(stamp[0] for stamp in self.store.get_mergeable_content())
+            self._listener_id = self.store.add_did_finish_transaction_listener(self._on_transaction)
+
+    def _unlisten(self) -> None:
+        if self._listener_id is not None:
+            self.store.del_listener(self._listener_id)
+            self._listener_id = None
+
+    def _on_transaction(self, store: MergeableStore) -> None:
+        changes = store.get_transaction_mergeable_changes()
+        if self._taking:
+            self._taken = changes
+        elif has_stamps(changes):
+            self._note_change(changes)
+            self._wake()
+
+    def _note_change(self, changes: MergeableChanges) -> None:
+        if self.incremental or not self._loaded:
+            self._unsaved.add(changes)
+        else:
+            self._unsaved.add_everything()
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """There may be something to save."""

@@ -1,0 +1,74 @@
+"""What a store has and its storage lacks: nothing, some stamps, or all of it.
+
+Stamps are kept by leaf, so what waits while saving fails is never more than the store itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mergesync.types import MergeableChanges
+
+__all__ = ["Unsaved", "has_stamps", "overlay"]
+
+_TABLES_DEPTH = 3
+_VALUES_DEPTH = 1
+
+
+def has_stamps(changes: MergeableChanges) -> bool:
+    """Whether changes say anything: a leaf, a container named without leaves, or a container's own stamp."""
+    return any(stamp[0] or len(stamp) > 1 for stamp in changes[:2])
+
+
+def overlay(below: MergeableChanges, above: MergeableChanges) -> None:
+    """Lay changes over others, leaf by leaf; `below` is changed, and takes over parts of `above`."""
+    _lay(below[0], above[0], _TABLES_DEPTH)
+    _lay(below[1], above[1], _VALUES_DEPTH)
+
+
+def _lay(below: list[Any], above: list[Any], depth: int) -> None:
+    below[1:] = above[1:] or below[1:]
+    children = below[0]
+    for id_, child in above[0].items():
+        if depth > 1 and id_ in children:
+            _lay(children[id_], child, depth - 1)
+        else:
+            children[id_] = child
+
+
+class Unsaved:
+    """Collects what is to be saved.
+
+    Attributes:
+        everything: whether all that the store holds is to be saved, because nobody knows what storage lacks.
+    """
+
+    def __init__(self, *, everything: bool = False) -> None:
+        self.everything = everything
+        self._changes: MergeableChanges = [[{}], [{}], 1]
+
+    def __bool__(self) -> bool:
+        return self.everything or has_stamps(self._changes)
+
+    @property
+    def changes(self) -> MergeableChanges:
+        """The stamps to be saved; to be ignored where `everything` is true."""
+        return self._changes
+
+    def add(self, changes: MergeableChanges) -> None:
+        """Add what a transaction changed."""
+        if not self.everything:
+            overlay(self._changes, changes)
+
+    def add_everything(self) -> None:
+        """From now on, all of the store is unsaved."""
+        self.everything = True
+        self._changes = [[{}], [{}], 1]
+
+    def put_back(self, older: Unsaved) -> None:
+        """Take back what could not be saved; what was added since is newer."""
+        if older.everything:
+            self.add_everything()
+        elif not self.everything:
+            newer, self._changes = self._changes, older._changes
+            overlay(self._changes, newer)
