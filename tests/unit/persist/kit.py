@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from mergesync.persist import Persister
@@ -92,3 +93,10 @@ async def settle(seconds: float = 0.0) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     await asyncio.sleep(seconds)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so; at most 5 seconds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)

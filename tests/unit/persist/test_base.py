@@ -10,6 +10,7 @@ import pytest
 
 from mergesync.exceptions import ClockDriftError, LoadError, PersisterError, SaveError
 from mergesync.persist import PersisterStatus, core
+from mergesync.persist.status import log_error
 from mergesync.store import MergeableStore
 
 from .kit import NOW, IncrementalPersister, MemoryPersister, new_store, pet_store, settle
@@ -29,7 +30,7 @@ class TestLoading:
         persister = MemoryPersister(new_store("s2"), CONTENT)
         await persister.load()
         assert persister.store.get_mergeable_content() == CONTENT
-        assert persister.status is PersisterStatus.IDLE
+        assert persister.status.value == PersisterStatus.IDLE
         assert persister.stats.loads == 1
 
     async def test_content_replaces_and_later_merges(self) -> None:
@@ -47,7 +48,7 @@ class TestLoading:
         persister = MemoryPersister(new_store("s2").set_value("mine", 1), [*CONTENT, 1])
         await persister.load()
         assert persister.store.get_values() == {**pet_store().get_values(), "mine": 1}
-        assert persister.status is PersisterStatus.UNSAVED
+        assert persister.status.value == PersisterStatus.UNSAVED
 
     async def test_plain_content_becomes_local_writes(self) -> None:
         """The tables and values of a plain store get fresh stamps, which are unsaved."""
@@ -55,14 +56,14 @@ class TestLoading:
         await persister.load()
         assert persister.store.get_content() == ({"t": {"r": {"c": 1}}}, {"v": 2})
         assert persister.store.get_mergeable_content()[1][0]["v"][1].startswith("Nn1JUF")
-        assert persister.status is PersisterStatus.UNSAVED
+        assert persister.status.value == PersisterStatus.UNSAVED
 
     async def test_initial_content(self) -> None:
         """Where nothing is stored, the initial content is set with the empty stamp, and is unsaved."""
         persister = MemoryPersister(new_store())
         await persister.load(({"t": {"r": {"c": 1}}}, {}))
         assert persister.store.get_mergeable_content()[0][0]["t"][0]["r"][0]["c"][:2] == [1, ""]
-        assert persister.status is PersisterStatus.UNSAVED
+        assert persister.status.value == PersisterStatus.UNSAVED
 
     async def test_initial_content_is_not_wanted_where_something_is_stored(self) -> None:
         """Stored content, even of an empty store, stands."""
@@ -84,7 +85,7 @@ class TestLoading:
         persister.gate.clear()
         load = asyncio.create_task(persister.start_auto_persisting())
         await settle()
-        assert persister.status is PersisterStatus.LOADING
+        assert persister.status.value == PersisterStatus.LOADING
         persister.store.set_value("mine", 1)
         persister.gate.set()
         await load
@@ -99,7 +100,7 @@ class TestLoading:
             await persister.load()
         assert caught.value.path_id == "p"
         assert persister.kept_aside == 1
-        assert persister.status is PersisterStatus.LOAD_FAILED
+        assert persister.status.value == PersisterStatus.LOAD_FAILED
         persister.store.set_value("v", 1)
         for save in (persister.save, persister.flush, persister.start_auto_save):
             with pytest.raises(SaveError, match="before a load"):
@@ -149,7 +150,7 @@ class TestLoading:
         persister.store.add_values_listener(lambda store: store.set_value("added", 1), True)
         await persister.load()
         assert persister.store.get_value("added") == 1
-        assert persister.status is PersisterStatus.UNSAVED
+        assert persister.status.value == PersisterStatus.UNSAVED
 
     async def test_a_failing_copy_is_told(self) -> None:
         """Where the unreadable data cannot be copied, the error says so too."""
@@ -243,10 +244,10 @@ class TestSaving:
         await persister.start_auto_persisting()
         assert persister.saved == []
         persister.store.set_value("v", 1)
-        assert persister.status is PersisterStatus.UNSAVED
+        assert persister.status.value == PersisterStatus.UNSAVED
         await settle()
         assert persister.saved == [persister.store.get_mergeable_content()]
-        assert persister.status is PersisterStatus.IDLE
+        assert persister.status.value == PersisterStatus.IDLE
         await persister.destroy()
 
     async def test_changes_only(self) -> None:
@@ -287,7 +288,7 @@ class TestSaving:
         persister.gate.clear()
         persister.store.set_value("v", 1)
         await settle()
-        assert persister.status is PersisterStatus.SAVING
+        assert persister.status.value == PersisterStatus.SAVING
         persister.store.set_value("v", 2)
         destruction = asyncio.create_task(persister.destroy())
         await settle()
@@ -302,13 +303,13 @@ class TestSaving:
         persister.save_trouble = [OSError("full"), OSError("full")]
         persister.store.set_value("v", 1)
         await settle()
-        assert persister.status is PersisterStatus.SAVE_FAILED
+        assert persister.status.value == PersisterStatus.SAVE_FAILED
         persister.store.set_value("w", 1)
         await settle(0.05)
         assert [str(error) for error in persister.errors] == ["cannot save: OSError: full"] * 2
         assert set(persister.stored[1][0]) == {"v", "w"}
         assert persister.stats.failed_saves == 2
-        assert persister.status is PersisterStatus.IDLE
+        assert persister.status.value == PersisterStatus.IDLE
         await persister.destroy()
 
     async def test_a_newer_stamp_is_not_replaced_by_one_put_back(self) -> None:
@@ -439,7 +440,7 @@ class TestTheEnd:
         await persister.destroy()
         assert persister.closed == 1
         assert persister.stored[1][0]["v"][0] == 1
-        assert persister.status is PersisterStatus.DESTROYED
+        assert persister.status.value == PersisterStatus.DESTROYED
         assert asyncio.all_tasks() == before
         assert not any(persister.store.get_listener_stats().values())
 
@@ -507,7 +508,7 @@ class TestTheEnd:
 async def test_errors_go_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """By default nobody has to listen for an error to be seen; a handler that fails is logged, too."""
     persister = MemoryPersister(new_store())
-    persister.on_ignored_error = core.log_error
+    persister.on_ignored_error = log_error
     await persister.load()
     persister.save_trouble = [OSError("full"), OSError("full")]
     with caplog.at_level(logging.ERROR, "mergesync"), pytest.raises(SaveError):
