@@ -125,6 +125,10 @@ class ClientConnection:
         self._pending[request_id] = (channel_id, now + self._timeout_seconds)
         self._ports.send(control_frame(request_id, body))
 
+    def is_open(self, channel_id: str | None) -> bool:
+        """Whether messages can be sent on a channel, or on a plain socket if it is None."""
+        return not self.multiplexed if channel_id is None else channel_id in self._subscribed
+
     # --- time
 
     @property

@@ -41,7 +41,7 @@ class Switchboard(Protocol):
     def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
         """The client says something on a path."""
 
-    def send(self, connection: ServerConnection, frame: str) -> None:
+    def send_to(self, connection: ServerConnection, frame: str) -> None:
         """Send a frame to the socket."""
 
 
@@ -145,7 +145,7 @@ class ServerConnection:
         else:
             self._unsubscribe(control.channel_id)
             return
-        self._switchboard.send(self, control_frame(control.request_id, control.body))
+        self._switchboard.send_to(self, control_frame(control.request_id, control.body))
 
     def _subscribe(self, channel_id: str) -> None:
         if channel_id in self._channels:

@@ -195,6 +195,11 @@ class Synchronizer:
                 del self._pending[request_id]
                 pending.conversation.close()
 
+    @property
+    def is_pulling(self) -> bool:
+        """Whether something that peers have is still to be got."""
+        return bool(self._pulling)
+
     # --- time
 
     @property

@@ -1,0 +1,283 @@
+"""Sockets, clients and paths of one server: who is where, who is closed with what, and which texts go to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
+from mergesync.limits import MAX_OUTBOX_BYTES
+from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
+from mergesync.net.path import Path, PathOptions
+from mergesync.sync.payloads import SUBPROTOCOL, Payload, fits_frame
+from mergesync.sync.server_connection import ServerConnection, path_of
+from mergesync.system import new_id
+
+__all__ = ["CLOSE_GOING_AWAY", "CLOSE_RESTART", "ClientInfo", "Switchboard"]
+
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_RESTART = 1012
+CLOSE_TRY_AGAIN_LATER = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """What a connection callback is told.
+
+    Attributes:
+        client_id: what the client is called on its paths.
+        path_id: the path of its URL.
+        remote_address: the other end of the socket, usually `(host, port, ...)`.
+        headers: of the HTTP request.
+        multiplexed: whether the client opens channels.
+    """
+
+    client_id: str
+    path_id: str
+    remote_address: Any
+    headers: dict[str, str]
+    multiplexed: bool
+
+
+class _Socket:
+    """A socket, its protocol state, and its end."""
+
+    def __init__(self, channel: TextChannel, connection: ServerConnection, info: ClientInfo) -> None:
+        self.channel = channel
+        self.connection = connection
+        self.info = info
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is being closed; nothing more is read of it or sent to it."""
+        return self._closing is not None
+
+    def close(self, code: int, reason: str) -> None:
+        """Leave all paths, and begin to close; the first code given counts."""
+        if self._closing is None:
+            self.connection.close()
+            self._closing = asyncio.create_task(self.channel.close(code, reason))
+
+    async def wait_closed(self) -> None:
+        """Return when it is closed."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+
+
+class Switchboard:
+    """The inside of a `WsServer`.
+
+    Args:
+        options: what paths take from the server.
+        report: hears of every error that nobody called for.
+        tell: called with `"path", path_id, change` and `"client", path_id, client_id, change`.
+        on_connection: called for each socket before its frames are read; may be async.
+    """
+
+    def __init__(
+        self,
+        options: PathOptions,
+        *,
+        report: Callable[[Exception], None],
+        tell: Callable[..., None],
+        on_connection: Callable[[ClientInfo], Any] | None,
+    ) -> None:
+        self.report = report
+        self.on_path: dict[str, dict[str, _Socket]] = {}
+        self.sends = 0
+        self.receives = 0
+        self._options = options
+        self._tell = tell
+        self._on_connection = on_connection
+        self._paths: dict[str, Path] = {}
+        self._ending: dict[str, Path] = {}
+        self._sockets: dict[ServerConnection, _Socket] = {}
+        self._client_ids: set[str] = set()
+        self._destroyed = False
+
+    @property
+    def connections(self) -> int:
+        """How many sockets are open."""
+        return len(self._sockets)
+
+    # --- sockets
+
+    async def serve(self, channel: TextChannel, target: str, key: str, subprotocol: str | None) -> None:
+        """Serve a socket until it is closed.
+
+        Args:
+            channel: the socket.
+            target: the request target, still percent-encoded, with its query.
+            key: the client's WebSocket key.
+            subprotocol: what was negotiated.
+        """
+        if self._destroyed:
+            await channel.close(CLOSE_RESTART, "")
+            return
+        multiplexed = subprotocol == SUBPROTOCOL
+        path_id = path_of(target)
+        connection = ServerConnection(
+            self._client_id(key),
+            path_id,
+            multiplexed=multiplexed,
+            switchboard=self,
+            timeout_seconds=self._options.request_timeout_seconds,
+        )
+        info = ClientInfo(connection.client_id, path_id, channel.remote_address, dict(channel.headers), multiplexed)
+        socket = self._sockets[connection] = _Socket(channel, connection, info)
+        self._client_ids.add(connection.client_id)
+        try:
+            await self._introduce(info)
+            connection.open()
+            await self._read(socket)
+        except ChannelClosed:
+            pass
+        except SyncError as error:
+            self._blame(socket, error)
+        except Exception as error:
+            self.report(error)
+            socket.close(CLOSE_INTERNAL_ERROR, "")
+        finally:
+            socket.close(CLOSE_NORMAL, "")
+            await socket.wait_closed()
+            del self._sockets[connection]
+            self._client_ids.discard(connection.client_id)
+
+    async def _introduce(self, info: ClientInfo) -> None:
+        if self._on_connection is not None:
+            result = self._on_connection(info)
+            if inspect.isawaitable(result):
+                await result
+
+    async def _read(self, socket: _Socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            frame = await socket.channel.receive()
+            if not socket.closing:
+                self.receives += 1
+                socket.connection.receive(frame, loop.time())
+
+    def _client_id(self, key: str) -> str:
+        """The client's WebSocket key, as in the peer, unless it is none or is taken."""
+        try:
+            usable = len(base64.b64decode(key, validate=True)) == 16 and key not in self._client_ids
+        except (binascii.Error, ValueError):
+            usable = False
+        return key if usable else base64.b64encode(new_id(16).encode()).decode()
+
+    def _blame(self, socket: _Socket, error: SyncError) -> None:
+        """A client is at fault: report once, with path and client, and close its socket with the right code."""
+        if socket.closing:
+            return
+        error.path_id = socket.info.path_id if error.path_id is None else error.path_id
+        error.client_id = socket.info.client_id if error.client_id is None else error.client_id
+        self.report(error)
+        if isinstance(error, RemoteProtocolError | LimitExceededError):
+            socket.close(error.close_code, error.close_reason)
+
+    async def destroy(self, code: int, reason: str) -> None:
+        """Close all sockets, store everything, let go of everything."""
+        self._destroyed = True
+        sockets = list(self._sockets.values())
+        for socket in sockets:
+            socket.close(code, reason)
+        await asyncio.gather(*(socket.wait_closed() for socket in sockets))
+        await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
+
+    # --- what connections say
+
+    def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
+        """A client comes onto a path."""
+        clients = self.on_path.get(path_id)
+        if clients is None:
+            clients = self.on_path[path_id] = {}
+            self._tell("path", path_id, 1)
+        clients[connection.client_id] = self._sockets[connection]
+        self._tell("client", path_id, connection.client_id, 1)
+        path = self._paths.get(path_id)
+        if path is None:
+            path = self._paths[path_id] = Path(path_id, self._options, self, self._ending.get(path_id))
+        path.join(connection.client_id)
+
+    def leave(self, path_id: str, connection: ServerConnection) -> None:
+        """A client leaves a path."""
+        clients = self.on_path[path_id]
+        del clients[connection.client_id]
+        self._tell("client", path_id, connection.client_id, -1)
+        if not clients:
+            del self.on_path[path_id]
+            self._tell("path", path_id, -1)
+        path = self._paths.get(path_id)
+        if path is not None:
+            path.leave(connection.client_id)
+
+    def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
+        """A client says something on a path."""
+        self._paths[path_id].receive(connection.client_id, address, payload)
+
+    def send_to(self, connection: ServerConnection, frame: str) -> None:
+        """A control for a socket."""
+        self._post([self._sockets[connection]], frame)
+
+    # --- what paths say
+
+    def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
+        """A frame for clients of a path; those without channels get the very same text."""
+        clients = self.on_path.get(path_id, {})
+        plain = []
+        for client_id in client_ids:
+            socket = clients.get(client_id)
+            if socket is None:
+                continue
+            if not socket.connection.multiplexed:
+                plain.append(socket)
+            elif (wrapped := socket.connection.outgoing(path_id, frame)) is not None:
+                self._post([socket], wrapped)
+        self._post(plain, frame)
+
+    def _post(self, sockets: list[_Socket], frame: str) -> None:
+        too_large = not fits_frame(frame)
+        ready = []
+        for socket in sockets:
+            # At least the characters of the frame will be queued; their exact number of bytes decides little.
+            if too_large or socket.channel.queued_bytes + len(frame) > MAX_OUTBOX_BYTES:
+                error = LimitExceededError("the client does not read what is sent to it", limit="socket")
+                asyncio.get_running_loop().call_soon(self._blame, socket, error)
+            elif not socket.closing:
+                ready.append(socket.channel)
+        if ready:
+            self.sends += len(ready)
+            post_to_all(ready, frame)
+
+    def close(self, path_id: str, client_id: str, error: SyncError) -> None:
+        """A client of a path has to go."""
+        socket = self.on_path.get(path_id, {}).get(client_id)
+        if socket is not None:
+            asyncio.get_running_loop().call_soon(self._blame, socket, error)
+
+    def refuse(self, path_id: str, client_ids: Iterable[str], retry_after_seconds: float) -> None:
+        """A path cannot be served for now: close its clients with a retry time; channels stay and are resynced."""
+        clients = self.on_path.get(path_id, {})
+        reason = f"mergesync:load retry-after={retry_after_seconds:.3f}"
+        for socket in [clients[client_id] for client_id in client_ids if client_id in clients]:
+            if not socket.connection.multiplexed:
+                asyncio.get_running_loop().call_soon(socket.close, CLOSE_TRY_AGAIN_LATER, reason)
+
+    def path_done(self, path: Path) -> None:
+        """A path has no clients and everything is stored."""
+        del self._paths[path.path_id]
+        self._ending[path.path_id] = path
+
+    def path_ended(self, path: Path) -> None:
+        """A path has let go of its storage."""
+        for paths in (self._paths, self._ending):
+            if paths.get(path.path_id) is path:
+                del paths[path.path_id]
