@@ -1,0 +1,1 @@
+"""Measurements, each one command; they decide no test."""
