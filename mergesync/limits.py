@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "CLOSE_TIMEOUT_SECONDS",
     "DEFAULT_REQUEST_TIMEOUT_SECONDS",
+    "DESTROY_TIMEOUT_SECONDS",
+    "FLUSH_TIMEOUTS",
     "FILE_POLL_SECONDS",
     "HELD_TIMEOUTS",
     "MAX_CHANNELS",
@@ -25,9 +28,11 @@ __all__ = [
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
     "MAX_READ_BYTES",
+    "MAX_RETRY_AFTER_SECONDS",
     "MAX_UNREADABLE_COPIES",
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
+    "RECONNECT_STABLE_SECONDS",
     "RETRY_LOAD_CAP_SECONDS",
     "RETRY_LOAD_FIRST_SECONDS",
     "SAVE_ATTEMPTS_ON_CLOSE",
@@ -96,11 +101,26 @@ MAX_HELD_BYTES: Final = MAX_FRAME_BYTES
 HELD_TIMEOUTS: Final = 10
 """Held messages wait at most this many request time-outs, then their senders are closed with 1013 (the peer's bound)."""
 
+FLUSH_TIMEOUTS: Final = 10
+"""A synchronizer that is destroyed waits at most this many request time-outs while its peer still fetches changes."""
+
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
+"""A peer that does not close its side of a socket by then is cut off; half of what `websockets` grants."""
+
+DESTROY_TIMEOUT_SECONDS: Final = 30.0
+"""A server that is destroyed gives up on storage that hangs after this, and says what may not be stored."""
+
 RECONNECT_FIRST_SECONDS: Final = 0.1
 """Full jitter below this before the first attempt to reconnect: most drops are short."""
 
 RECONNECT_CAP_SECONDS: Final = 30.0
 """The jitter grows to this and stays: a client never gives up, and a server that returns is not stormed."""
+
+RECONNECT_STABLE_SECONDS: Final = 30.0
+"""A connection that lasted this long was good, however it ended: the next attempt comes soon again."""
+
+MAX_RETRY_AFTER_SECONDS: Final = 300.0
+"""The longest wait that a server can ask for; a longer one is taken for a mistake."""
 
 # --- persistence ------------------------------------------------------------------------------------------
 
