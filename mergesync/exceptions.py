@@ -13,6 +13,7 @@
         * `LimitExceededError`
         * `RequestTimeoutError` (also a TimeoutError)
         * `ConnectionLostError` (also a ConnectionError)
+        * `RefusedChangesError`
     * `PersisterError`
         * `LoadError`
         * `SaveError`
@@ -34,6 +35,7 @@ __all__ = [
     "LoadError",
     "MergesyncError",
     "PersisterError",
+    "RefusedChangesError",
     "RemoteProtocolError",
     "RequestTimeoutError",
     "SaveError",
@@ -160,9 +162,7 @@ class LimitExceededError(SyncError):
     remedy = "Send smaller or fewer messages, or raise the limit on both sides."
     close_code = 1013
 
-    def __init__(
-        self, message: str, *, limit: str, path_id: str | None = None, client_id: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, limit: str, path_id: str | None = None, client_id: str | None = None) -> None:
         super().__init__(message, path_id=path_id, client_id=client_id)
         self.limit = limit
 
@@ -184,6 +184,29 @@ class ConnectionLostError(SyncError, ConnectionError):
 
     code = "connection-lost"
     remedy = "Nothing is lost: what is in the store is exchanged once the connection is back."
+
+
+class RefusedChangesError(SyncError):
+    """Some cells or values that a peer sent were not taken; the others of the same message were.
+
+    Their writer is given the values to keep.
+
+    Attributes:
+        count: how many were refused.
+        reasons: why, as sentences' ends: "too far in the future", "against the schema", ...
+    """
+
+    code = "refused-changes"
+    remedy = "Correct the clock of the client that wrote them, or what it writes."
+
+    def __init__(
+        self, count: int, reasons: tuple[str, ...], *, path_id: str | None = None, client_id: str | None = None
+    ) -> None:
+        super().__init__(
+            f"{count} cells or values were not taken: {'; '.join(reasons)}", path_id=path_id, client_id=client_id
+        )
+        self.count = count
+        self.reasons = reasons
 
 
 class PersisterError(MergesyncError):

@@ -12,8 +12,8 @@ __all__ = [
     "CLOSE_TIMEOUT_SECONDS",
     "DEFAULT_REQUEST_TIMEOUT_SECONDS",
     "DESTROY_TIMEOUT_SECONDS",
-    "FLUSH_TIMEOUTS",
     "FILE_POLL_SECONDS",
+    "FLUSH_TIMEOUTS",
     "HELD_TIMEOUTS",
     "MAX_CHANNELS",
     "MAX_CHANNEL_ID_BYTES",
@@ -28,8 +28,10 @@ __all__ = [
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
     "MAX_READ_BYTES",
+    "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
     "MAX_UNREADABLE_COPIES",
+    "MAX_WAITING_CONVERSATIONS",
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
     "RECONNECT_STABLE_SECONDS",
@@ -43,6 +45,7 @@ __all__ = [
     "SQLITE_BUSY_TIMEOUT_SECONDS",
     "SQLITE_COMMIT_INTERVAL_SECONDS",
     "SQLITE_POLL_SECONDS",
+    "TRANSACTION_POLL_SECONDS",
 ]
 
 # --- data -------------------------------------------------------------------------------------------------
@@ -92,6 +95,15 @@ DEFAULT_REQUEST_TIMEOUT_SECONDS: Final = 1.0
 MAX_PENDING_REQUESTS: Final = 100
 """Requests of one synchronizer that wait for an answer (the peer's bound)."""
 
+MAX_REQUEST_TIMEOUT_SECONDS: Final = 30.0
+"""Time-outs grow with the round trips that are measured, and from one attempt to the next, up to this."""
+
+MAX_WAITING_CONVERSATIONS: Final = 10_000
+"""Exchanges that wait until fewer than `MAX_PENDING_REQUESTS` requests are under way; one client needs one of them."""
+
+TRANSACTION_POLL_SECONDS: Final = 0.01
+"""How often messages that came in the middle of an application's transaction look whether it is over."""
+
 MAX_HELD_MESSAGES: Final = 1000
 """Messages held while a path loads (the peer's bound)."""
 
@@ -99,7 +111,7 @@ MAX_HELD_BYTES: Final = MAX_FRAME_BYTES
 """Bytes held while a path loads (the peer's bound)."""
 
 HELD_TIMEOUTS: Final = 10
-"""Held messages wait at most this many request time-outs, then their senders are closed with 1013 (the peer's bound)."""
+"""Held messages wait at most this many request time-outs, then their senders are closed with 1013 (as in the peer)."""
 
 FLUSH_TIMEOUTS: Final = 10
 """A synchronizer that is destroyed waits at most this many request time-outs while its peer still fetches changes."""
