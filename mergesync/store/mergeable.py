@@ -7,8 +7,10 @@ from typing import Any, Self
 from mergesync.exceptions import ContentError
 from mergesync.store import diff, notify
 from mergesync.store.bodies import CHANGES, CONTENT, check_body
+from mergesync.store.cells import TOMBSTONE
 from mergesync.store.hlc import latest_allowed
 from mergesync.store.merging import Merging
+from mergesync.store.stamps import Stamp
 from mergesync.store.transaction import Change
 from mergesync.store.views import TablesView, ValuesView
 from mergesync.types import MISSING, MergeableChanges, MergeableContent
@@ -227,6 +229,29 @@ class MergeableStore(Merging):
                     self.del_cell(table_id, row_id, cell_id, True)
                 else:
                     self.set_cell(table_id, row_id, cell_id, cell)
+
+    # --- for synchronizers
+
+    def merge_checked(self, changes: MergeableChanges) -> None:
+        """Merge changes of which the form and the time were checked already, in `bodies`; nothing is checked here."""
+        self._merge(changes[0], changes[1])
+
+    def get_stamp(self, table_id: str | None, row_id: str, leaf_id: str) -> Stamp | None:
+        """The `(wire form, HLC)` of a cell, or of a value if the table id is None, tombstones included."""
+        tree = self._tree
+        if table_id is None:
+            return tree.values.stamps.get(leaf_id)
+        table = tree.tables.children.get(table_id)
+        row = None if table is None else table.children.get(row_id)
+        return None if row is None else row.stamps.get(leaf_id)
+
+    def get_kept_wire(self, table_id: str | None, row_id: str, leaf_id: str) -> Any:
+        """The wire form that stays when a peer's leaf is refused: what is here, else the default, else a tombstone."""
+        stamp = self.get_stamp(table_id, row_id, leaf_id)
+        if stamp is not None and self.fits_schema(table_id, leaf_id, stamp[0]):
+            return stamp[0]
+        default = self._schema.default(table_id, leaf_id)
+        return TOMBSTONE if default is MISSING else default
 
     # --- for tests
 
