@@ -7,9 +7,13 @@ from collections.abc import Callable
 
 __all__ = ["Alarm"]
 
+_REST_SECONDS = 0.01
+
 
 class Alarm:
     """Calls `wake(now)` when `deadline()` is due; to be set again whenever the deadline may have changed.
+
+    A deadline that is still due after waking, because what it waits for is not there yet, rings again after a rest.
 
     Args:
         deadline: says when, in seconds of the loop's clock, or None.
@@ -20,17 +24,20 @@ class Alarm:
         self._deadline = deadline
         self._wake = wake
         self._handle: asyncio.TimerHandle | None = None
+        self._rest_until = 0.0
 
     def set(self) -> None:
         """Look at the deadline again."""
         due = self._deadline()
+        if due is None:
+            self.cancel()
+            return
+        due = max(due, self._rest_until)
         if self._handle is not None:
-            if due is not None and self._handle.when() == due:
+            if self._handle.when() == due:
                 return
             self._handle.cancel()
-            self._handle = None
-        if due is not None:
-            self._handle = asyncio.get_running_loop().call_at(due, self._ring)
+        self._handle = asyncio.get_running_loop().call_at(due, self._ring)
 
     def cancel(self) -> None:
         """Never ring again, unless set anew."""
@@ -40,5 +47,9 @@ class Alarm:
 
     def _ring(self) -> None:
         self._handle = None
-        self._wake(asyncio.get_running_loop().time())
-        self.set()
+        now = asyncio.get_running_loop().time()
+        self._rest_until = now + _REST_SECONDS
+        try:
+            self._wake(now)
+        finally:
+            self.set()

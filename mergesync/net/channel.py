@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.connection import Connection, broadcast
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
+from mergesync.limits import CLOSE_TIMEOUT_SECONDS
 from mergesync.store.jsjson import utf8
 
 __all__ = [
@@ -28,12 +29,14 @@ AsgiScope: TypeAlias = MutableMapping[str, Any]
 AsgiReceive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiSend: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+_NO_CLOSE_FRAME = 1006
+
 
 class ChannelClosed(Exception):  # noqa: N818 - an event rather than an error
-    """The other side is gone.
+    """The channel is closed.
 
     Attributes:
-        code: the close code, 1006 if there was none.
+        code: the code of the first close frame, from whichever side; 1006 if there was none.
         reason: the close reason.
     """
 
@@ -48,6 +51,7 @@ class TextChannel(Protocol):
 
     remote_address: Any
     headers: Mapping[str, str]
+    """Of the HTTP request, by lower-case name."""
 
     async def receive(self) -> str:
         """The next text; raises ChannelClosed."""
@@ -60,7 +64,10 @@ class TextChannel(Protocol):
         """What was posted and has not left yet."""
 
     async def close(self, code: int, reason: str) -> None:
-        """Send what was posted, and close; returns when it is closed."""
+        """Send what was posted, and close; returns when it is closed, within `CLOSE_TIMEOUT_SECONDS`.
+
+        Somebody must go on receiving meanwhile, or what still comes keeps the other side's close frame back.
+        """
 
 
 def post_to_all(channels: Iterable[TextChannel], text: str) -> None:
@@ -71,7 +78,15 @@ def post_to_all(channels: Iterable[TextChannel], text: str) -> None:
             connections.append(channel.connection)
         else:
             channel.post(text)
-    broadcast(connections, utf8(text), text=True)
+    if connections:
+        _broadcast(connections, text)
+
+
+def _broadcast(connections: Iterable[Connection], text: str) -> None:
+    try:
+        broadcast(connections, text)
+    except UnicodeEncodeError:  # a lone surrogate, noticed before anything was sent
+        broadcast(connections, utf8(text).decode())
 
 
 class WebsocketsChannel:
@@ -84,19 +99,23 @@ class WebsocketsChannel:
         self.connection = connection
         self.remote_address: Any = connection.remote_address
         request = connection.request
-        self.headers: Mapping[str, str] = {} if request is None else dict(request.headers.raw_items())
+        items = () if request is None else request.headers.raw_items()
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in items}
 
     async def receive(self) -> str:
         """The next text; a binary frame is read as UTF-8, as the peer does."""
         try:
             data = await self.connection.recv()
-        except ConnectionClosed:
-            raise ChannelClosed(self.connection.close_code or 1006, self.connection.close_reason or "") from None
+        except ConnectionClosed as closed:
+            first = closed.rcvd if closed.sent is None or closed.rcvd_then_sent else closed.sent
+            if first is None:
+                raise ChannelClosed(_NO_CLOSE_FRAME, "") from None
+            raise ChannelClosed(first.code, first.reason) from None
         return data if isinstance(data, str) else data.decode("utf-8", "replace")
 
     def post(self, text: str) -> None:
         """Write to the transport."""
-        broadcast((self.connection,), utf8(text), text=True)
+        _broadcast((self.connection,), text)
 
     @property
     def queued_bytes(self) -> int:
@@ -104,8 +123,16 @@ class WebsocketsChannel:
         return self.connection.transport.get_write_buffer_size()
 
     async def close(self, code: int, reason: str) -> None:
-        """Close with a code."""
-        await self.connection.close(code, reason)
+        """Close with a code; a peer that does not take part is cut off."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await self.connection.close(code, reason)
+        except TimeoutError:  # the library's own time-out does not run while its buffer is full
+            pass
+        finally:
+            if self.connection.state is not State.CLOSED:
+                self.connection.transport.abort()
+        await self.connection.wait_closed()
 
 
 class AsgiChannel:
@@ -114,14 +141,15 @@ class AsgiChannel:
     def __init__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         self.remote_address: Any = scope.get("client")
         self.headers: Mapping[str, str] = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())
         }
         self._receive = receive
         self._send = send
         self._queue: deque[tuple[str, int]] = deque()
         self._queued_bytes = 0
         self._posted = asyncio.Event()
-        self._closed = asyncio.Event()
+        self._closing = False
+        self._gone = False
         self._sender = asyncio.create_task(self._send_posted())
 
     async def receive(self) -> str:
@@ -129,19 +157,20 @@ class AsgiChannel:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
-                self._closed.set()
-                self._sender.cancel()
-                raise ChannelClosed(message.get("code") or 1006, message.get("reason") or "")
+                self._lose()
+                raise ChannelClosed(message.get("code") or _NO_CLOSE_FRAME, message.get("reason") or "")
             if message["type"] == "websocket.receive":
                 text = message.get("text")
                 return text if isinstance(text, str) else bytes(message.get("bytes") or b"").decode("utf-8", "replace")
 
     def post(self, text: str) -> None:
         """Queue for the sending task."""
-        if not self._closed.is_set():
-            size = len(utf8(text))
-            self._queue.append((text, size))
-            self._queued_bytes += size
+        if not self._closing and not self._gone:
+            encoded = utf8(text)
+            if len(encoded) != len(text):
+                text = encoded.decode()  # without lone surrogates, which no server can send
+            self._queue.append((text, len(encoded)))
+            self._queued_bytes += len(encoded)
             self._posted.set()
 
     @property
@@ -150,27 +179,40 @@ class AsgiChannel:
         return self._queued_bytes
 
     async def close(self, code: int, reason: str) -> None:
-        """Send what is queued, then close with a code."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
+        """Send what is queued, then close with a code; what cannot be sent in time is dropped."""
+        self._closing = True
         self._posted.set()
-        await asyncio.gather(self._sender, return_exceptions=True)
-        with contextlib.suppress(Exception):  # the other side may have gone first; then there is nothing to close
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await asyncio.wait([self._sender])
+                if not self._gone:
+                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception:  # the other side does not read, or went first: the server does the rest when we return
+            pass
+        finally:
+            self._lose()
+        await asyncio.wait([self._sender])
+
+    def _lose(self) -> None:
+        """Nothing more can be sent."""
+        self._gone = True
+        self._sender.cancel()
+        self._queue.clear()
+        self._queued_bytes = 0
 
     async def _send_posted(self) -> None:
         while True:
             while self._queue:
-                text, size = self._queue[0]
+                text, size = self._queue.popleft()
                 try:
                     await self._send({"type": "websocket.send", "text": text})
                 except Exception:  # the other side is gone; `receive` tells
-                    self._closed.set()
+                    self._gone = True
+                    self._queue.clear()
+                    self._queued_bytes = 0
                     return
-                self._queue.popleft()
                 self._queued_bytes -= size
-            if self._closed.is_set():
+            if self._closing:
                 return
             self._posted.clear()
             await self._posted.wait()

@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
-from mergesync.exceptions import LoadError, SyncError
-from mergesync.limits import RETRY_LOAD_CAP_SECONDS, RETRY_LOAD_FIRST_SECONDS
+from mergesync.exceptions import LoadError, PersisterError, SaveError, SyncError
+from mergesync.limits import (
+    DESTROY_TIMEOUT_SECONDS,
+    RETRY_LOAD_CAP_SECONDS,
+    RETRY_LOAD_FIRST_SECONDS,
+    SAVE_RETRY_CAP_SECONDS,
+    SAVE_RETRY_FIRST_SECONDS,
+)
 from mergesync.net.alarm import Alarm
 from mergesync.store import MergeableStore
 from mergesync.sync.hub import Hub
@@ -33,7 +40,7 @@ class PathPersister(Protocol):
         """Return when all that was written is stored; raises SaveError."""
 
     async def destroy(self) -> None:
-        """Store what is unsaved and let go of everything."""
+        """Store what is unsaved, if auto-save was started, and let go of everything."""
 
 
 Then: TypeAlias = Callable[[MergeableStore], object]
@@ -43,8 +50,9 @@ CreatePersisterForPath: TypeAlias = Callable[[str], Any]
 """`(path_id) -> persister, (persister, then), None, or an awaitable of any of these`."""
 
 
-class PathOptions(Protocol):
-    """What a path takes from its server."""
+@dataclass(frozen=True, slots=True)
+class PathOptions:
+    """What all paths of a server have in common."""
 
     create_persister_for_path: CreatePersisterForPath | None
     relay: bool
@@ -96,8 +104,11 @@ class Path:
         self._persister: PathPersister | None = None
         self._retry_at: float | None = None  # while the path is refused: when it is tried again, by the loop's clock
         self._empty = asyncio.Event()
-        self._ended = asyncio.Event()
-        self.hub = Hub(
+        self._occupied = asyncio.Event()
+        self._joins = 0
+        self._storing = False  # saving is under way, and must not be interrupted
+        self._destroyed = False
+        self._hub = Hub(
             path_id,
             self,
             relay=options.relay,
@@ -105,70 +116,97 @@ class Path:
             fragment_size=options.fragment_size,
             new_id=options.new_id,
         )
-        self._alarm = Alarm(lambda: self.hub.deadline, self.hub.wake)
+        self._alarm = Alarm(lambda: self._hub.deadline, self._hub.wake)
         self._life = asyncio.create_task(self._live(predecessor), name=f"mergesync path {path_id!r:.80}")
+        self._life.add_done_callback(self._has_ended)
 
     # --- clients
 
     def join(self, client_id: str) -> None:
         """A client comes; while the path cannot be loaded, it is refused at once."""
+        self._joins += 1
         self._empty.clear()
-        self.hub.join(client_id)
+        self._occupied.set()
+        self._hub.join(client_id)
         if self._retry_at is not None:
             wait_seconds = max(0.0, self._retry_at - asyncio.get_running_loop().time())
             self._exit.refuse(self.path_id, [client_id], wait_seconds)
 
     def leave(self, client_id: str) -> None:
         """A client goes."""
-        self.hub.leave(client_id)
+        self._hub.leave(client_id)
         self._alarm.set()
-        if not self.hub.clients:
+        if not self._hub.clients:
+            self._occupied.clear()
             self._empty.set()
 
     def receive(self, client_id: str, address: str, payload: Payload) -> None:
         """A client says something."""
-        self.hub.receive(client_id, address, payload, asyncio.get_running_loop().time())
+        self._hub.receive(client_id, address, payload, asyncio.get_running_loop().time())
         self._alarm.set()
 
     async def destroy(self) -> None:
-        """Store what is unsaved and let go of everything, clients or not."""
-        self._life.cancel()
-        await self._ended.wait()
+        """Store what is unsaved and let go of everything, clients or not; storage that hangs is given up in the end."""
+        self._destroyed = True
+        if not self._storing:
+            self._life.cancel()
+        _, hanging = await asyncio.wait([self._life], timeout=DESTROY_TIMEOUT_SECONDS)
+        if hanging:
+            message = f"the storage did not finish in {DESTROY_TIMEOUT_SECONDS} s; what was last written may be lost"
+            self._exit.report(SaveError(message, path_id=self.path_id))
+            self._life.cancel()
+            await asyncio.wait(hanging)
 
     # --- life
 
     async def _live(self, predecessor: Path | None) -> None:
         try:
             if predecessor is not None:
-                await predecessor._ended.wait()
+                await asyncio.wait([predecessor._life])
             if await self._start():
                 await self._serve()
             self._exit.path_done(self)
         finally:
-            self._alarm.cancel()
-            self.hub.destroy()
+            self._hub.destroy()
             await self._let_go()
-            self._ended.set()
-            self._exit.path_ended(self)
+
+    def _has_ended(self, life: asyncio.Task[None]) -> None:
+        self._alarm.cancel()
+        error = None if life.cancelled() else life.exception()
+        if isinstance(error, Exception):
+            error.add_note(f"on path {self.path_id!r}")
+            self._exit.report(error)
+        self._exit.path_ended(self)
 
     async def _start(self) -> bool:
         """Load until it succeeds; False if nobody waits for that any more."""
-        wait_seconds = RETRY_LOAD_FIRST_SECONDS
-        refused: list[str] = []
+        loop = asyncio.get_running_loop()
+        began, wait_seconds = loop.time(), RETRY_LOAD_FIRST_SECONDS
         while not await self._load(wait_seconds):
             await asyncio.sleep(wait_seconds)
-            wait_seconds = min(wait_seconds * 2, RETRY_LOAD_CAP_SECONDS)
             self._retry_at = None
-            if not self.hub.clients:
+            self._hub.starting()
+            wait_seconds = min(wait_seconds * 2, RETRY_LOAD_CAP_SECONDS)
+            if not await self._somebody_comes():
                 return False
-            refused = list(self.hub.clients)
-            self.hub.starting()
-        now = asyncio.get_running_loop().time()
-        self.hub.ready(self._store(), now)
-        for client_id in refused:  # those that could not be closed alone, being channels of a socket
-            self.hub.resync(client_id, now)
+        now = loop.time()
+        waiting = list(self._hub.clients)
+        self._hub.ready(self._store(), now)
+        if not self._options.relay and now - began > self._options.request_timeout_seconds / 2:
+            # Some may have given up waiting for an answer, or were told nothing: let them compare.
+            for client_id in waiting:
+                self._hub.resync(client_id, now)
         self._alarm.set()
         return True
+
+    async def _somebody_comes(self) -> bool:
+        """Wait for a client, for some time: refused clients come back, and the waits go on growing until it loads."""
+        try:
+            async with asyncio.timeout(RETRY_LOAD_CAP_SECONDS):
+                await self._occupied.wait()
+        except TimeoutError:
+            pass
+        return bool(self._hub.clients)
 
     async def _load(self, retry_after_seconds: float) -> bool:
         """Make the persister and load; on any failure let go of it, report, and refuse the clients."""
@@ -180,12 +218,12 @@ class Path:
                     await _awaited(then(self._persister.store))
                 await self._persister.start_auto_save()
         except Exception as error:
-            await self._let_go()
-            self._exit.report(error if isinstance(error, LoadError) else _as_load_error(error, self.path_id))
             self._retry_at = asyncio.get_running_loop().time() + retry_after_seconds
-            self.hub.fail()
+            self._hub.fail()
             self._alarm.set()
-            self._exit.refuse(self.path_id, list(self.hub.clients), retry_after_seconds)
+            self._report(error, LoadError, "the path could not be started")
+            self._exit.refuse(self.path_id, list(self._hub.clients), retry_after_seconds)
+            await self._let_go()
             return False
         return True
 
@@ -194,7 +232,7 @@ class Path:
         made = None if create is None else await _awaited(create(self.path_id))
         if isinstance(made, tuple | list):
             self._persister, then = made
-            return cast(Then, then)
+            return cast(Then | None, then)
         self._persister = made
         return None
 
@@ -205,28 +243,57 @@ class Path:
 
     async def _serve(self) -> None:
         """Return when nobody is there and everything is stored; what cannot be stored keeps the path alive."""
-        wait_seconds = RETRY_LOAD_FIRST_SECONDS
+        wait_seconds = SAVE_RETRY_FIRST_SECONDS
         while True:
             await self._empty.wait()
-            try:
-                if self._persister is not None:
-                    await self._persister.flush()
-            except Exception as error:
-                self._exit.report(error)
+            joins = self._joins
+            if await self._flush():
+                wait_seconds = SAVE_RETRY_FIRST_SECONDS
+                if self._joins == joins:  # nobody came, and so nothing was written, since the flush began
+                    return
+            else:
                 await asyncio.sleep(wait_seconds)
-                wait_seconds = min(wait_seconds * 2, RETRY_LOAD_CAP_SECONDS)
-                continue
-            wait_seconds = RETRY_LOAD_FIRST_SECONDS
-            if self._empty.is_set():
-                return
+                wait_seconds = min(wait_seconds * 2, SAVE_RETRY_CAP_SECONDS)
+
+    async def _flush(self) -> bool:
+        if self._persister is None:
+            return True
+        self._storing = True
+        try:
+            await self._persister.flush()
+        except Exception as error:
+            self._report(error, SaveError, "the path could not be stored")
+            return False
+        finally:
+            self._end_storing()
+        return True
+
+    def _end_storing(self) -> None:
+        self._storing = False
+        if self._destroyed:  # what `destroy` did not want to interrupt is over
+            self._life.cancel()
 
     async def _let_go(self) -> None:
+        """Let go of the persister, which stores what is unsaved."""
         persister, self._persister = self._persister, None
-        if persister is not None:
-            try:
-                await persister.destroy()
-            except Exception as error:
-                self._exit.report(error)
+        if persister is None:
+            return
+        self._storing = True
+        try:
+            await persister.destroy()
+        except Exception as error:
+            self._report(error, SaveError, "the storage could not be closed")
+        finally:
+            self._end_storing()
+
+    def _report(self, error: Exception, kind: type[PersisterError], what: str) -> None:
+        """Report a failure of the persister once, as the persister's own error or as one that names the path."""
+        if not isinstance(error, kind):
+            cause, error = error, kind(f"{what}: {type(error).__name__}: {error}", path_id=self.path_id)
+            error.__cause__ = cause
+        elif error.path_id is None:
+            error.path_id = self.path_id
+        self._exit.report(error)
 
     # --- what the hub says (Exit)
 
@@ -245,9 +312,3 @@ class Path:
 
 async def _awaited(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
-
-
-def _as_load_error(error: Exception, path_id: str) -> LoadError:
-    load_error = LoadError(f"the path could not be started: {error}", path_id=path_id)
-    load_error.__cause__ = error
-    return load_error

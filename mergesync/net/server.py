@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import errno
 import ssl
+import weakref
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,21 +14,38 @@ from typing import Any, Self, TypeAlias
 from websockets.asyncio.server import Server as WebsocketsServer
 from websockets.asyncio.server import ServerConnection as WebsocketsConnection
 from websockets.asyncio.server import serve
+from websockets.protocol import State
 
-from mergesync.exceptions import SyncError
-from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, MAX_READ_BYTES
+from mergesync.limits import CLOSE_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS, MAX_OUTBOX_BYTES, MAX_READ_BYTES
+from mergesync.net.addresses import Host, usable_addresses
 from mergesync.net.channel import AsgiChannel, AsgiReceive, AsgiScope, AsgiSend, WebsocketsChannel
-from mergesync.net.path import CreatePersisterForPath
+from mergesync.net.mounting import refuse_http, target_below_mount
+from mergesync.net.path import CreatePersisterForPath, PathOptions
+from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
 from mergesync.net.switchboard import CLOSE_GOING_AWAY, ClientInfo, Switchboard
 from mergesync.system import new_id
-from mergesync.types import NewId
 
-__all__ = ["ClientInfo", "ListeningWsServer", "ServerStats", "WsServer", "create_ws_server"]
+__all__ = [
+    "ClientIdsListener",
+    "ClientInfo",
+    "ListeningWsServer",
+    "OnConnection",
+    "PathIdsListener",
+    "ServerStats",
+    "WsServer",
+    "create_ws_server",
+]
 
-_logger = logging.getLogger("mergesync")
+_LISTEN_ATTEMPTS = 5
 
-PathIdsListener: TypeAlias = Callable[..., object]
-ClientIdsListener: TypeAlias = Callable[..., object]
+PathIdsListener: TypeAlias = Callable[["WsServer", str, int], object]
+"""`(server, path_id, change)`, the change being 1 when the first client comes and -1 after the last."""
+
+ClientIdsListener: TypeAlias = Callable[["WsServer", str, str, int], object]
+"""`(server, path_id, client_id, change)`, the change being 1 or -1."""
+
+OnConnection: TypeAlias = Callable[[ClientInfo], Any]
+"""Called for each socket before any of its frames is read; may be async."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +67,7 @@ class ServerStats:
     receives: int
 
 
-def select_subprotocol(_: object, offered: Iterable[Any]) -> Any:
+def _select_subprotocol(_: object, offered: Iterable[Any]) -> Any:
     """The first subprotocol a client offers, as the peer's server does; None if it offers none."""
     return next(iter(offered), None)
 
@@ -67,7 +86,8 @@ class WsServer:
         request_timeout_seconds: how long the server waits for a client's answer.
         fragment_size: bytes of message text per fragment sent; None for no fragments (clients before 9.2 cannot join
             them).
-        on_connection: called with a `ClientInfo` for each socket, before any of its frames is read; may be async.
+        on_connection: called with a `ClientInfo` for each socket, before any of its frames is read; may be async. If
+            it raises, the socket is closed with 1011.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
 
     Example:
@@ -83,18 +103,15 @@ class WsServer:
         relay: bool = False,
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
-        on_connection: Callable[[ClientInfo], Any] | None = None,
-        on_ignored_error: Callable[[Exception], Any] | None = None,
+        on_connection: OnConnection | None = None,
+        on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
-        self.create_persister_for_path = create_persister_for_path
-        self.relay = relay
-        self.request_timeout_seconds = request_timeout_seconds
-        self.fragment_size = fragment_size
-        self.new_id: NewId = new_id
-        self._on_ignored_error = on_ignored_error
+        self._report = Reporter(on_ignored_error)
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
-        self._switchboard = Switchboard(self, report=self._report, tell=self._tell, on_connection=on_connection)
+        self._destruction: asyncio.Task[None] | None = None
+        options = PathOptions(create_persister_for_path, relay, request_timeout_seconds, fragment_size, new_id)
+        self._switchboard = Switchboard(options, report=self._report, tell=self._tell, on_connection=on_connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -140,16 +157,13 @@ class WsServer:
     def _add_listener(self, kind: str, path_id: str | None, listener: Callable[..., object]) -> str:
         listener_id = str(self._next_listener_id)
         self._next_listener_id += 1
-        self._listeners[listener_id] = (kind, path_id, listener)
+        self._listeners[listener_id] = (kind, path_id, plain_callback(listener, "a listener"))
         return listener_id
 
     def _tell(self, kind: str, path_id: str, *arguments: Any) -> None:
         for wanted_kind, wanted_path, listener in list(self._listeners.values()):
             if wanted_kind == kind and wanted_path in (None, path_id):
-                try:
-                    listener(self, path_id, *arguments)
-                except Exception as error:
-                    self._report(error)
+                self._report.guard(listener, self, path_id, *arguments)
 
     # --- doors
 
@@ -157,76 +171,72 @@ class WsServer:
     def serve_options(self) -> dict[str, Any]:
         """What `websockets.serve` must be told for this protocol."""
         return {
-            "select_subprotocol": select_subprotocol,
+            "select_subprotocol": _select_subprotocol,
             "max_size": MAX_READ_BYTES,
             "compression": None,
+            "close_timeout": CLOSE_TIMEOUT_SECONDS,
+            # What is sent never waits, but pings do above this limit, and then would not find out who is gone.
+            "write_limit": 2 * MAX_OUTBOX_BYTES,
         }
 
     async def handler(self, connection: WebsocketsConnection) -> None:
         """Serve one connection of the `websockets` library; pass it to `websockets.serve` with `serve_options`."""
         request = connection.request
         target = "/" if request is None else request.path
-        key = "" if request is None else request.headers.get("Sec-WebSocket-Key", "")
-        await self._switchboard.serve(WebsocketsChannel(connection), target, key, connection.subprotocol)
+        channel = WebsocketsChannel(connection)
+        key = channel.headers.get("sec-websocket-key", "")
+        await self._switchboard.serve(channel, target, key, connection.subprotocol)
 
     async def asgi(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Serve WebSockets as an ASGI app: `Mount("/sync", app=ws_server.asgi)`.
 
-        The path id is what follows the mount point, percent-encoded as the client sent it.
+        The path id is what follows the mount point, percent-encoded as the client sent it. Plain HTTP requests get 426.
         """
+        if scope["type"] == "http":
+            await refuse_http(send)
+            return
         if scope["type"] != "websocket":
-            raise RuntimeError(f"mergesync serves only websockets, not {scope['type']!r}")
+            raise RuntimeError(f"mergesync serves only WebSockets, not {scope['type']!r}")
         if (await receive())["type"] != "websocket.connect":
             return
-        subprotocol = select_subprotocol(None, scope.get("subprotocols", ()))
+        subprotocol = _select_subprotocol(None, scope.get("subprotocols", ()))
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         channel = AsgiChannel(scope, receive, send)
         key = channel.headers.get("sec-websocket-key", "")
-        await self._switchboard.serve(channel, _asgi_target(scope), key, subprotocol)
+        await self._switchboard.serve(channel, target_below_mount(scope), key, subprotocol)
 
     async def destroy(self, code: int = CLOSE_GOING_AWAY, reason: str = "") -> None:
         """Close all clients, store everything, and leave no task, socket or timer. May be called again.
+
+        It is not interrupted if who called it is cancelled.
 
         Args:
             code: what the clients are told; 1012 for a restart.
             reason: likewise.
         """
+        if self._destruction is None:
+            self._destruction = asyncio.create_task(self._destroy(code, reason))
+        await asyncio.shield(self._destruction)
+
+    async def _destroy(self, code: int, reason: str) -> None:
         await self._switchboard.destroy(code, reason)
         self._listeners.clear()
-
-    def _report(self, error: Exception) -> None:
-        if self._on_ignored_error is None:
-            _logger.warning("%s: %s", type(error).__name__, error, exc_info=_unexpected(error))
-            return
-        try:
-            self._on_ignored_error(error)
-        except Exception:
-            _logger.exception("on_ignored_error failed")
-
-
-def _unexpected(error: Exception) -> Exception | None:
-    """Give a traceback of what is not a peer's mistake."""
-    return None if isinstance(error, SyncError) else error
-
-
-def _asgi_target(scope: AsgiScope) -> str:
-    """What of the request target follows the mount point, percent-encoded as the client sent it."""
-    raw_path = scope.get("raw_path")
-    path = raw_path.decode("latin-1").partition("?")[0] if raw_path else str(scope["path"])
-    root = str(scope.get("root_path", ""))
-    return path[len(root) :] if root and path.startswith(root) else path
 
 
 class create_ws_server:  # noqa: N801 - spelled in lower case because it is called like a function
     """A `WsServer` on a port of its own: `server = await create_ws_server(...)` or `async with create_ws_server(...)`.
 
     Args:
-        host: where to listen.
+        host: where to listen: a name or an address, several of them, or None for all interfaces.
         port: 0 for a free one, see `server.port`.
-        create_persister_for_path: see `WsServer`.
+        create_persister_for_path: see `WsServer`, as for the options below.
+        relay: be a switchboard between clients.
+        request_timeout_seconds: how long the server waits for a client's answer.
+        fragment_size: bytes of message text per fragment sent.
+        on_connection: called with a `ClientInfo` for each socket.
+        on_ignored_error: called with every error that nobody called for.
         ssl_context: serve wss with this.
-        serve_options: passed to `websockets.serve`.
-        options: passed to `WsServer`.
+        serve_options: passed to `websockets.serve`, such as `ping_interval` or `origins`.
 
     Example:
         async with create_ws_server("localhost", 8047, sqlite_persisters("data.db")) as server:
@@ -235,19 +245,32 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
 
     def __init__(
         self,
-        host: str | None = "localhost",
+        host: Host = "localhost",
         port: int = 8047,
         create_persister_for_path: CreatePersisterForPath | None = None,
         *,
+        relay: bool = False,
+        request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
+        fragment_size: float | None = None,
+        on_connection: OnConnection | None = None,
+        on_ignored_error: OnIgnoredError | None = None,
         ssl_context: ssl.SSLContext | None = None,
         serve_options: dict[str, Any] | None = None,
-        **options: Any,
     ) -> None:
-        self._server = ListeningWsServer(create_persister_for_path, **options)
-        self._listen = (host, port, ssl_context, serve_options or {})
+        self._server = ListeningWsServer(
+            create_persister_for_path,
+            relay=relay,
+            request_timeout_seconds=request_timeout_seconds,
+            fragment_size=fragment_size,
+            on_connection=on_connection,
+            on_ignored_error=on_ignored_error,
+        )
+        self._host = host
+        self._port = port
+        self._serve_options = {"ssl": ssl_context, **(serve_options or {})}
 
     def __await__(self) -> Generator[Any, None, ListeningWsServer]:
-        return self._server.listen(*self._listen).__await__()
+        return self._server._listen(self._host, self._port, self._serve_options).__await__()
 
     async def __aenter__(self) -> ListeningWsServer:
         return await self
@@ -262,32 +285,50 @@ class ListeningWsServer(WsServer):
     """A `WsServer` that listens on a port; made by `create_ws_server`."""
 
     _listening: WebsocketsServer | None = None
-
-    async def listen(
-        self, host: str | None, port: int, ssl_context: ssl.SSLContext | None, serve_options: dict[str, Any]
-    ) -> ListeningWsServer:
-        """Begin to accept connections."""
-        options = {**self.serve_options, **serve_options}
-        self._listening = await serve(self.handler, host, port, ssl=ssl_context, **options)
-        return self
+    _port = 0
+    _accepted: weakref.WeakSet[WebsocketsConnection]
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
-        if self._listening is None:
-            raise RuntimeError("the server does not listen yet")
-        return int(next(iter(self._listening.sockets)).getsockname()[1])
+        """The port it listens on, or listened on until it was destroyed."""
+        return self._port
+
+    async def _listen(self, host: Host, port: int, serve_options: dict[str, Any]) -> Self:
+        """Begin to accept connections."""
+        if self._listening is not None:
+            raise RuntimeError("the server listens already")
+        self._accepted = weakref.WeakSet()
+        options: dict[str, Any] = {**self.serve_options, "create_connection": self._accept, **serve_options}
+        for attempts_left in reversed(range(_LISTEN_ATTEMPTS)):
+            options["host"], self._port = await usable_addresses(host, port)
+            try:
+                self._listening = await serve(self.handler, port=self._port, **options)
+                break
+            except OSError as error:  # somebody may have taken the port that was free a moment ago
+                if port != 0 or error.errno != errno.EADDRINUSE or not attempts_left:
+                    raise
+        return self
+
+    def _accept(self, *arguments: Any, **options: Any) -> WebsocketsConnection:
+        """Make a connection, known from the start, so that a handshake under way does not keep `destroy` waiting."""
+        connection = WebsocketsConnection(*arguments, **options)
+        self._accepted.add(connection)
+        return connection
 
     async def serve_forever(self) -> None:
         """Return when the server is destroyed."""
         if self._listening is not None:
             await self._listening.wait_closed()
+        if self._destruction is not None:
+            await asyncio.shield(self._destruction)
 
-    async def destroy(self, code: int = CLOSE_GOING_AWAY, reason: str = "") -> None:
-        """Stop listening, close all clients, store everything."""
+    async def _destroy(self, code: int, reason: str) -> None:
         listening = self._listening
         if listening is not None:
             listening.close(close_connections=False)
-        await super().destroy(code, reason)
+        await super()._destroy(code, reason)
         if listening is not None:
+            for connection in list(self._accepted):
+                if connection.state is State.CONNECTING:
+                    connection.transport.abort()
             await listening.wait_closed()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
-from mergesync.limits import MAX_OUTBOX_BYTES
+from mergesync.limits import MAX_FRAME_BYTES, MAX_OUTBOX_BYTES
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.path import Path, PathOptions
 from mergesync.sync.payloads import SUBPROTOCOL, Payload, fits_frame
@@ -26,6 +27,9 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 
+_CLOSED_FOR_A_FAULT = (1002, 1003, 1007, 1009, 1010, 1013)
+"""Codes with which a client, or the WebSocket layer on our side, says that the other side did something wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
@@ -35,7 +39,7 @@ class ClientInfo:
         client_id: what the client is called on its paths.
         path_id: the path of its URL.
         remote_address: the other end of the socket, usually `(host, port, ...)`.
-        headers: of the HTTP request.
+        headers: of the HTTP request, by lower-case name.
         multiplexed: whether the client opens channels.
     """
 
@@ -53,6 +57,8 @@ class _Socket:
         self.channel = channel
         self.connection = connection
         self.info = info
+        self.serving = asyncio.timeout(None)  # entered while the socket is served, so that closing ends that
+        self.condemned = False  # it is about to be closed for a fault
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -63,8 +69,14 @@ class _Socket:
     def close(self, code: int, reason: str) -> None:
         """Leave all paths, and begin to close; the first code given counts."""
         if self._closing is None:
+            self._closing = asyncio.create_task(self._close(code, reason))
             self.connection.close()
-            self._closing = asyncio.create_task(self.channel.close(code, reason))
+
+    async def _close(self, code: int, reason: str) -> None:
+        await self.channel.close(code, reason)
+        # The callback of the application may hang, and not every ASGI server tells when a socket is closed by us.
+        with contextlib.suppress(RuntimeError):  # it is served no more
+            self.serving.reschedule(asyncio.get_running_loop().time())
 
     async def wait_closed(self) -> None:
         """Return when it is closed."""
@@ -76,10 +88,15 @@ class Switchboard:
     """The inside of a `WsServer`.
 
     Args:
-        options: what paths take from the server.
+        options: of all paths.
         report: hears of every error that nobody called for.
         tell: called with `"path", path_id, change` and `"client", path_id, client_id, change`.
         on_connection: called for each socket before its frames are read; may be async.
+
+    Attributes:
+        on_path: the sockets on each path that has clients, by client id.
+        sends: frames sent.
+        receives: frames received.
     """
 
     def __init__(
@@ -101,7 +118,8 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._sockets: dict[ServerConnection, _Socket] = {}
         self._client_ids: set[str] = set()
-        self._destroyed = False
+        self._nobody = asyncio.Event()
+        self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
 
     @property
     def connections(self) -> int:
@@ -119,10 +137,22 @@ class Switchboard:
             key: the client's WebSocket key.
             subprotocol: what was negotiated.
         """
-        if self._destroyed:
-            await channel.close(CLOSE_RESTART, "")
-            return
-        multiplexed = subprotocol == SUBPROTOCOL
+        socket = self._add_socket(channel, target, key, multiplexed=subprotocol == SUBPROTOCOL)
+        try:
+            async with socket.serving:
+                if self._destroyed is not None:
+                    socket.close(*self._destroyed)
+                await self._converse(socket)
+        except TimeoutError:  # it has been closed
+            pass
+        finally:
+            socket.close(CLOSE_NORMAL, "")
+            try:
+                await socket.wait_closed()
+            finally:
+                self._remove_socket(socket)
+
+    def _add_socket(self, channel: TextChannel, target: str, key: str, *, multiplexed: bool) -> _Socket:
         path_id = path_of(target)
         connection = ServerConnection(
             self._client_id(key),
@@ -134,36 +164,14 @@ class Switchboard:
         info = ClientInfo(connection.client_id, path_id, channel.remote_address, dict(channel.headers), multiplexed)
         socket = self._sockets[connection] = _Socket(channel, connection, info)
         self._client_ids.add(connection.client_id)
-        try:
-            await self._introduce(info)
-            connection.open()
-            await self._read(socket)
-        except ChannelClosed:
-            pass
-        except SyncError as error:
-            self._blame(socket, error)
-        except Exception as error:
-            self.report(error)
-            socket.close(CLOSE_INTERNAL_ERROR, "")
-        finally:
-            socket.close(CLOSE_NORMAL, "")
-            await socket.wait_closed()
-            del self._sockets[connection]
-            self._client_ids.discard(connection.client_id)
+        self._nobody.clear()
+        return socket
 
-    async def _introduce(self, info: ClientInfo) -> None:
-        if self._on_connection is not None:
-            result = self._on_connection(info)
-            if inspect.isawaitable(result):
-                await result
-
-    async def _read(self, socket: _Socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            frame = await socket.channel.receive()
-            if not socket.closing:
-                self.receives += 1
-                socket.connection.receive(frame, loop.time())
+    def _remove_socket(self, socket: _Socket) -> None:
+        del self._sockets[socket.connection]
+        self._client_ids.discard(socket.connection.client_id)
+        if not self._sockets:
+            self._nobody.set()
 
     def _client_id(self, key: str) -> str:
         """The client's WebSocket key, as in the peer, unless it is none or is taken."""
@@ -172,6 +180,45 @@ class Switchboard:
         except (binascii.Error, ValueError):
             usable = False
         return key if usable else base64.b64encode(new_id(16).encode()).decode()
+
+    async def _converse(self, socket: _Socket) -> None:
+        try:
+            await self._introduce(socket.info)
+            if not socket.closing:
+                socket.connection.open()
+            await self._read(socket)
+        except ChannelClosed as closed:
+            if closed.code in _CLOSED_FOR_A_FAULT and not socket.closing:
+                self._blame(socket, RemoteProtocolError(f"the socket was closed with {closed}"))
+        except Exception as error:
+            error.add_note(f"path {socket.info.path_id!r}, client {socket.info.client_id!r}")
+            self.report(error)
+            socket.close(CLOSE_INTERNAL_ERROR, "")
+
+    async def _introduce(self, info: ClientInfo) -> None:
+        if self._on_connection is not None:
+            result = self._on_connection(info)
+            if inspect.isawaitable(result):
+                await result
+
+    async def _read(self, socket: _Socket) -> None:
+        """Read until the socket is closed; once it is closing, what comes is of no use, but must be got past."""
+        loop = asyncio.get_running_loop()
+        while True:
+            frame = await socket.channel.receive()
+            if socket.closing or socket.condemned:
+                continue
+            self.receives += 1
+            try:
+                socket.connection.receive(frame, loop.time())
+            except SyncError as error:
+                self._blame(socket, error)
+
+    def _condemn(self, socket: _Socket, error: SyncError) -> None:
+        """Blame a socket as soon as whoever is sending now is through."""
+        if not socket.condemned:
+            socket.condemned = True
+            asyncio.get_running_loop().call_soon(self._blame, socket, error)
 
     def _blame(self, socket: _Socket, error: SyncError) -> None:
         """A client is at fault: report once, with path and client, and close its socket with the right code."""
@@ -182,14 +229,17 @@ class Switchboard:
         self.report(error)
         if isinstance(error, RemoteProtocolError | LimitExceededError):
             socket.close(error.close_code, error.close_reason)
+        else:
+            socket.close(CLOSE_INTERNAL_ERROR, "")
 
     async def destroy(self, code: int, reason: str) -> None:
         """Close all sockets, store everything, let go of everything."""
-        self._destroyed = True
-        sockets = list(self._sockets.values())
-        for socket in sockets:
+        self._destroyed = (code, reason)
+        for socket in list(self._sockets.values()):
             socket.close(code, reason)
-        await asyncio.gather(*(socket.wait_closed() for socket in sockets))
+        while self._sockets:
+            self._nobody.clear()
+            await self._nobody.wait()
         await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
 
     # --- what connections say
@@ -244,14 +294,19 @@ class Switchboard:
         self._post(plain, frame)
 
     def _post(self, sockets: list[_Socket], frame: str) -> None:
-        too_large = not fits_frame(frame)
+        if not fits_frame(frame):
+            for socket in sockets:
+                self._condemn(socket, LimitExceededError(f"more than {MAX_FRAME_BYTES} bytes to send", limit="socket"))
+            return
         ready = []
+        size = len(frame)  # the bytes may be more, but that decides little
         for socket in sockets:
-            # At least the characters of the frame will be queued; their exact number of bytes decides little.
-            if too_large or socket.channel.queued_bytes + len(frame) > MAX_OUTBOX_BYTES:
+            if socket.closing or socket.condemned:
+                continue
+            if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
                 error = LimitExceededError("the client does not read what is sent to it", limit="socket")
-                asyncio.get_running_loop().call_soon(self._blame, socket, error)
-            elif not socket.closing:
+                self._condemn(socket, error)
+            else:
                 ready.append(socket.channel)
         if ready:
             self.sends += len(ready)
@@ -261,7 +316,7 @@ class Switchboard:
         """A client of a path has to go."""
         socket = self.on_path.get(path_id, {}).get(client_id)
         if socket is not None:
-            asyncio.get_running_loop().call_soon(self._blame, socket, error)
+            self._condemn(socket, error)
 
     def refuse(self, path_id: str, client_ids: Iterable[str], retry_after_seconds: float) -> None:
         """A path cannot be served for now: close its clients with a retry time; channels stay and are resynced."""
@@ -277,7 +332,10 @@ class Switchboard:
         self._ending[path.path_id] = path
 
     def path_ended(self, path: Path) -> None:
-        """A path has let go of its storage."""
-        for paths in (self._paths, self._ending):
-            if paths.get(path.path_id) is path:
-                del paths[path.path_id]
+        """A path has let go of its storage; clients are still there only if something unforeseen ended it."""
+        if self._ending.get(path.path_id) is path:
+            del self._ending[path.path_id]
+        if self._paths.get(path.path_id) is path:
+            del self._paths[path.path_id]
+            for socket in list(self.on_path.get(path.path_id, {}).values()):
+                socket.close(CLOSE_INTERNAL_ERROR, "")

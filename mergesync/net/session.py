@@ -1,0 +1,300 @@
+"""One store on one channel of a link: its synchronizer core, its status, and the application's callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from mergesync.exceptions import ConnectionLostError
+from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
+from mergesync.net.link import Link, LinkState
+from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
+from mergesync.store import MergeableStore
+from mergesync.sync.admission import is_empty
+from mergesync.sync.messages import Message, MessageType, encode_message
+from mergesync.sync.payloads import SERVER, fragments_of
+from mergesync.sync.synchronizer import EVERYONE, Origin, Synchronizer, SynchronizerStats, SyncState
+from mergesync.system import new_id
+from mergesync.types import Content, MergeableChanges
+
+__all__ = ["OnMessage", "Session", "SessionOptions", "SyncStatus"]
+
+OnMessage: TypeAlias = Callable[[str, str | None, int, Any], object]
+"""`(address or sender, request id, type of message, body)`."""
+
+_FLUSH_ID_LENGTH = 16
+_FLUSH_PAUSE_SECONDS = 0.02
+_QUESTIONS = (
+    MessageType.GET_TABLE_DIFF,
+    MessageType.GET_ROW_DIFF,
+    MessageType.GET_CELL_DIFF,
+    MessageType.GET_VALUE_DIFF,
+)
+
+
+class SyncStatus(enum.StrEnum):
+    """What a synchronizer is doing; equal to its lower-case name as a string."""
+
+    OFFLINE = "offline"
+    """There is no connection, and none is being made: not yet, or it waits to try again."""
+    CONNECTING = "connecting"
+    """A connection is being made."""
+    CONNECTED = "connected"
+    """There is a connection, but syncing was not started, or was stopped."""
+    SYNCING = "syncing"
+    """Connected, and getting what is missing here."""
+    LIVE = "live"
+    """Connected, up to date as far as known, and every change goes out as it is made."""
+    DESTROYED = "destroyed"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How a store talks."""
+
+    request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS
+    fragment_size: float | None = None
+    on_send: OnMessage | None = None
+    on_receive: OnMessage | None = None
+    on_ignored_error: OnIgnoredError | None = None
+
+
+class Session:
+    """One store on one channel of a link.
+
+    Args:
+        store: the store.
+        link: the socket.
+        channel_id: the channel, None for a plain socket.
+        options: how to talk.
+        tell_status: called with each new status.
+    """
+
+    def __init__(
+        self,
+        store: MergeableStore,
+        link: Link,
+        channel_id: str | None,
+        options: SessionOptions,
+        tell_status: Callable[[SyncStatus], None],
+    ) -> None:
+        self._report = link.report if options.on_ignored_error is None else Reporter(options.on_ignored_error)
+        self._on_send = plain_callback(options.on_send, "on_send")
+        self._on_receive = plain_callback(options.on_receive, "on_receive")
+        self._store = store
+        self._link = link
+        self._channel_id = channel_id
+        self._options = options
+        self._tell_status = tell_status
+        self._told_status = SyncStatus.OFFLINE
+        self._telling = False
+        self._wants_sync = False
+        self._initial_content: Content | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._heard_server = self._heard_others = False
+        self._asked_at = 0.0  # when a peer last asked for something that it lacks
+        self._flushing: tuple[str, asyncio.Future[Any]] | None = None
+        self._destroyed = False
+        link.attach(self, channel_id)
+        self._core = Synchronizer(store, self, request_timeout_seconds=options.request_timeout_seconds, new_id=new_id)
+
+    # --- what the synchronizer says
+
+    @property
+    def status(self) -> SyncStatus:
+        """What is going on, truthfully."""
+        if self._destroyed:
+            return SyncStatus.DESTROYED
+        if self._link.state is LinkState.OFFLINE:
+            return SyncStatus.OFFLINE
+        if not self._link.is_open(self._channel_id):
+            return SyncStatus.CONNECTING
+        if self._core.state is SyncState.STOPPED:
+            return SyncStatus.CONNECTED
+        is_live = self._core.state is SyncState.LIVE and not self._core.is_pulling
+        return SyncStatus.LIVE if is_live else SyncStatus.SYNCING
+
+    @property
+    def stats(self) -> SynchronizerStats:
+        """How many messages were sent and received."""
+        return replace(self._core.stats)
+
+    def start(self, initial_content: Content | None) -> None:
+        """Sync from now on, whenever there is a connection."""
+        if self._destroyed:
+            raise ConnectionLostError("the synchronizer is destroyed")
+        self._wants_sync = True
+        self._initial_content = initial_content
+        if self._link.is_open(self._channel_id):
+            self._core.start_sync(_now(), initial_content)
+            self._link.set_alarm()
+        self.link_changed()
+
+    async def wait_live(self) -> None:
+        """Return when the first exchange is over, or syncing is stopped.
+
+        Raises:
+            ConnectionLostError: it was destroyed first.
+        """
+        if self._wants_sync and self._core.state is not SyncState.LIVE:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+    def stop(self) -> None:
+        """Neither send nor take changes any more; the connection stays."""
+        self._wants_sync = False
+        self._core.stop_sync()
+        self._settle(None)
+        self.link_changed()
+
+    async def destroy(self) -> None:
+        """Send what is still to be sent, and let go of store and link."""
+        try:
+            await self._flush()
+        finally:
+            self._destroyed = True
+            self._wants_sync = False
+            self._settle(ConnectionLostError("the synchronizer was destroyed"))
+            self._core.destroy()
+            self.link_changed()
+            await self._link.detach(self, self._channel_id)
+
+    def _settle(self, error: Exception | None) -> None:
+        for waiter in self._waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+    def guard(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Call the application; what it raises is reported, and stops nothing."""
+        self._report.guard(callback, *arguments)
+
+    # --- flushing
+
+    async def _flush(self) -> None:
+        """Return when a peer has all that the store has, or it makes no progress any more.
+
+        What is written while live has been sent already; but what a peer gets by asking for it, as at the start, would
+        be cut off.
+        """
+        timeout_seconds = self._options.request_timeout_seconds
+        began = _now()
+        while self._has_live_peer() and _now() < began + FLUSH_TIMEOUTS * timeout_seconds:
+            hashes = await self._ask_hashes(max(began, self._asked_at) + timeout_seconds)
+            if hashes is None or hashes == self._store.get_mergeable_content_hashes():
+                return
+            await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
+
+    def _has_live_peer(self) -> bool:
+        return self._core.state is SyncState.LIVE and (self._heard_server or self._heard_others)
+
+    async def _ask_hashes(self, deadline: float) -> Any:
+        """A peer's hashes, or None if they do not come in time."""
+        request_id = new_id(_FLUSH_ID_LENGTH)
+        answer = asyncio.get_running_loop().create_future()
+        self._flushing = (request_id, answer)
+        try:
+            async with asyncio.timeout_at(deadline):
+                self._core.stats.sends += 1
+                address = SERVER if self._heard_server else EVERYONE
+                self.send(address, Message(request_id, MessageType.GET_CONTENT_HASHES, ""))
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            self._flushing = None
+
+    # --- what the link says (Port)
+
+    def opened(self) -> None:
+        """Messages can be sent."""
+        self._heard_server = self._heard_others = False
+        if self._wants_sync:
+            self._core.start_sync(_now(), self._initial_content)
+        self.link_changed()
+
+    def closed(self) -> None:
+        """The connection is gone; syncing begins again with the next one."""
+        self._core.disconnect()
+        if self._flushing is not None and not self._flushing[1].done():
+            self._flushing[1].set_result(None)
+        self.link_changed()
+
+    def receive(self, sender: str, message: Message) -> None:
+        """A message of a peer."""
+        if self._on_receive is not None:
+            self._report.guard(self._on_receive, sender, message.request_id, int(message.type), message.body)
+        if sender == SERVER:
+            self._heard_server = True
+        else:
+            self._heard_others = True
+        if message.type in _QUESTIONS:
+            self._asked_at = _now()
+        flushing = self._flushing
+        if flushing is not None and message.request_id == flushing[0] and not flushing[1].done():
+            flushing[1].set_result(message.body)
+        self._core.receive(sender, message, _now())
+        self.link_changed()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `wake` is due."""
+        return self._core.deadline
+
+    def wake(self, now: float) -> None:
+        """Time has passed."""
+        self._core.wake(now)
+        self.link_changed()
+
+    def link_changed(self) -> None:
+        """Tell of the status if it has changed; if that changes it again, tell of that after."""
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while (status := self.status) is not self._told_status:
+                self._told_status = status
+                self._tell_status(status)
+        finally:
+            self._telling = False
+
+    # --- what the core says (Outlet)
+
+    def send(self, address: str, message: Message) -> None:
+        """A message for peers."""
+        if self._on_send is not None:
+            self._report.guard(self._on_send, address, message.request_id, int(message.type), message.body)
+        for remainder in fragments_of(encode_message(message), self._options.fragment_size, new_id):
+            self._link.post(self._channel_id, address, remainder)
+
+    def report(self, error: Exception) -> None:
+        """An error that nobody called for; that the connection is lost, the link has told already."""
+        if not isinstance(error, ConnectionLostError):
+            self._report(error)
+
+    def pulled(self) -> None:
+        """An exchange is over."""
+        if self._core.state is SyncState.LIVE:
+            self._settle(None)
+
+    def refused(self, sender: str, changes: MergeableChanges) -> None:
+        """What was not taken was reported already."""
+
+    def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
+        """The store changed: send what was written here."""
+        if self._core.state is SyncState.LIVE and not is_empty(beyond):
+            self._core.send_changes(beyond)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
