@@ -12,7 +12,7 @@ from typing import Any
 
 from mergesync.exceptions import ClockError, TransactionError
 from mergesync.store.bodies import canonical_wire, hlc_of
-from mergesync.store.cells import check_id, decode_cell, is_live, same_wire
+from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, is_live, same_wire
 from mergesync.store.hlc import HybridLogicalClock, client_part
 from mergesync.store.listeners import ListenerIndex
 from mergesync.store.notify import guarded, notify
@@ -149,6 +149,16 @@ class StoreCore:
         if stamp is None or not is_live(stamp[0]):
             return False
         return not self._has_schema or self._schema.fitted(table_id, leaf_id, stamp[0]) is not MISSING
+
+    def fits_schema(self, table_id: str | None, leaf_id: str, wire: Any) -> bool:
+        """Whether the schema allows a wire form in a cell of a table, or in a value if the table id is None."""
+        if not self._has_schema or wire == TOMBSTONE:
+            return True
+        return is_live(wire) and self._schema.admits(table_id, leaf_id, wire)
+
+    def has_schema(self) -> bool:
+        """Whether the tables or the values have a schema."""
+        return self._has_schema
 
     # --- changing stamps
 
