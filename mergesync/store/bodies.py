@@ -7,13 +7,21 @@ about form and says nothing about time.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from mergesync.exceptions import ClockDriftError, ContentError
 from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
-from mergesync.store.hlc import is_hlc
+from mergesync.store.hlc import ALPHABET, is_hlc
 from mergesync.store.jsjson import canonical_number, dumps
+
+_LIST = frozenset((list,))
+_DICT = frozenset((dict,))
+_STR = frozenset((str,))
+_USUAL_WIRES = frozenset((str, bool, type(None)))
+_HLC_DIGITS = ALPHABET.encode()
 
 __all__ = [
     "CHANGES",
@@ -94,9 +102,48 @@ def check_tables(stamp: Any, form: StampForm) -> str:
     """Check a stamp of tables; returns the greatest HLC in it, and raises ContentError."""
     newest = _check_container(stamp, form, "tables")
     for table_id, table in stamp[0].items():
-        newest = max(newest, _check_container(table, form, "a table"), _check_row_stamps(table[0], form))
+        hlc = _check_container(table, form, "a table")
+        usual = _newest_of_usual_rows(table[0], form)
+        newest = max(newest, hlc, _check_row_stamps(table[0], form) if usual is None else usual)
         _check_key(table_id)
     return newest
+
+
+def _newest_of_usual_rows(rows: dict[str, Any], form: StampForm) -> str | None:
+    """The greatest HLC of rows in the usual form, or None to have a closer look.
+
+    Usual are lists of two for leaves and of one for rows, of texts, booleans and nulls. All of them are
+    looked at in a few passes that run in C, instead of one by one.
+    """
+    if not form.fewest <= 1 < 2 <= form.most:
+        return None
+    row_stamps = list(rows.values())
+    if not _all_of(row_stamps, _LIST) or set(map(len, row_stamps)) != {1}:
+        return None
+    cells = [stamp[0] for stamp in row_stamps]
+    if not _all_of(cells, _DICT):
+        return None
+    leaves = [leaf for row in cells for leaf in row.values()]
+    if not _all_of(leaves, _LIST) or set(map(len, leaves)) != {2}:
+        return None
+    hlcs = [leaf[1] for leaf in leaves]
+    usual = (
+        _all_of(hlcs, _STR)
+        and set(map(len, hlcs)) == {16}
+        and _only_hlc_digits("".join(hlcs))
+        and _all_of([leaf[0] for leaf in leaves], _USUAL_WIRES)
+        and _all_of(rows, _STR)
+        and _all_of(chain.from_iterable(cells), _STR)
+    )
+    return max(hlcs) if usual else None
+
+
+def _all_of(things: Iterable[Any], types: frozenset[type]) -> bool:
+    return types.issuperset(map(type, things))
+
+
+def _only_hlc_digits(text: str) -> bool:
+    return text.isascii() and not text.encode().translate(None, _HLC_DIGITS)
 
 
 def _check_row_stamps(rows: dict[str, Any], form: StampForm) -> str:

@@ -27,7 +27,7 @@ class Merging(Listening):
             newest = max(
                 self._merge_tables(tables),
                 self._merge_hlc(self._tree.values, hlc_of(values), None),
-                self._merge_leaves(self._values(), None, "", values[0]) if values[0] else "",
+                self._merge_newer(self._tree.values, None, "", values[0]),
             )
             self._clock.observe(newest)
 
@@ -61,8 +61,8 @@ class Merging(Listening):
                 self._count(row, table_id, row_id, live)
             newest = max([stamp[1] for stamp in row.stamps.values()])
         elif cells:
-            row = self._row(table_id, row_id)
-            newest = self._merge_leaves(row, table_id, row_id, cells)
+            row = present
+            newest = self._merge_newer(present, table_id, row_id, cells)
         else:
             newest = ""
             row = self._row(table_id, row_id)
@@ -73,6 +73,20 @@ class Merging(Listening):
         if self._has_schema and row.live:
             self._fill_defaults(table_id, row_id)
         return newest
+
+    def _merge_newer(self, leaves: Leaves, table_id: str | None, row_id: str, incoming: Mapping[str, Any]) -> str:
+        """Take what is newer of a row or of the values; if nothing is, the transaction never hears of it."""
+        stamps = leaves.stamps
+        newer = {
+            leaf_id: leaf
+            for leaf_id, leaf in incoming.items()
+            if (old := stamps.get(leaf_id)) is None or not old[1] or hlc_of(leaf) > old[1]
+        }
+        if not newer:
+            return ""
+        return self._merge_leaves(
+            self._values() if table_id is None else self._row(table_id, row_id), table_id, row_id, newer
+        )
 
     def _live(self, table_id: str | None, leaves: Leaves) -> int:
         """How many stamps show; the usual ones are told without a call."""
@@ -192,10 +206,11 @@ class Merging(Listening):
 
 def _stamps(leaves: Mapping[str, Any]) -> dict[str, Stamp]:
     """Checked leaves as the tree keeps them."""
-    return {
-        leaf_id: (leaf[0] if leaf[0].__class__ is str else canonical_wire(leaf[0]), hlc_of(leaf))
-        for leaf_id, leaf in leaves.items()
-    }
+    stamps = dict(zip(leaves, map(tuple, leaves.values()), strict=True))
+    for leaf_id, stamp in stamps.items():
+        if len(stamp) != 2 or stamp[0].__class__ is not str or stamp[1].__class__ is not str:
+            stamps[leaf_id] = (canonical_wire(stamp[0]), hlc_of(stamp))
+    return stamps
 
 
 def _replaced(old: Leaves, new: Leaves) -> dict[str, Stamp | None]:
