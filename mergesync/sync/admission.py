@@ -1,24 +1,39 @@
 """What of a peer's changes may be taken, and what is answered to the rest.
 
 TinyBase refuses a whole body for one stamp too far in the future, and says nothing to anybody (surprise 3). Here the
-other leaves are taken, the refusal is reported, and whoever wrote the stamp can be given the value to keep.
+other leaves are taken, the refusal is reported, and whoever wrote the stamp is given the value to keep.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
-from mergesync.store.cells import TOMBSTONE
+from mergesync.store.diff import stamped
 from mergesync.store.hlc import successor
+from mergesync.store.jsjson import dumps
 from mergesync.types import MergeableChanges
 
-__all__ = ["Admits", "changes_beyond", "correction", "is_empty", "split"]
+__all__ = [
+    "Admission", "Reason", "Split", "changes_beyond", "correction", "has_bare_containers", "has_unstamped", "is_blank",
+    "is_empty", "split",
+]  # fmt: skip
 
-Admits: TypeAlias = Callable[[str | None, str, Any], bool]
-"""Whether a leaf may be taken: `admits(table id or None for values, leaf id, stamp)`."""
+
+class Reason(enum.Enum):
+    """Why a leaf is refused."""
+
+    FUTURE = "too far in the future"
+    SCHEMA = "against the schema"
+    TAKEN = "another value has the same stamp"
+
+
+Judge: TypeAlias = Callable[[str | None, str, str, Any], Reason | None]
+"""`judge(table id or None for values, row id, leaf id, stamp)`: why the leaf may not be taken, or None if it may."""
 
 
 def is_empty(changes: MergeableChanges) -> bool:
@@ -26,64 +41,170 @@ def is_empty(changes: MergeableChanges) -> bool:
     return not changes[0][0] and not changes[1][0]
 
 
-def split(changes: MergeableChanges, admits: Admits) -> tuple[MergeableChanges, MergeableChanges]:
+def is_blank(changes: MergeableChanges) -> bool:
+    """Whether these changes say nothing at all, not even an HLC of a container."""
+    return is_empty(changes) and len(changes[0]) == len(changes[1]) == 1
+
+
+def has_unstamped(changes: MergeableChanges) -> bool:
+    """Whether some leaf has the empty HLC, as defaults have."""
+    rows = (row[0] for table in changes[0][0].values() for row in table[0].values())
+    return any(len(leaf) == 1 or not leaf[1] for leaves in (changes[1][0], *rows) for leaf in leaves.values())
+
+
+def has_bare_containers(changes: MergeableChanges) -> bool:
+    """Whether something is said of containers beyond their leaves: they have an HLC, or nothing in them."""
+    tables, values = changes[0], changes[1]
+    if len(tables) > 1 or len(values) > 1:
+        return True
+    return any(
+        len(table) > 1 or not table[0] or any(len(row) > 1 or not row[0] for row in table[0].values())
+        for table in tables[0].values()
+    )
+
+
+class Admission:
+    """Judges leaves.
+
+    A leaf that would not be taken anyway, because what is here is newer, is never refused: its writer hears of the
+    newer one as everybody does.
+
+    Args:
+        store: only read.
+        authority: whether what this store decides holds for its peers. Then its schema decides, too; and where two
+            values have the same stamp (two defaults, or two stores with one unique id), which otherwise would stay
+            apart for ever, its own stays.
+    """
+
+    def __init__(self, store: MergeableStore, *, authority: bool) -> None:
+        self._store = store
+        self._authority = authority
+        self._latest = store.latest_allowed_hlc()
+
+    @property
+    def latest(self) -> str:
+        """The greatest HLC that is not too far in the future."""
+        return self._latest
+
+    def judge(self, table_id: str | None, row_id: str, leaf_id: str, leaf: Any) -> Reason | None:
+        """Why the leaf may not be taken, or None if it may."""
+        hlc = hlc_of(leaf)
+        present = self._store.get_stamp(table_id, row_id, leaf_id)
+        if present is not None and hlc <= present[1]:
+            tie = self._authority and hlc == present[1] and dumps(leaf[0]) != dumps(present[0])
+            return Reason.TAKEN if tie else None
+        if hlc > self._latest:
+            return Reason.FUTURE
+        if self._authority and not self._store.fits_schema(table_id, leaf_id, leaf[0]):
+            return Reason.SCHEMA
+        return None
+
+
+@dataclass(slots=True)
+class Split:
+    """Changes, parted.
+
+    Attributes:
+        taken: what may be taken; the very changes if that is all of them.
+        refused: the other leaves.
+        count: how many are refused.
+        reasons: why.
+    """
+
+    taken: MergeableChanges
+    refused: MergeableChanges = field(default_factory=lambda: [[{}], [{}], 1])
+    count: int = 0
+    reasons: dict[Reason, None] = field(default_factory=dict)
+
+
+def split(changes: MergeableChanges, judge: Judge, latest: str) -> Split:
     """Part checked changes into what may be taken and what is refused, leaf by leaf.
 
     Args:
         changes: `[tables, values, 1]`.
-        admits: whether a leaf may be taken.
+        judge: whether a leaf may be taken.
+        latest: a greater HLC of a container is left out.
     """
-    taken_tables: dict[str, Any] = {}
-    refused_tables: dict[str, Any] = {}
+    parting = _Parting(judge, latest)
+    tables: dict[str, Any] = {}
     for table_id, table in changes[0][0].items():
+        rows: dict[str, Any] = {}
         for row_id, row in table[0].items():
-            taken, refused = _split_leaves(table_id, row[0], admits)
-            if taken or not refused:
-                taken_tables.setdefault(table_id, [{}, *table[1:]])[0][row_id] = [taken, *row[1:]]
-            if refused:
-                refused_tables.setdefault(table_id, [{}])[0][row_id] = [refused]
-    taken_values, refused_values = _split_leaves(None, changes[1][0], admits)
-    taken_body = [[taken_tables, *changes[0][1:]], [taken_values, *changes[1][1:]], 1]
-    return taken_body, [[refused_tables], [refused_values], 1]
+            leaves = parting.part(table_id, row_id, row[0])
+            if leaves or not row[0]:
+                rows[row_id] = parting.container(leaves, row)
+        if rows or not table[0]:
+            tables[table_id] = parting.container(rows, table)
+    values = parting.part(None, "", changes[1][0])
+    taken = [parting.container(tables, changes[0]), parting.container(values, changes[1]), 1]
+    result = parting.result
+    result.taken = taken if parting.changed else changes
+    return result
 
 
-def _split_leaves(
-    table_id: str | None, leaves: dict[str, Any], admits: Admits
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    taken: dict[str, Any] = {}
-    refused: dict[str, Any] = {}
-    for leaf_id, leaf in leaves.items():
-        (taken if admits(table_id, leaf_id, leaf) else refused)[leaf_id] = leaf
-    return taken, refused
+class _Parting:
+    """What `split` knows while it walks."""
+
+    def __init__(self, judge: Judge, latest: str) -> None:
+        self.result = Split([])
+        self.changed = False
+        self._judge = judge
+        self._latest = latest
+
+    def part(self, table_id: str | None, row_id: str, leaves: dict[str, Any]) -> dict[str, Any]:
+        """The leaves of a row, or of the values, that may be taken."""
+        refused = {}
+        for leaf_id, leaf in leaves.items():
+            reason = self._judge(table_id, row_id, leaf_id, leaf)
+            if reason is not None:
+                refused[leaf_id] = leaf
+                self.result.reasons[reason] = None
+        if not refused:
+            return leaves
+        self.changed = True
+        self.result.count += len(refused)
+        if table_id is None:
+            self.result.refused[1][0] = refused
+        else:
+            self.result.refused[0][0].setdefault(table_id, [{}])[0][row_id] = [refused]
+        return {leaf_id: leaf for leaf_id, leaf in leaves.items() if leaf_id not in refused}
+
+    def container(self, children: dict[str, Any], stamp: list[Any]) -> list[Any]:
+        """The stamp of a container, without an HLC that is too far in the future."""
+        hlc = hlc_of(stamp)
+        if hlc > self._latest:
+            self.changed = True
+            hlc = ""
+        return stamped(children, hlc)
 
 
 def correction(store: MergeableStore, refused: MergeableChanges, client: str) -> MergeableChanges:
     """For every refused leaf the value to keep, under the least stamp that beats the refused one.
 
+    A leaf that already has that value needs none, nor has one whose stamp nothing can beat.
+
     Args:
-        store: what is kept.
+        store: only read.
         refused: the leaves refused.
         client: the client part to sign with.
     """
-    kept = store.get_mergeable_cell_diff({t: {r: {} for r in table[0]} for t, table in refused[0][0].items()})
+
+    def kept(table_id: str | None, row_id: str, leaves: dict[str, Any]) -> dict[str, Any]:
+        found = {}
+        for leaf_id, leaf in leaves.items():
+            wire = store.get_kept_wire(table_id, row_id, leaf_id)
+            hlc = successor(hlc_of(leaf), client)
+            if hlc is not None and dumps(wire) != dumps(leaf[0]):
+                found[leaf_id] = [wire, hlc]
+        return found
+
     tables: dict[str, Any] = {}
     for table_id, table in refused[0][0].items():
         for row_id, row in table[0].items():
-            present = kept[0].get(table_id, [{}])[0].get(row_id, [{}])[0]
-            leaves = _kept_leaves(present, row[0], client)
+            leaves = kept(table_id, row_id, row[0])
             if leaves:
                 tables.setdefault(table_id, [{}])[0][row_id] = [leaves]
-    values = _kept_leaves(store.get_mergeable_value_diff({})[0] if refused[1][0] else {}, refused[1][0], client)
-    return [[tables], [values], 1]
-
-
-def _kept_leaves(present: dict[str, Any], refused: dict[str, Any], client: str) -> dict[str, Any]:
-    kept = {}
-    for leaf_id, leaf in refused.items():
-        hlc = successor(hlc_of(leaf), client)
-        if hlc is not None:
-            kept[leaf_id] = [present[leaf_id][0] if leaf_id in present else TOMBSTONE, hlc]
-    return kept
+    return [[tables], [kept(None, "", refused[1][0])], 1]
 
 
 def changes_beyond(changes: MergeableChanges, body: MergeableChanges) -> MergeableChanges:
@@ -97,9 +218,8 @@ def changes_beyond(changes: MergeableChanges, body: MergeableChanges) -> Mergeab
         for row_id, row in table[0].items():
             leaves = _leaves_beyond(row[0], came_rows.get(row_id, [{}])[0])
             if leaves:
-                tables.setdefault(table_id, [{}, *table[1:]])[0][row_id] = [leaves, *row[1:]]
-    values = _leaves_beyond(changes[1][0], body[1][0])
-    return [[tables, *changes[0][1:]], [values, *changes[1][1:]], 1]
+                tables.setdefault(table_id, [{}])[0][row_id] = [leaves]
+    return [[tables], [_leaves_beyond(changes[1][0], body[1][0])], 1]
 
 
 def _leaves_beyond(changed: dict[str, Any], came: dict[str, Any]) -> dict[str, Any]:

@@ -7,74 +7,136 @@ ids or sockets; whoever drives it does.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import RemoteProtocolError
+from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.store import MergeableStore
-from mergesync.store.bodies import hlc_of
+from mergesync.store.bodies import WIRE, check_values, hlc_of
 from mergesync.store.diff import stamped
-from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.messages import Message, MessageType, Shape
 from mergesync.types import MergeableChanges
 
-__all__ = ["Ask", "Pull", "answer", "pull"]
+__all__ = ["Ask", "Heard", "Pull", "Pulled", "answer", "everything", "hashes_of", "pull"]
+
+_UNLIKE_ANY = -1
+"""A hash that no table and no row has: asked with it, a store tells all of them."""
 
 Ask: TypeAlias = tuple[MessageType, Any]
 """What to ask a peer: the type and body of a request."""
 
-Pull: TypeAlias = Generator[Ask, Any, MergeableChanges]
-"""A pull under way: yields what to ask, is sent the body of each answer, and returns the changes to merge."""
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull has brought.
+
+    Attributes:
+        changes: checked in form, not yet in time.
+        newest: the greatest HLC in them.
+    """
+
+    changes: MergeableChanges
+    newest: str
 
 
-def pull(store: MergeableStore, their_hashes: list[int]) -> Pull:
+Pull: TypeAlias = Generator[Ask, Message, Pulled]
+"""A pull under way: yields what to ask, is sent each answer, and returns the changes to merge."""
+
+
+def pull(store: MergeableStore, their_hashes: list[int], heard: Heard | None = None) -> Pull:
     """Ask a peer for all that it has and the store lacks.
 
     Args:
         store: only read.
         their_hashes: the peer's `[tables hash, values hash]`.
+        heard: what the peer's own questions have told; with it fewer need to be asked. The peer may have changed since,
+            so compare hashes in the end.
 
     Raises:
         RemoteProtocolError: an answer is not of the form that was asked for.
     """
-    tables: list[Any] = [{}]
+    answers = _Answers()
     values: list[Any] = [{}]
     our_hashes = store.get_mergeable_content_hashes()
     if their_hashes[0] != our_hashes[0]:
-        stamp, differing = _diff((yield MessageType.GET_TABLE_DIFF, store.get_mergeable_table_hashes()), 1)
-        tables = _joined_tables(tables, stamp)
-        if differing:
-            answer_ = yield MessageType.GET_ROW_DIFF, store.get_mergeable_row_hashes(differing)
-            stamp, differing = _diff(answer_, 2)
-            tables = _joined_tables(tables, stamp)
-            if differing:
-                stamp = yield MessageType.GET_CELL_DIFF, store.get_mergeable_cell_hashes(differing)
-                tables = _joined_tables(tables, _stamp(stamp))
-    if their_hashes[1] != our_hashes[1]:
-        values = _stamp((yield MessageType.GET_VALUE_DIFF, store.get_mergeable_value_hashes()))
-    return [tables, values, 1]
+        if heard is not None and heard.tells_tables():
+            yield from _pull_told_tables(store, heard, answers)
+        else:
+            yield from _pull_tables(store, answers)
+    if their_hashes[1] != our_hashes[1] and (heard is None or heard.values is not False):
+        values = answers.take_values((yield MessageType.GET_VALUE_DIFF, store.get_mergeable_value_hashes()))
+    return Pulled([answers.tables, values, 1], answers.newest)
 
 
-def _stamp(body: Any) -> list[Any]:
-    """An answer that must be a stamp."""
-    if isinstance(body, list) and isinstance(body[0], dict):
-        return body
-    raise RemoteProtocolError("an answer of another form than was asked for", excerpt=str(body)[:80])
+def _pull_tables(store: MergeableStore, answers: _Answers) -> Generator[Ask, Message, None]:
+    """As the peer does it: whole tables, then whole rows of the others, then cells of the others."""
+    answer_ = yield MessageType.GET_TABLE_DIFF, store.get_mergeable_table_hashes()
+    tables = answers.take_diff(answer_, Shape.TABLE_DIFF)
+    if tables:
+        answer_ = yield MessageType.GET_ROW_DIFF, store.get_mergeable_row_hashes(tables)
+        rows = answers.take_diff(answer_, Shape.ROW_DIFF)
+        if rows:
+            answers.take_tables((yield MessageType.GET_CELL_DIFF, store.get_mergeable_cell_hashes(rows)))
 
 
-def _diff(body: Any, depth: int) -> tuple[list[Any], dict[str, Any]]:
-    """An answer that must be a stamp of tables with hashes of what differs."""
-    if isinstance(body, list) and len(body) == 2 and isinstance(body[0], list) and isinstance(body[1], dict):
-        nested = any(isinstance(child, dict) for child in body[1].values())
-        if not body[1] or nested is (depth == 2):
-            return body[0], body[1]
-    raise RemoteProtocolError("an answer of another form than was asked for", excerpt=str(body)[:80])
+def _pull_told_tables(store: MergeableStore, heard: Heard, answers: _Answers) -> Generator[Ask, Message, None]:
+    """The same without the questions of which the answers are known."""
+    rows = {table_id: dict.fromkeys(row_ids, _UNLIKE_ANY) for table_id, row_ids in heard.rows.items() if row_ids}
+    if heard.tables:
+        ask: dict[str, Any] = {table_id: {} for table_id in heard.tables}
+        ask |= store.get_mergeable_row_hashes(dict.fromkeys(heard.tables, _UNLIKE_ANY))
+        rows |= answers.take_diff((yield MessageType.GET_ROW_DIFF, ask), Shape.ROW_DIFF)
+    if rows:
+        cells: dict[str, Any] = {table_id: {row_id: {} for row_id in row_ids} for table_id, row_ids in rows.items()}
+        for table_id, known in store.get_mergeable_cell_hashes(rows).items():
+            cells[table_id] |= known
+        answers.take_tables((yield MessageType.GET_CELL_DIFF, cells))
 
 
-def _joined_tables(one: list[Any], other: list[Any]) -> list[Any]:
-    """Two answers as one: the greater HLC of each container, and of each leaf the later answer."""
-    tables = dict(one[0])
-    for table_id, table in other[0].items():
-        tables[table_id] = _joined_table(tables[table_id], table) if table_id in tables else table
-    return stamped(tables, max(hlc_of(one), hlc_of(other)))
+class _Answers:
+    """The answers to a pull, joined: the greater HLC of each container, and of each leaf the later answer.
+
+    Attributes:
+        tables: a stamp of tables.
+        newest: the greatest HLC.
+    """
+
+    def __init__(self) -> None:
+        self.tables: list[Any] = [{}]
+        self.newest = ""
+
+    def take_diff(self, message: Message, shape: Shape) -> dict[str, Any]:
+        """Take whole tables or rows; returns the hashes of what differs."""
+        if message.shape is not shape and not (message.shape is Shape.TABLE_DIFF and not message.body[1]):
+            raise _unasked(message)
+        self._join(message.body[0], message.newest)
+        return dict(message.body[1])
+
+    def take_tables(self, message: Message) -> None:
+        """Take cells."""
+        if message.shape is not Shape.TABLES:
+            raise _unasked(message)
+        self._join(message.body, message.newest)
+
+    def take_values(self, message: Message) -> list[Any]:
+        """Take values."""
+        newest = message.newest
+        if message.shape is Shape.TABLES:  # values that are raw objects can look like tables
+            try:
+                newest = check_values(message.body, WIRE)
+            except ContentError:
+                raise _unasked(message) from None
+        elif message.shape is not Shape.VALUES:
+            raise _unasked(message)
+        self.newest = max(self.newest, newest)
+        return list(message.body)
+
+    def _join(self, stamp: list[Any], newest: str) -> None:
+        self.newest = max(self.newest, newest)
+        tables = self.tables[0]
+        for table_id, table in stamp[0].items():
+            tables[table_id] = _joined_table(tables[table_id], table) if table_id in tables else table
+        self.tables = stamped(tables, max(hlc_of(self.tables), hlc_of(stamp)))
 
 
 def _joined_table(one: list[Any], other: list[Any]) -> list[Any]:
@@ -87,6 +149,19 @@ def _joined_table(one: list[Any], other: list[Any]) -> list[Any]:
     return stamped(rows, max(hlc_of(one), hlc_of(other)))
 
 
+def hashes_of(message: Message) -> list[int]:
+    """The hashes in an answer that must be two hashes; raises RemoteProtocolError."""
+    if message.shape is not Shape.HASHES:
+        raise _unasked(message)
+    return list(message.body)
+
+
+def _unasked(message: Message) -> RemoteProtocolError:
+    return RemoteProtocolError("an answer of another form than was asked for", excerpt=repr(message.body)[:80])
+
+
+# --- answering --------------------------------------------------------------------------------------------
+
 _ANSWERS = {
     MessageType.GET_TABLE_DIFF: MergeableStore.get_mergeable_table_diff,
     MessageType.GET_ROW_DIFF: MergeableStore.get_mergeable_row_diff,
@@ -95,12 +170,62 @@ _ANSWERS = {
 }
 
 
-def answer(store: MergeableStore, message: Message) -> Message | None:
-    """The response to a request, or None if the message is not one."""
+def answer(store: MergeableStore, message: Message) -> Message:
+    """The response to a request.
+
+    Args:
+        store: only read.
+        message: of a type from GET_CONTENT_HASHES or GET_TABLE_DIFF to GET_VALUE_DIFF.
+    """
     if message.type is MessageType.GET_CONTENT_HASHES:
         body: Any = store.get_mergeable_content_hashes()
-    elif message.type in _ANSWERS:
-        body = _ANSWERS[message.type](store, message.body)
     else:
-        return None
+        body = _ANSWERS[message.type](store, message.body)
     return Message(message.request_id, MessageType.RESPONSE, body)
+
+
+def everything(store: MergeableStore) -> MergeableChanges:
+    """All that a store has, as changes."""
+    return [store.get_mergeable_table_diff({})[0], store.get_mergeable_value_diff({}), 1]
+
+
+class Heard:
+    """What a peer's questions tell of the peer: they carry its hashes.
+
+    Attributes:
+        tables: its tables that are not here; None if it has not asked for tables.
+        differing: its tables that are otherwise here.
+        rows: of those tables, its rows that are not here or otherwise; only these ids are kept, not the hashes.
+        values: whether a value of its is not here or otherwise; None if it has not asked for values.
+    """
+
+    def __init__(self) -> None:
+        self.tables: list[str] | None = None
+        self.differing: set[str] = set()
+        self.rows: dict[str, list[str]] = {}
+        self.values: bool | None = None
+
+    def note(self, store: MergeableStore, message: Message) -> None:
+        """Take note of a question, compared with the store as it is when it is answered."""
+        if message.type is MessageType.GET_TABLE_DIFF:
+            ours = store.get_mergeable_table_hashes()
+            self.tables = [table_id for table_id in message.body if table_id not in ours]
+            self.differing = {
+                table_id for table_id, hash_ in message.body.items() if ours.get(table_id, hash_) != hash_
+            }
+        elif message.type is MessageType.GET_ROW_DIFF:
+            rows = store.get_mergeable_row_hashes(dict.fromkeys(message.body, _UNLIKE_ANY))
+            for table_id, hashes in message.body.items():
+                known = rows.get(table_id, {})
+                self.rows[table_id] = [row_id for row_id, hash_ in hashes.items() if known.get(row_id) != hash_]
+        elif message.type is MessageType.GET_VALUE_DIFF:
+            values = store.get_mergeable_value_hashes()
+            self.values = any(values.get(value_id) != hash_ for value_id, hash_ in message.body.items())
+
+    def tells_tables(self) -> bool:
+        """Whether it is known of all tables which of them, or of their rows, are to be asked for."""
+        return self.tables is not None and self.differing <= self.rows.keys()
+
+    def shortens(self) -> bool:
+        """Whether a pull can do with fewer questions."""
+        return self.tells_tables() or self.values is False

@@ -10,14 +10,14 @@ The hub never waits: texts go out through an `Exit`, time comes in as an argumen
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
 from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from mergesync.store import MergeableStore
-from mergesync.sync.admission import correction, is_empty, split
+from mergesync.sync.admission import Reason, correction, is_blank, is_empty, split
 from mergesync.sync.messages import Message, MessageType, encode_message
 from mergesync.sync.payloads import SERVER, Payload, fragments_of
 from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer
@@ -49,13 +49,14 @@ class HubState(enum.Enum):
     FAILED = "failed"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Held:
     """A message that waits for the path to be ready."""
 
     client_id: str
     address: str
     payload: Payload
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class _Waiting:
     """All that waits for the path to be ready."""
 
     messages: list[_Held] = field(default_factory=list)
-    size_characters: int = 0
+    size_bytes: int = 0
     since: float | None = None
 
 
@@ -124,7 +125,8 @@ class Hub:
                 self,
                 request_timeout_seconds=self._request_timeout_seconds,
                 new_id=self._new_id,
-                enforces_schema=not self._relay,
+                authority=not self._relay,
+                knows_peers=True,
             )
             if self._relay:
                 self._synchronizer.start_sync(now)
@@ -194,7 +196,7 @@ class Hub:
     def receive(self, client_id: str, address: str, payload: Payload, now: float) -> None:
         """Act on a message of a client, or hold it until the path is ready."""
         if self.state is HubState.STARTING:
-            self._hold(_Held(client_id, address, payload), now)
+            self._hold(_Held(client_id, address, payload, payload.size_bytes), now)
         elif self.state is HubState.READY:
             if self._relay:
                 self._switch(client_id, address, payload, now)
@@ -238,27 +240,20 @@ class Hub:
         """Keep a message until the path is ready; newer hashes of a client replace its older ones."""
         waiting = self._waiting
         if held.payload.message.type is MessageType.CONTENT_HASHES:
-            self._release([other for other in waiting.messages if _says_hashes(other, held)])
+            self._release(lambda other: _says_hashes(other, held))
         waiting.messages.append(held)
-        waiting.size_characters += held.payload.size_characters
+        waiting.size_bytes += held.size_bytes
         if waiting.since is None:
             waiting.since = now
-        # UTF-8 has at least as many bytes as characters; the exact count is taken only when it may matter.
-        if len(waiting.messages) > MAX_HELD_MESSAGES or self._waiting_bytes() > MAX_HELD_BYTES:
-            self._release([other for other in waiting.messages if other.client_id == held.client_id])
+        if len(waiting.messages) > MAX_HELD_MESSAGES or waiting.size_bytes > MAX_HELD_BYTES:
+            self._release(lambda other: other.client_id == held.client_id)
             self._exit.close(held.client_id, self._limit(held.client_id, "too much was sent while the path starts"))
 
-    def _release(self, dropped: list[_Held]) -> None:
-        for held in dropped:
-            self._waiting.messages.remove(held)
-            self._waiting.size_characters -= held.payload.size_characters
-
-    def _waiting_bytes(self) -> int:
-        characters = self._waiting.size_characters
-        if characters * 3 <= MAX_HELD_BYTES:
-            return characters
-        held = (remainder for held in self._waiting.messages for remainder in held.payload.remainders)
-        return sum(len(remainder.encode("utf-8", "replace")) for remainder in held)
+    def _release(self, drops: Callable[[_Held], bool]) -> None:
+        """Drop some of what is held."""
+        waiting = self._waiting
+        waiting.messages = [held for held in waiting.messages if not drops(held)]
+        waiting.size_bytes = sum(held.size_bytes for held in waiting.messages)
 
     def _limit(self, client_id: str, message: str) -> LimitExceededError:
         return LimitExceededError(message, limit="server", path_id=self.path_id, client_id=client_id)
@@ -292,12 +287,12 @@ class Hub:
         if self._synchronizer is None or self.store is None or self._relay:
             return
         latest = self.store.latest_allowed_hlc()
-        answer = correction(self.store, changes, self._new_id(_CLIENT_PART_LENGTH))
-        ours, theirs = split(answer, lambda table_id, leaf_id, leaf: leaf[1] <= latest)
-        if not is_empty(theirs) and sender in self.clients:
-            self._synchronizer.send_changes(theirs, sender)
-        if not is_empty(ours):
-            self.store.apply_mergeable_changes(ours)
+        kept = correction(self.store, changes, self._new_id(_CLIENT_PART_LENGTH))
+        parts = split(kept, lambda table_id, row_id, leaf_id, leaf: _too_new(leaf, latest), latest)
+        if not is_empty(parts.refused) and sender in self.clients:
+            self._synchronizer.send_changes(parts.refused, sender)
+        if not is_empty(parts.taken):
+            self._synchronizer.merge_own(parts.taken)
 
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
         """The replica changed: tell those who do not know."""
@@ -312,11 +307,15 @@ class Hub:
         if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
             self._pass_on(*self._passing)
             changes = beyond
-        if others and not is_empty(changes):
+        if others and not is_blank(changes):
             message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, changes)
             self._send_remainders(others, SERVER, self._remainders(message))
         if sender is not None and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
+
+
+def _too_new(leaf: Any, latest: str) -> Reason | None:
+    return Reason.FUTURE if leaf[1] > latest else None
 
 
 def _says_hashes(held: _Held, newer: _Held) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -13,7 +13,7 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.store.bodies import WIRE, check_tables, check_values
 from mergesync.store.jsjson import dumps, parse
 
-__all__ = ["Message", "MessageType", "decode_message", "encode_message"]
+__all__ = ["Message", "MessageType", "Shape", "decode_message", "encode_message"]
 
 _MAX_HASH = 2**32 - 1
 
@@ -31,6 +31,16 @@ class MessageType(enum.IntEnum):
     GET_VALUE_DIFF = 7
 
 
+class Shape(enum.Enum):
+    """What the body of a response consists of; nothing on the wire says it."""
+
+    HASHES = enum.auto()
+    TABLES = enum.auto()
+    VALUES = enum.auto()
+    TABLE_DIFF = enum.auto()
+    ROW_DIFF = enum.auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message between two synchronizers.
@@ -39,11 +49,19 @@ class Message:
         request_id: an answer carries the id of what it answers; None is allowed.
         type: what it is.
         body: JSON of the form that the type asks for.
+        newest: the greatest HLC in the body of a message that was decoded.
+        shape: what a response that was decoded consists of.
     """
 
     request_id: str | None
     type: MessageType
     body: Any
+    newest: str = field(default="", compare=False)
+    shape: Shape | None = field(default=None, compare=False)
+
+
+_Checked: TypeAlias = tuple[str, Shape | None]
+_NOTHING_NOTED: _Checked = ("", None)
 
 
 def encode_message(message: Message) -> str:
@@ -83,10 +101,10 @@ def decode_message(text: str) -> Message:
         raise RemoteProtocolError("unknown type of message", excerpt=text)
     kind = MessageType(int(number))
     try:
-        _CHECKS[kind](body)
+        newest, shape = _CHECKS[kind](body)
     except ContentError as error:
         raise RemoteProtocolError(f"{kind.name.lower()}: {error}", excerpt=text) from error
-    return Message(request_id, kind, body)
+    return Message(request_id, kind, body, newest, shape)
 
 
 def _is_integer(number: Any) -> bool:
@@ -102,16 +120,26 @@ def _require(condition: bool, what: str) -> None:
         raise ContentError(what)
 
 
-def _check_nothing(body: Any) -> None:
+def _check_nothing(body: Any) -> _Checked:
     _require(body == "", "the body must be empty")
+    return _NOTHING_NOTED
 
 
 def _is_hash_pair(body: Any) -> bool:
     return isinstance(body, list) and len(body) == 2 and _is_hash(body[0]) and _is_hash(body[1])
 
 
-def _check_hash_pair(body: Any) -> None:
+def _check_hash_pair(body: Any) -> _Checked:
     _require(_is_hash_pair(body), "not two hashes")
+    return _NOTHING_NOTED
+
+
+def _hash_tree_check(depth: int) -> Callable[[Any], _Checked]:
+    def check(body: Any) -> _Checked:
+        _check_hash_tree(body, depth)
+        return _NOTHING_NOTED
+
+    return check
 
 
 def _check_hash_tree(tree: Any, depth: int) -> None:
@@ -123,42 +151,40 @@ def _check_hash_tree(tree: Any, depth: int) -> None:
             _require(_is_hash(child), "not a hash")
 
 
-def _check_changes(body: Any) -> None:
+def _check_changes(body: Any) -> _Checked:
     _require(isinstance(body, list) and len(body) in (2, 3), "not tables and values")
     _require(len(body) == 2 or (_is_integer(body[2]) and body[2] == 1), "the third element must be 1")
-    check_tables(body[0], WIRE)
-    check_values(body[1], WIRE)
+    return max(check_tables(body[0], WIRE), check_values(body[1], WIRE)), None
 
 
-def _check_response(body: Any) -> None:
+def _check_response(body: Any) -> _Checked:
     """Two hashes, or a stamp of tables or values, or a stamp of tables with hashes of tables or rows."""
     if _is_hash_pair(body):
-        return
+        return "", Shape.HASHES
     _require(isinstance(body, list) and len(body) > 0, "not a response")
     if isinstance(body[0], list):
         _require(len(body) == 2, "not a diff")
-        check_tables(body[0], WIRE)
-        _check_table_or_row_hashes(body[1])
-        return
+        return check_tables(body[0], WIRE), _check_table_or_row_hashes(body[1])
     try:
-        check_tables(body, WIRE)
+        return check_tables(body, WIRE), Shape.TABLES
     except ContentError:
-        check_values(body, WIRE)
+        return check_values(body, WIRE), Shape.VALUES
 
 
-def _check_table_or_row_hashes(tree: Any) -> None:
+def _check_table_or_row_hashes(tree: Any) -> Shape:
     _require(isinstance(tree, dict), "not hashes")
-    depth = 2 if any(isinstance(child, dict) for child in tree.values()) else 1
-    _check_hash_tree(tree, depth)
+    nested = any(isinstance(child, dict) for child in tree.values())
+    _check_hash_tree(tree, 2 if nested else 1)
+    return Shape.ROW_DIFF if nested else Shape.TABLE_DIFF
 
 
-_CHECKS: dict[MessageType, Callable[[Any], None]] = {
+_CHECKS: dict[MessageType, Callable[[Any], _Checked]] = {
     MessageType.RESPONSE: _check_response,
     MessageType.GET_CONTENT_HASHES: _check_nothing,
     MessageType.CONTENT_HASHES: _check_hash_pair,
     MessageType.CONTENT_DIFF: _check_changes,
-    MessageType.GET_TABLE_DIFF: lambda body: _check_hash_tree(body, 1),
-    MessageType.GET_ROW_DIFF: lambda body: _check_hash_tree(body, 2),
-    MessageType.GET_CELL_DIFF: lambda body: _check_hash_tree(body, 3),
-    MessageType.GET_VALUE_DIFF: lambda body: _check_hash_tree(body, 1),
+    MessageType.GET_TABLE_DIFF: _hash_tree_check(1),
+    MessageType.GET_ROW_DIFF: _hash_tree_check(2),
+    MessageType.GET_CELL_DIFF: _hash_tree_check(3),
+    MessageType.GET_VALUE_DIFF: _hash_tree_check(1),
 }

@@ -15,6 +15,7 @@ from mergesync.sync.messages import Message, decode_message
 from mergesync.types import NewId
 
 __all__ = [
+    "EVERYONE",
     "HELLO",
     "SERVER",
     "SUBPROTOCOL",
@@ -33,6 +34,9 @@ __all__ = [
     "split_channel_frame",
     "split_frame",
 ]
+
+EVERYONE = ""
+"""The address of all others on a path."""
 
 SERVER = "S"
 """The address of the server's own store."""
@@ -57,9 +61,9 @@ class Payload:
     remainders: tuple[str, ...]
 
     @property
-    def size_characters(self) -> int:
-        """How long the texts are in all."""
-        return sum(map(len, self.remainders))
+    def size_bytes(self) -> int:
+        """How long the texts are in all, in UTF-8."""
+        return sum(len(utf8(remainder)) for remainder in self.remainders)
 
 
 # --- frames -----------------------------------------------------------------------------------------------
@@ -150,7 +154,8 @@ class FragmentCollector:
     """Joins the fragments that come on one connection, all its channels together.
 
     Args:
-        timeout_seconds: a message of which pieces are missing is dropped after this.
+        timeout_seconds: a message of which pieces are missing is dropped when none has come for so long. (The peer
+            counts from the first piece, and so never gets a large message over a slow link.)
     """
 
     def __init__(self, timeout_seconds: float) -> None:
@@ -197,7 +202,8 @@ class FragmentCollector:
         if found is None:
             if total > 1 and len(self._incomplete) >= MAX_INCOMPLETE_MESSAGES:
                 raise LimitExceededError(f"more than {MAX_INCOMPLETE_MESSAGES} incomplete messages", limit="fragments")
-            found = self._incomplete[key] = _Incomplete(total, now + self._timeout_seconds)
+            found = self._incomplete[key] = _Incomplete(total, now)
+        found.deadline = now + self._timeout_seconds
         if found.total != total or index in found.pieces:
             raise RemoteProtocolError("fragments that do not fit together", excerpt=remainder)
         size_bytes = len(utf8(piece))

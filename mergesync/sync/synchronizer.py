@@ -1,8 +1,8 @@
 """One store and its peers, sans-I/O (protocol section 11).
 
-The core owns the requests that wait for answers and the pulls under way. It never waits, never looks at a clock and
-never sends by itself: messages go out through an `Outlet`, time comes in as an argument in seconds of any steady clock,
-and `deadline` says when `wake` is due next.
+The core never waits, never looks at a clock and never sends by itself: messages go out through an `Outlet`, time comes
+in as an argument in seconds of any steady clock, and `deadline` says when `wake` is due next. While the application has
+a transaction open the core stands still, so that a rollback neither eats what peers sent nor takes back what they got.
 """
 
 from __future__ import annotations
@@ -10,36 +10,32 @@ from __future__ import annotations
 import enum
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from mergesync.exceptions import (
-    ClockDriftError,
     ConnectionLostError,
     LimitExceededError,
     MergesyncError,
     RemoteProtocolError,
     RequestTimeoutError,
 )
-from mergesync.limits import MAX_HELD_MESSAGES, MAX_PENDING_REQUESTS
+from mergesync.limits import MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
 from mergesync.store import MergeableStore
-from mergesync.store.bodies import hlc_of
-from mergesync.sync.admission import Admits, changes_beyond, is_empty, split
-from mergesync.sync.exchange import Ask, answer, pull
+from mergesync.sync.admission import changes_beyond, has_bare_containers, is_empty
+from mergesync.sync.conversations import Answer, Conversation, Conversations, Question, Talk
+from mergesync.sync.exchange import Heard, Pulled, answer, everything, hashes_of, pull
+from mergesync.sync.intake import Intake, Origin, blamed
 from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.payloads import EVERYONE
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["EVERYONE", "TRANSACTION_ID_LENGTH", "Origin", "Outlet", "SyncState", "Synchronizer", "SynchronizerStats"]
 
-EVERYONE = ""
-"""The address of all others on a path."""
-
 TRANSACTION_ID_LENGTH = 11
 """Characters of the id of a message that is not an answer."""
 
-_REQUEST_SUFFIX_LENGTH = 4
-
-_Answer: TypeAlias = tuple[str, Any]  # from whom, and the body
-_Conversation: TypeAlias = Generator[tuple[str, Ask], _Answer, None]
+_SLOW = 0.5
+"""A peer whose round trips take more than this part of the request time-out may give up on each answer."""
 
 
 class Outlet(Protocol):
@@ -55,7 +51,7 @@ class Outlet(Protocol):
         """Hear that a pull or the start has come to its end, well or not."""
 
     def refused(self, sender: str, changes: MergeableChanges) -> None:
-        """Hear that leaves of a peer were not taken: too far in the future, or against the schema."""
+        """Hear which leaves of a peer were not taken; they were reported already."""
 
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
         """Hear of a transaction while syncing.
@@ -65,19 +61,6 @@ class Outlet(Protocol):
             origin: what was merged in it, or None for a local transaction.
             beyond: what of the changes was written here.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A body that was merged.
-
-    Attributes:
-        sender: from whom.
-        body: all of it, whether it changed anything or not.
-    """
-
-    sender: str
-    body: MergeableChanges
 
 
 class SyncState(enum.Enum):
@@ -96,15 +79,13 @@ class SynchronizerStats:
     receives: int = 0
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A request that waits for its answer."""
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """Hashes that a peer says it has; None if it is to be asked for them."""
 
-    address: str
-    type: MessageType
-    deadline: float
     transaction_id: str
-    conversation: _Conversation
+    hashes: list[int] | None
+    heard: Heard | None = None
 
 
 class Synchronizer:
@@ -113,10 +94,11 @@ class Synchronizer:
     Args:
         store: the store; a listener is added to it until `destroy`.
         outlet: where messages and complaints go.
-        request_timeout_seconds: how long a request waits for its answer.
+        request_timeout_seconds: how long a request waits for its answer while round trips are short.
         new_id: makes random ids.
-        enforces_schema: whether leaves that do not fit the store's schema are refused, as an authority does, or taken
-            and not shown, as one peer among others does.
+        authority: whether this is the replica that alone answers for a path: then its schema and its values decide (see
+            `Admission`), it learns from what peers ask, and sees to it that whoever announces hashes ends equal.
+        knows_peers: whether `forget_peer` is called for peers that are gone.
 
     Attributes:
         state: stopped, starting or live.
@@ -130,7 +112,8 @@ class Synchronizer:
         *,
         request_timeout_seconds: float,
         new_id: NewId,
-        enforces_schema: bool = False,
+        authority: bool = False,
+        knows_peers: bool = False,
     ) -> None:
         self.store = store
         self.state = SyncState.STOPPED
@@ -138,17 +121,27 @@ class Synchronizer:
         self.request_timeout_seconds = request_timeout_seconds
         self._outlet = outlet
         self._new_id = new_id
-        self._enforces_schema = enforces_schema
-        self._pending: dict[str, _Pending] = {}
-        self._pulling: dict[str, tuple[str, list[int]] | None] = {}  # by peer, what to pull when the present pull ends
-        self._merging: Origin | None = None
-        self._held: list[tuple[str, MergeableChanges]] = []
+        self._authority = authority
+        self._knows_peers = knows_peers
+        self._intake = Intake(store, outlet, authority=authority)
+        self._talks = Conversations(
+            self._send, outlet.report, new_id, request_timeout_seconds=request_timeout_seconds, knows_peers=knows_peers
+        )
+        self._initial_content: Any = None
+        self._start_talk: Talk | None = None
+        self._start_pulls = False  # somebody has answered the start's question
+        self._pulling: dict[str, _Announced | None] = {}  # by peer, what to pull when the present pull ends
+        self._heard: dict[str, Heard] = {}  # by peer, what its questions told since it last announced its hashes
+        self._held: list[tuple[str, Message]] = []
+        self._look_again_at: float | None = None  # while a transaction of the application is open
         self._listener_id = store.add_did_finish_transaction_listener(self._did_finish_transaction)
 
     # --- starting and stopping
 
     def start_sync(self, now: float, initial_content: Any = None) -> None:
         """Ask who is there, take what they have, tell everyone our hashes; from then on send every change.
+
+        When nobody answers in time the changes begin to be sent nevertheless, and the question stays open.
 
         Args:
             now: the time in seconds.
@@ -157,7 +150,9 @@ class Synchronizer:
         if self.state is not SyncState.STOPPED:
             return
         self.state = SyncState.STARTING
-        self._converse(self._start(initial_content), self._new_id(TRANSACTION_ID_LENGTH), now)
+        self._initial_content = initial_content
+        conversation = self._start(self._new_id(TRANSACTION_ID_LENGTH))
+        self._start_talk = self._talks.begin(conversation, now, on_late=self._go_live)
 
     def start_live(self) -> None:
         """Begin to send every change, and to act on others' messages, without asking anybody first."""
@@ -169,243 +164,279 @@ class Synchronizer:
 
     def ask_hashes(self, address: str, now: float) -> None:
         """Ask a peer for its hashes, and get what we lack."""
-        self._converse(self._catch_up(address), self._new_id(TRANSACTION_ID_LENGTH), now)
+        self._pull_from(address, _Announced(self._new_id(TRANSACTION_ID_LENGTH), None), now)
 
     def stop_sync(self) -> None:
         """Neither send nor take changes any more; questions are still answered."""
         self.state = SyncState.STOPPED
+        self._talks.clear()
+        self._start_talk, self._start_pulls = None, False
+        self._pulling.clear()
+        self._heard.clear()
+        self._held.clear()
 
     def disconnect(self) -> None:
         """The connection is gone: whatever waits for an answer fails."""
+        waited = self._talks.waiting > 0
         self.stop_sync()
-        for request_id in list(self._pending):
-            self._fail(request_id, ConnectionLostError("the connection closed before the answer came"))
-        self._pulling.clear()
+        if waited:
+            self._outlet.report(ConnectionLostError("the connection closed before an answer came"))
 
     def destroy(self) -> None:
         """Let go of the store."""
-        self.disconnect()
+        self.stop_sync()
         self.store.del_listener(self._listener_id)
 
     def forget_peer(self, address: str) -> None:
         """A peer is gone; do not wait for it."""
+        self._heard.pop(address, None)
         self._pulling.pop(address, None)
-        for request_id, pending in list(self._pending.items()):
-            if pending.address == address:
-                del self._pending[request_id]
-                pending.conversation.close()
+        self._talks.forget_peer(address)
 
     @property
     def is_pulling(self) -> bool:
-        """Whether something that peers have is still to be got."""
-        return bool(self._pulling)
+        """Whether something that peers have is still to be got, or merged."""
+        return bool(self._pulling or self._start_pulls or self._held)
+
+    @property
+    def unanswered(self) -> int:
+        """How many exchanges with peers have not come to their end."""
+        return self._talks.all
 
     # --- time
 
     @property
     def deadline(self) -> float | None:
         """When `wake` is due, in seconds, or None if nothing waits."""
-        if self._held:
-            return 0.0
-        return min((pending.deadline for pending in self._pending.values()), default=None)
+        return self._talks.deadline if self._look_again_at is None else self._look_again_at
 
     def wake(self, now: float) -> None:
-        """Give up on requests that have waited too long, and merge what had to wait for a transaction."""
-        self._merge_held()
-        for request_id, pending in list(self._pending.items()):
-            if pending.deadline <= now:
-                error = RequestTimeoutError(
-                    f"no answer to {pending.type.name.lower()} in {self.request_timeout_seconds} s",
-                    client_id=pending.address or None,
-                )
-                self._fail(request_id, error)
+        """Go on with what had to wait for a transaction, and note which answers are late."""
+        if not self._stands_still(now):
+            self._release(now)
+            self._talks.wake(now)
+
+    def _stands_still(self, now: float) -> bool:
+        """Whether the application has a transaction open; if so, look again soon, as nobody tells when it is over."""
+        still = self.store.is_in_transaction()
+        self._look_again_at = now + TRANSACTION_POLL_SECONDS if still else None
+        return still
+
+    def _release(self, now: float) -> None:
+        held, self._held = self._held, []
+        for sender, message in held:
+            self._act_on(sender, message, now)
 
     # --- messages
 
     def receive(self, sender: str, message: Message, now: float) -> None:
-        """Act on a message of a peer."""
-        self.stats.receives += 1
-        kind = message.type
-        if kind is MessageType.RESPONSE:
-            self._take_answer(sender, message, now)
-        elif kind is MessageType.CONTENT_DIFF:
-            if self.state is not SyncState.STOPPED:
-                self.merge(sender, message.body)
-        elif kind is MessageType.CONTENT_HASHES:
-            if self.state is not SyncState.STOPPED:
-                self._pull_from(sender, message.request_id, message.body, now)
-        elif kind is not MessageType.GET_CONTENT_HASHES or self.state is not SyncState.STOPPED:
-            response = answer(self.store, message)
-            if response is not None:
-                self._send(sender, response)
+        """Act on a message of a peer.
 
-    def merge(self, sender: str, changes: MergeableChanges) -> None:
-        """Merge a peer's changes; whatever is wrong with them is reported, never raised.
-
-        While the application has a transaction open they wait, so that its rollback cannot eat them.
+        Raises:
+            LimitExceededError: a transaction is open for so long that too many messages wait for its end; the
+                connection is to be closed, and what was missed is exchanged on the next.
         """
-        if self.store.is_in_transaction():
-            if len(self._held) >= MAX_HELD_MESSAGES:
-                self._outlet.report(LimitExceededError("a transaction is open for too long", limit="client"))
-            else:
-                self._held.append((sender, changes))
-            return
-        if len(changes) != 3:
-            self._outlet.report(RemoteProtocolError("changes without the final 1 are ignored", client_id=sender))
-            return
-        if self._enforces_schema and self.store.has_schema():
-            self._merge_admitted(sender, changes, self._admits_by_schema)
-            return
-        try:
-            self._apply(sender, changes)
-        except ClockDriftError as error:
-            self._outlet.report(error)
-            self._merge_admitted(sender, changes, self._admits_by_time)
+        self.stats.receives += 1
+        if not self._stands_still(now):
+            self._release(now)
+            self._act_on(sender, message, now)
+        elif len(self._held) < MAX_HELD_MESSAGES:
+            self._held.append((sender, message))
+        else:
+            limit = "server" if self._knows_peers else "client"
+            raise LimitExceededError(f"more than {MAX_HELD_MESSAGES} messages wait for a transaction", limit=limit)
 
-    def _merge_admitted(self, sender: str, changes: MergeableChanges, admits: Admits) -> None:
-        taken, refused = split(changes, admits)
-        self._apply(sender, taken)
-        if not is_empty(refused):
-            self._outlet.refused(sender, refused)
+    def _act_on(self, sender: str, message: Message, now: float) -> None:
+        kind = message.type
+        syncing = self.state is not SyncState.STOPPED
+        if kind is MessageType.RESPONSE:
+            self._talks.take_answer(sender, message, now)
+        elif kind is MessageType.CONTENT_DIFF:
+            if syncing:
+                self._merge_sent(sender, message)
+        elif kind is MessageType.CONTENT_HASHES:
+            if syncing:
+                self._hear_announcement(sender, message, now)
+        elif kind is not MessageType.GET_CONTENT_HASHES or syncing:
+            if self._authority:
+                self._listen(sender, message)
+            self._send(sender, answer(self.store, message))
 
-    def _admits_by_time(self, table_id: str | None, leaf_id: str, leaf: Any) -> bool:
-        return hlc_of(leaf) <= self.store.latest_allowed_hlc()
+    def _listen(self, sender: str, message: Message) -> None:
+        """Learn from what a peer asks; its start begins with the question for our hashes."""
+        if message.type is MessageType.GET_CONTENT_HASHES:
+            self._heard[sender] = Heard()
+        else:
+            self._heard.setdefault(sender, Heard()).note(self.store, message)
 
-    def _admits_by_schema(self, table_id: str | None, leaf_id: str, leaf: Any) -> bool:
-        return self.store.fits_schema(table_id, leaf_id, leaf[0]) and self._admits_by_time(table_id, leaf_id, leaf)
+    def _hear_announcement(self, sender: str, message: Message, now: float) -> None:
+        transaction_id = message.request_id
+        if transaction_id is None:
+            transaction_id = self._new_id(TRANSACTION_ID_LENGTH)
+        heard = self._heard.pop(sender, None)
+        if heard is not None and not heard.shortens():
+            heard = None
+        self._pull_from(sender, _Announced(transaction_id, message.body, heard), now)
 
-    def _apply(self, sender: str, changes: MergeableChanges) -> None:
-        self._merging = Origin(sender, changes)
-        try:
-            self.store.apply_mergeable_changes(changes)
-        except ClockDriftError:
-            raise
-        except Exception as error:  # the body was refused whole, or a listener of the application failed
-            self._outlet.report(error)
-        finally:
-            self._merging = None
+    # --- changes
 
-    def _merge_held(self) -> None:
-        if self._held and not self.store.is_in_transaction():
-            held, self._held = self._held, []
-            for sender, changes in held:
-                self.merge(sender, changes)
+    def _merge_sent(self, sender: str, message: Message) -> None:
+        if len(message.body) == 3:
+            self._intake.merge(sender, message.body, message.newest)
+        else:
+            error = RemoteProtocolError("changes without the final 1 are ignored", excerpt=repr(message.body)[:80])
+            self._blame(error, sender)
 
-    # --- conversations
-
-    def _start(self, initial_content: Any) -> _Conversation:
-        changes: MergeableChanges = [[{}], [{}], 1]
-        try:
-            sender, hashes = yield EVERYONE, (MessageType.GET_CONTENT_HASHES, "")
-            _require_hashes(hashes)
-            changes = yield from self._pulled(sender, hashes)
-            self.merge(sender, changes)
-        except MergesyncError as error:
-            self._outlet.report(error)
-            if isinstance(error, ConnectionLostError):
-                return
-        if is_empty(changes) and initial_content is not None:
-            self.store.set_default_content(initial_content)
-        if self.state is SyncState.STARTING:
-            self.state = SyncState.LIVE
-            self.announce()
-            self._outlet.pulled()
-
-    def _catch_up(self, address: str, hashes: list[int] | None = None) -> _Conversation:
-        try:
-            if hashes is None:
-                _, hashes = yield address, (MessageType.GET_CONTENT_HASHES, "")
-                _require_hashes(hashes)
-            changes = yield from self._pulled(address, hashes)
-            if not is_empty(changes) and self.state is not SyncState.STOPPED:
-                self.merge(address, changes)
-        except MergesyncError as error:
-            self._outlet.report(error)
-
-    def _pulled(self, address: str, hashes: Any) -> Generator[tuple[str, Ask], _Answer, MergeableChanges]:
-        """Drive a pull, each question to the same peer."""
-        pulling = pull(self.store, hashes)
-        try:
-            ask = next(pulling)
-            while True:
-                _, body = yield address, ask
-                ask = pulling.send(body)
-        except StopIteration as stop:
-            return list(stop.value)
-
-    def _pull_from(self, sender: str, request_id: str | None, hashes: list[int], now: float) -> None:
-        """Get what a peer announced; if a pull from it is under way, do so when that ends."""
-        transaction_id = self._new_id(TRANSACTION_ID_LENGTH) if request_id is None else request_id
-        if sender in self._pulling:
-            self._pulling[sender] = (transaction_id, hashes)
-            return
-        if hashes == self.store.get_mergeable_content_hashes():
-            return
-        self._pulling[sender] = None
-        self._converse(self._pull_repeatedly(sender, hashes), transaction_id, now)
-
-    def _pull_repeatedly(self, sender: str, hashes: list[int]) -> _Conversation:
-        again: tuple[str, list[int]] | None = ("", hashes)
-        while again is not None:
-            yield from self._catch_up(sender, again[1])
-            again = self._pulling.get(sender)
-            if sender in self._pulling:
-                self._pulling[sender] = None
-        self._pulling.pop(sender, None)
-        self._outlet.pulled()
-
-    def _converse(self, conversation: _Conversation, transaction_id: str, now: float) -> None:
-        try:
-            address, ask = next(conversation)
-        except StopIteration:
-            return
-        self._ask(conversation, address, ask, transaction_id, now)
-
-    def _ask(self, conversation: _Conversation, address: str, ask: Ask, transaction_id: str, now: float) -> None:
-        while len(self._pending) >= MAX_PENDING_REQUESTS:
-            error = LimitExceededError(f"more than {MAX_PENDING_REQUESTS} requests wait", limit="requests")
-            try:
-                address, ask = conversation.throw(error)
-            except StopIteration:
-                return
-        kind, body = ask
-        request_id = f"{transaction_id}.{self._new_id(_REQUEST_SUFFIX_LENGTH)}"
-        deadline = now + self.request_timeout_seconds
-        self._pending[request_id] = _Pending(address, kind, deadline, transaction_id, conversation)
-        self._send(address, Message(request_id, kind, body))
-
-    def _take_answer(self, sender: str, message: Message, now: float) -> None:
-        pending = self._pending.get(message.request_id or "")
-        if pending is None or (pending.address and pending.address != sender):
-            return  # nobody asked, or somebody else was asked: ignored, as in the peer
-        del self._pending[message.request_id or ""]
-        try:
-            address, ask = pending.conversation.send((sender, message.body))
-        except StopIteration:
-            return
-        self._ask(pending.conversation, address, ask, pending.transaction_id, now)
-
-    def _fail(self, request_id: str, error: MergesyncError) -> None:
-        pending = self._pending.pop(request_id, None)
-        if pending is not None:
-            try:
-                address, ask = pending.conversation.throw(error)
-            except StopIteration:
-                return
-            self._ask(pending.conversation, address, ask, pending.transaction_id, pending.deadline)
-
-    # --- sending
+    def merge_own(self, changes: MergeableChanges) -> None:
+        """Merge stamps that were made here; what listeners do wrong is reported."""
+        self._intake.merge_own(changes)
 
     def _did_finish_transaction(self, store: MergeableStore) -> None:
-        if self.state is not SyncState.LIVE and self._merging is None:
+        origin = self._intake.origin
+        if self.state is not SyncState.LIVE and origin is None:
             return
         changes = store.get_transaction_mergeable_changes()
-        if is_empty(changes):
+        beyond = changes if origin is None else changes_beyond(changes, origin.body)
+        if origin is not None and self._authority and has_bare_containers(origin.body):
+            changes = origin.body  # what it says beyond its leaves is nowhere else
+        elif is_empty(changes):
             return
-        if self._merging is None:
-            self._outlet.changed(changes, None, changes)
+        try:
+            self._outlet.changed(changes, origin, beyond)
+        except Exception as error:  # the application that wrote is not to blame
+            self._outlet.report(error)
+
+    # --- the start
+
+    def _start(self, transaction_id: str) -> Conversation:
+        ask = Question(EVERYONE, MessageType.GET_CONTENT_HASHES, "", transaction_id, repeated=not self._knows_peers)
+        pulled: Pulled | None = None
+        while pulled is None:
+            sender = EVERYONE
+            try:
+                answer_ = yield ask
+                sender = answer_.sender
+                self._start_pulls = True
+                pulled = yield from self._pulled(sender, transaction_id, hashes_of(answer_.message))
+            except (RequestTimeoutError, ConnectionLostError):
+                self._go_live()  # who answered first is gone; somebody else may answer
+            except MergesyncError as error:
+                self._blame(error, sender)
+                break
+            finally:
+                self._start_pulls = False
+        news = pulled is not None and not is_empty(pulled.changes)
+        if pulled is not None and news:
+            self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
+            self._initial_content = None
+        if self.state is SyncState.STARTING:
+            self._go_live()
+        elif self.state is SyncState.LIVE:
+            if news:
+                self.announce()
+            self._outlet.pulled()
+
+    def _go_live(self) -> None:
+        """The start is over, or takes too long to go on waiting for it."""
+        if self.state is not SyncState.STARTING:
+            return
+        initial_content, self._initial_content = self._initial_content, None
+        if initial_content is not None:
+            try:
+                self.store.set_default_content(initial_content)
+            except Exception as error:
+                self._outlet.report(error)
+        self.state = SyncState.LIVE
+        self.announce()
+        self._outlet.pulled()
+
+    def _settled(self) -> None:
+        """Somebody's hashes were compared with ours: the start need not ask any more who is there."""
+        if self.state is SyncState.LIVE and not self._start_pulls:
+            start_talk, self._start_talk = self._start_talk, None
+            self._talks.end(start_talk)
+
+    # --- pulling
+
+    def _pull_from(self, sender: str, announced: _Announced, now: float) -> None:
+        """Get what a peer announced; if a pull from it is under way, do so when that ends."""
+        if sender in self._pulling:
+            self._pulling[sender] = announced
+        elif announced.hashes is not None and self._has(announced.hashes):
+            self._settled()
         else:
-            self._outlet.changed(changes, self._merging, changes_beyond(changes, self._merging.body))
+            self._pulling[sender] = None
+            if self._talks.begin(self._pull_announced(sender, announced), now, peer=sender) is None:
+                del self._pulling[sender]
+
+    def _has(self, hashes: list[int]) -> bool:
+        return hashes == self.store.get_mergeable_content_hashes()
+
+    def _pull_announced(self, sender: str, announced: _Announced) -> Conversation:
+        newer: _Announced | None = announced
+        try:
+            while newer is not None:
+                announced = newer
+                hashes = yield from self._catch_up(sender, announced, announced.heard)
+                if hashes is not None and announced.heard is not None and not self._has(hashes):
+                    hashes = yield from self._catch_up(sender, announced, None)
+                if hashes is not None:
+                    self._settled()
+                    self._make_equal(sender, hashes)
+                newer = self._pulling.get(sender)
+                if sender in self._pulling:
+                    self._pulling[sender] = None
+        finally:
+            self._pulling.pop(sender, None)
+        self._outlet.pulled()
+
+    def _catch_up(
+        self, sender: str, announced: _Announced, heard: Heard | None
+    ) -> Generator[Question, Answer, list[int] | None]:
+        """Pull once; returns the hashes of the peer before, or None if it did not work."""
+        hashes = announced.hashes
+        try:
+            if hashes is None:
+                ask = Question(sender, MessageType.GET_CONTENT_HASHES, "", announced.transaction_id)
+                hashes = hashes_of((yield ask).message)
+            pulled = yield from self._pulled(sender, announced.transaction_id, hashes, heard)
+        except (ConnectionLostError, RequestTimeoutError):
+            return None  # reported when it was late; who is gone comes back and announces its hashes again
+        except MergesyncError as error:
+            self._blame(error, sender)
+            return None
+        if not is_empty(pulled.changes) and self.state is not SyncState.STOPPED:
+            self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
+        return hashes
+
+    def _pulled(
+        self, address: str, transaction_id: str, hashes: list[int], heard: Heard | None = None
+    ) -> Generator[Question, Answer, Pulled]:
+        """Drive a pull, each question to the same peer."""
+        pulling = pull(self.store, hashes, heard)
+        try:
+            kind, body = next(pulling)
+            while True:
+                answer_ = yield Question(address, kind, body, transaction_id)
+                kind, body = pulling.send(answer_.message)
+        except StopIteration as stop:
+            pulled: Pulled = stop.value
+            return pulled
+
+    def _make_equal(self, sender: str, hashes: list[int]) -> None:
+        """See to it that a peer that announced other hashes gets what it lacks, unless it is getting it already.
+
+        Usually it pulled before it announced, and lacks nothing. It does if it gave up waiting for our answer, because
+        the path or the link was slow. Over a slow link it would give up again, so everything is sent unasked.
+        """
+        if not self._authority or self._has(hashes) or sender in self._heard:
+            return
+        if self._talks.round_trip_seconds(sender) > _SLOW * self.request_timeout_seconds:
+            self.send_changes(everything(self.store), sender)
+        else:
+            self.announce(sender)
+
+    # --- sending
 
     def send_changes(self, changes: MergeableChanges, address: str = EVERYONE) -> None:
         """Send changes as a message of our own."""
@@ -416,9 +447,11 @@ class Synchronizer:
 
     def _send(self, address: str, message: Message) -> None:
         self.stats.sends += 1
-        self._outlet.send(address, message)
+        try:
+            self._outlet.send(address, message)
+        except Exception as error:  # such as a body too deep to be written
+            self._outlet.report(error)
 
-
-def _require_hashes(body: Any) -> None:
-    if not (isinstance(body, list) and len(body) == 2 and isinstance(body[0], int | float)):
-        raise RemoteProtocolError("an answer of another form than was asked for", excerpt=str(body)[:80])
+    def _blame(self, error: MergesyncError, sender: str) -> None:
+        """Report what a peer did wrong."""
+        self._outlet.report(blamed(error, sender))

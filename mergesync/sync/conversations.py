@@ -1,0 +1,280 @@
+"""Questions to peers and their answers: who waits for what, and until when.
+
+A conversation is a generator that yields what to ask whom and is sent the answer. Messages on a connection are not
+lost, so an answer that is late still counts: a time-out is reported, and whoever began the conversation is told, but
+the question stays open. Time-outs follow the round trips that are measured.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from mergesync.exceptions import ConnectionLostError, LimitExceededError, MergesyncError, RequestTimeoutError
+from mergesync.limits import MAX_PENDING_REQUESTS, MAX_REQUEST_TIMEOUT_SECONDS, MAX_WAITING_CONVERSATIONS
+from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.payloads import EVERYONE, SERVER
+from mergesync.types import NewId
+
+__all__ = ["Answer", "Conversation", "Conversations", "Question", "Talk"]
+
+_REQUEST_SUFFIX_LENGTH = 4
+_ROUND_TRIPS_PER_TIMEOUT = 3
+_ROUND_TRIP_DECAY = 0.75  # a slower round trip counts at once, a faster one little by little
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask.
+
+    Attributes:
+        address: whom; empty for everyone, of whom the first to answer counts.
+        type: what kind of request.
+        body: of the request.
+        transaction_id: the first part of its id.
+        repeated: whether it is asked again and again until somebody answers.
+    """
+
+    address: str
+    type: MessageType
+    body: Any
+    transaction_id: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    sender: str
+    message: Message
+
+
+Conversation: TypeAlias = Generator[Question, Answer, None]
+"""Yields questions, is sent answers; `ConnectionLostError` and `RequestTimeoutError` are thrown into it."""
+
+
+@dataclass(slots=True, eq=False)
+class Talk:
+    """A conversation under way."""
+
+    conversation: Conversation
+    peer: str
+    on_late: Callable[[], None] | None
+    question: Question | None = None
+    asked: dict[str, float] = field(default_factory=dict)  # when, by request id
+    deadline: float | None = None
+    expiries: int = 0
+    ended: bool = False
+
+
+class Conversations:
+    """All conversations of one synchronizer.
+
+    Args:
+        send: sends a message to an address.
+        report: hears of time-outs and of what goes wrong.
+        new_id: makes random ids.
+        request_timeout_seconds: how long an answer may take while round trips are short.
+        knows_peers: whether `forget_peer` will be called for peers that are gone, so that the others are waited for
+            without end. Otherwise only the server is.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[str, Message], None],
+        report: Callable[[Exception], None],
+        new_id: NewId,
+        *,
+        request_timeout_seconds: float,
+        knows_peers: bool,
+    ) -> None:
+        self._send = send
+        self._report = report
+        self._new_id = new_id
+        self._request_timeout_seconds = request_timeout_seconds
+        self._knows_peers = knows_peers
+        self._active: dict[Talk, None] = {}
+        self._late: dict[Talk, None] = {}
+        self._running: dict[Talk, None] = {}
+        self._queue: deque[Talk] = deque()
+        self._by_request: dict[str, Talk] = {}
+        self._round_trips: dict[str, float] = {}
+
+    # --- beginning and ending
+
+    def begin(
+        self, conversation: Conversation, now: float, *, peer: str = EVERYONE, on_late: Callable[[], None] | None = None
+    ) -> Talk | None:
+        """Begin a conversation, or queue it while too many requests wait for their answers.
+
+        Args:
+            conversation: not started yet.
+            now: seconds.
+            peer: whom it is with, if that is known.
+            on_late: called when an answer does not come in time.
+
+        Returns:
+            A handle for `end`, or None if even too many are queued, which was reported.
+        """
+        talk = Talk(conversation, peer, on_late)
+        if len(self._active) < MAX_PENDING_REQUESTS:
+            self._advance(talk, conversation.__next__, now)
+        elif len(self._queue) < MAX_WAITING_CONVERSATIONS:
+            self._queue.append(talk)
+        else:
+            message = f"more than {MAX_WAITING_CONVERSATIONS} exchanges wait"
+            self._report(LimitExceededError(message, limit="requests", client_id=_client_id(peer)))
+            return None
+        return talk
+
+    def end(self, talk: Talk | None) -> None:
+        """End a conversation without a word, if it has not ended."""
+        if talk is not None:
+            talk.ended = True
+            self._forget(talk)
+            if talk not in self._running:  # it may be the one that asks for this
+                talk.conversation.close()
+
+    def clear(self) -> None:
+        """End all conversations without a word."""
+        for talk in [*self._active, *self._late, *self._queue, *self._running]:
+            self.end(talk)
+        self._queue.clear()
+
+    def forget_peer(self, address: str) -> None:
+        """A peer is gone: do not wait for it."""
+        self._round_trips.pop(address, None)
+        self._queue = deque(talk for talk in self._queue if talk.peer != address)
+        for talk in [*self._active, *self._late]:
+            if talk.question is not None and talk.question.address == address:
+                now = max(talk.asked.values())
+                self._fail(talk, ConnectionLostError("the peer is gone", client_id=address), now)
+
+    @property
+    def waiting(self) -> int:
+        """How many answers are waited for, the late ones aside."""
+        return len(self._active)
+
+    @property
+    def all(self) -> int:
+        """How many conversations there are: waiting, late or queued."""
+        return len(self._active) + len(self._late) + len(self._queue)
+
+    # --- time
+
+    @property
+    def deadline(self) -> float | None:
+        """When `wake` is due, in seconds, or None."""
+        talks = self._active if self._knows_peers else [*self._active, *self._late]
+        return min((talk.deadline for talk in talks if talk.deadline is not None), default=None)
+
+    def wake(self, now: float) -> None:
+        """Note which answers are late."""
+        for talk in [*self._active, *self._late]:
+            if talk.deadline is not None and talk.deadline <= now and talk.question is not None and not talk.ended:
+                self._expire(talk, talk.question, now)
+        self._start_queued(now)
+
+    def _expire(self, talk: Talk, question: Question, now: float) -> None:
+        talk.expiries += 1
+        seconds = self._timeout_seconds(question.address)
+        error = RequestTimeoutError(
+            f"no answer to {question.type.name.lower()} in {seconds:g} s", client_id=_client_id(question.address)
+        )
+        if talk.expiries == 1:
+            del self._active[talk]
+            self._late[talk] = None
+        if question.repeated:
+            talk.deadline = now + min(seconds * 2**talk.expiries, MAX_REQUEST_TIMEOUT_SECONDS)
+            if talk.expiries > 1:
+                self._put(talk, question, now)
+        elif self._knows_peers or question.address == SERVER:
+            talk.deadline = None
+        elif talk.expiries == 1:
+            talk.deadline = now + MAX_REQUEST_TIMEOUT_SECONDS
+        else:
+            self._fail(talk, error, now)
+            return
+        if talk.expiries == 1:
+            self._report(error)
+            if talk.on_late is not None:
+                talk.on_late()
+
+    def round_trip_seconds(self, address: str) -> float:
+        """How long answers of a peer take, or of the quickest if the address is empty; 0 if that is not known."""
+        if address == EVERYONE:
+            return min(self._round_trips.values(), default=0.0)
+        return self._round_trips.get(address, 0.0)
+
+    def _timeout_seconds(self, address: str) -> float:
+        adapted = min(_ROUND_TRIPS_PER_TIMEOUT * self.round_trip_seconds(address), MAX_REQUEST_TIMEOUT_SECONDS)
+        return max(self._request_timeout_seconds, adapted)
+
+    def _note_round_trip(self, address: str, seconds: float) -> None:
+        known = self._round_trips.pop(address, 0.0)
+        self._round_trips[address] = max(seconds, known * _ROUND_TRIP_DECAY + seconds * (1 - _ROUND_TRIP_DECAY))
+        if len(self._round_trips) > MAX_WAITING_CONVERSATIONS:
+            del self._round_trips[next(iter(self._round_trips))]
+
+    # --- questions and answers
+
+    def take_answer(self, sender: str, message: Message, now: float) -> None:
+        """Go on with the conversation that an answer belongs to; any other is ignored, as in the peer."""
+        talk = self._by_request.get(message.request_id or "")
+        if talk is None or talk.question is None or talk.question.address not in (EVERYONE, sender):
+            return
+        self._note_round_trip(sender, now - talk.asked[message.request_id or ""])
+        self._forget(talk)
+        self._advance(talk, lambda: talk.conversation.send(Answer(sender, message)), now)
+        self._start_queued(now)
+
+    def _fail(self, talk: Talk, error: MergesyncError, now: float) -> None:
+        self._forget(talk)
+        self._advance(talk, lambda: talk.conversation.throw(error), now)
+
+    def _advance(self, talk: Talk, step: Callable[[], Question], now: float) -> None:
+        self._running[talk] = None
+        try:
+            question = step()
+        except StopIteration:
+            return
+        except Exception as error:  # a mistake of ours must not take the connection down
+            self._report(error)
+            return
+        finally:
+            del self._running[talk]
+        if talk.ended:
+            talk.conversation.close()
+            return
+        talk.question, talk.expiries = question, 0
+        talk.deadline = now + self._timeout_seconds(question.address)
+        self._active[talk] = None
+        self._put(talk, question, now)
+
+    def _put(self, talk: Talk, question: Question, now: float) -> None:
+        request_id = ""
+        while not request_id or request_id in self._by_request:
+            request_id = f"{question.transaction_id}.{self._new_id(_REQUEST_SUFFIX_LENGTH)}"
+        talk.asked[request_id] = now
+        self._by_request[request_id] = talk
+        self._send(question.address, Message(request_id, question.type, question.body))
+
+    def _forget(self, talk: Talk) -> None:
+        self._active.pop(talk, None)
+        self._late.pop(talk, None)
+        for request_id in talk.asked:
+            del self._by_request[request_id]
+        talk.asked.clear()
+
+    def _start_queued(self, now: float) -> None:
+        while self._queue and len(self._active) < MAX_PENDING_REQUESTS:
+            talk = self._queue.popleft()
+            self._advance(talk, talk.conversation.__next__, now)
+
+
+def _client_id(address: str) -> str | None:
+    """The client that an address names, if it does."""
+    return None if address in (EVERYONE, SERVER) else address
