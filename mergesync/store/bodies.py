@@ -17,10 +17,10 @@ from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.hlc import ALPHABET, is_hlc
 from mergesync.store.jsjson import canonical_number, dumps
 
-_LIST = frozenset((list,))
-_DICT = frozenset((dict,))
-_STR = frozenset((str,))
-_USUAL_WIRES = frozenset((str, bool, type(None)))
+_LIST: frozenset[type] = frozenset((list,))
+_DICT: frozenset[type] = frozenset((dict,))
+_STR: frozenset[type] = frozenset((str,))
+_USUAL_WIRES: frozenset[type] = frozenset((str, bool, type(None)))
 _HLC_DIGITS = ALPHABET.encode()
 
 __all__ = [

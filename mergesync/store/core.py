@@ -210,7 +210,7 @@ class StoreCore:
     def _count(self, leaves: Leaves, table_id: str | None, row_id: str, change: int) -> None:
         lived = leaves.live
         leaves.live += change
-        if table_id is None or (lived and leaves.live):
+        if table_id is None or bool(lived) is bool(leaves.live):
             return
         tables = self._tree.tables
         table = tables.children[table_id]

@@ -52,22 +52,18 @@ class Merging(Listening):
         return newest
 
     def _merge_row(self, table: Table, table_id: str, row_id: str, cells: Mapping[str, Any], hlc: str) -> str:
-        present = table.children.get(row_id)
-        if present is None and cells:
+        row = table.children.get(row_id)
+        newest = ""
+        if row is None:
             row = self._row(table_id, row_id)
-            row.stamps = _stamps(cells)
-            live = self._live(table_id, row)
-            if live:
-                self._count(row, table_id, row_id, live)
-            newest = max([stamp[1] for stamp in row.stamps.values()])
+            if cells:
+                row.stamps = _stamps(cells)
+                self._count(row, table_id, row_id, self._live(table_id, row))
+                newest = max([stamp[1] for stamp in row.stamps.values()])
         elif cells:
-            row = present
-            newest = self._merge_newer(present, table_id, row_id, cells)
-        else:
-            newest = ""
-            row = self._row(table_id, row_id)
-            if not (hlc or row.stamps or row.hlc):
-                self._flip_empty(table, row_id, table_id)
+            newest = self._merge_newer(row, table_id, row_id, cells)
+        if not (hlc or row.stamps or row.hlc):
+            self._flip_empty(table, row_id, table_id)
         if hlc:
             newest = max(newest, self._merge_hlc(row, hlc, table_id))
         if self._has_schema and row.live:
