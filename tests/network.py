@@ -1,8 +1,8 @@
 """A server and its clients in memory and in virtual time: nothing moves, and no time passes, unless it is told to.
 
 The cores are the real ones (`ServerConnection`, `Hub`, `ClientConnection`, `Synchronizer`); only what `mergesync.net`
-does around them is played here, in the plainest way. Frames on one link keep their order; which link moves next is up to
-the test.
+does around them is played here, in the plainest way. Frames on one link keep their order; which link moves next is up
+to the test.
 """
 
 from __future__ import annotations
@@ -325,7 +325,7 @@ class Network:
         self.new_id = Ids()
         self.log: list[Logged] = []
         self.errors: list[Exception] = []
-        self.events: list[tuple[str, str, str, int]] = []  # client ids on paths: (path, "client", id, change)
+        self.events: list[tuple[str, str | None, int]] = []  # (path, client, change); None for the path itself
         self.on_path: dict[str, dict[str, Socket]] = {}
         self.hubs: dict[str, Hub] = {}
         self.sockets: list[Socket] = []
@@ -343,6 +343,16 @@ class Network:
     def new_store(self, unique_id: str | None = None) -> MergeableStore:
         """A store with the network's wall clock."""
         return MergeableStore(unique_id, get_now=self.clock)
+
+    def attach(self, peer: Peer, socket: Socket, channel_id: str | None = None) -> None:
+        """Let a peer talk over a socket that is open; the first channel says hello."""
+        peer.socket, peer.channel_id = socket, channel_id
+        first = not socket.peers
+        socket.peers[channel_id] = peer
+        if channel_id is not None:
+            socket.client.subscribe(channel_id, self.now)
+            if first:
+                socket.client.open(self.now)
 
     def connect(
         self,
@@ -365,9 +375,9 @@ class Network:
         socket = Socket(self, client_id, target, peers, subprotocols, timeout_seconds)
         self.sockets.append(socket)
         self._sockets_by_connection[socket.server] = socket
+        socket.server.open()
         for channel_id, each in peers.items():
             each.socket, each.channel_id = socket, channel_id
-        socket.server.open()
         if peers or not socket.multiplexed:
             socket.client.open(self.now)
         return socket
@@ -446,8 +456,11 @@ class Network:
 
     def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
         """A client comes onto a path."""
-        self.on_path.setdefault(path_id, {})[connection.client_id] = self._sockets_by_connection[connection]
-        self.events.append((path_id, "client", connection.client_id, 1))
+        if path_id not in self.on_path:
+            self.on_path[path_id] = {}
+            self.events.append((path_id, None, 1))
+        self.on_path[path_id][connection.client_id] = self._sockets_by_connection[connection]
+        self.events.append((path_id, connection.client_id, 1))
         hub = self.hubs.get(path_id)
         if hub is None:
             hub = self.hubs[path_id] = Hub(
@@ -467,10 +480,11 @@ class Network:
     def leave(self, path_id: str, connection: ServerConnection) -> None:
         """A client leaves a path; after the last one the path is gone."""
         del self.on_path[path_id][connection.client_id]
-        self.events.append((path_id, "client", connection.client_id, -1))
+        self.events.append((path_id, connection.client_id, -1))
         self.hubs[path_id].leave(connection.client_id)
         if not self.on_path[path_id]:
             del self.on_path[path_id]
+            self.events.append((path_id, None, -1))
             self.hubs.pop(path_id).destroy()
 
     def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
