@@ -1,0 +1,189 @@
+"""`mergesync serve`: a server until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import time
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from mergesync.cli.common import FAILED, OK, USAGE, CliError, printable
+from mergesync.cli.logs import log, log_error, start_logging
+from mergesync.cli.storage import Persisters, Storage, opened
+from mergesync.net.server import ClientInfo, ListeningWsServer, create_ws_server
+from mergesync.net.switchboard import CLOSE_RESTART
+from mergesync.store import MergeableStore
+from mergesync.version import VERSION
+
+__all__ = ["serve"]
+
+_STOP_SECONDS: Final = 60.0
+"""More than all attempts to save on closing can take, and less than the patience of service managers."""
+
+_EVERYWHERE: Final = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}
+
+
+async def serve(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; then store everything, and tell the clients to come back.
+
+    Returns:
+        0, or 1 if something could not be stored in the end.
+    """
+    start_logging()
+    stopping = _catch_signals()
+    storage: Storage = arguments.persist
+    keeper = _Keeper(storage.persisters(on_ignored_error=log_error))
+    ssl_context = _ssl_context(arguments.tls_cert, arguments.tls_key)
+    async with AsyncExitStack() as stack:
+        if keeper.persisters is not None:
+            await stack.enter_async_context(opened(keeper.persisters))
+        server = await _listen(arguments, ssl_context, keeper)
+        try:
+            address = _address(arguments.host, server.port, secure=ssl_context is not None)
+            _announce(address, storage)
+            log("server.listening", address=address, persist=storage.kind, place=storage.place or None)
+            reason = await stopping
+            log("server.stopping", signal=reason)
+            since = time.monotonic()
+        finally:
+            await _stop(server)
+    log("server.stopped", seconds=f"{time.monotonic() - since:.3f}", everything_stored=not keeper.lost)
+    return FAILED if keeper.lost else OK
+
+
+async def _stop(server: ListeningWsServer) -> None:
+    """Destroy the server; should that never end, end the process: what is unsaved then would never be saved either."""
+    destruction = asyncio.ensure_future(server.destroy(CLOSE_RESTART, "restart"))
+    if not (await asyncio.wait([destruction], timeout=_STOP_SECONDS))[0]:
+        log("server.stuck", level=logging.ERROR, seconds=_STOP_SECONDS)
+        os._exit(FAILED)
+    await destruction
+
+
+def _catch_signals() -> asyncio.Future[str]:
+    """The first signal ends the server; a second one ends the process, whatever it is doing."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[str] = loop.create_future()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.done():
+            log("server.killed", level=logging.WARNING, signal=number.name)
+            os._exit(FAILED)
+        stopping.set_result(number.name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, stop, number)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(stop, signal.Signals(n)))
+    return stopping
+
+
+def _ssl_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        if key is not None:
+            raise CliError("--tls-key needs --tls-cert", USAGE)
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask for one on the terminal
+    except (OSError, ValueError) as error:
+        raise CliError(f"cannot use the TLS certificate {printable(certificate)}: {printable(str(error))}") from error
+    return context
+
+
+async def _listen(
+    arguments: argparse.Namespace, ssl_context: ssl.SSLContext | None, keeper: _Keeper
+) -> ListeningWsServer:
+    try:
+        server = await create_ws_server(
+            arguments.host,
+            arguments.port,
+            None if keeper.persisters is None else keeper,
+            ssl_context=ssl_context,
+            relay=arguments.relay,
+            on_connection=_on_connection,
+            on_ignored_error=log_error,
+        )
+    except OSError as error:
+        what = os.strerror(error.errno) if error.errno and error.errno > 0 else printable(error.strerror or str(error))
+        raise CliError(f"cannot listen on {printable(arguments.host)} port {arguments.port}: {what}") from error
+    server.add_path_ids_listener(_on_path)
+    server.add_client_ids_listener(None, _on_client)
+    return server
+
+
+def _address(host: str, port: int, *, secure: bool) -> str:
+    host = _EVERYWHERE.get(host, host)
+    return f"{'wss' if secure else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _announce(address: str, storage: Storage) -> None:
+    print(
+        f"mergesync {VERSION} serves {address}/ and every path below it\n"
+        f"data:        {storage}\n"
+        f'Python:      async with create_ws_synchronizer(MergeableStore(), "{address}/petShop"): ...\n'
+        f'JavaScript:  const socket = new WebSocket("{address}/petShop");\n'
+        f"             await (await createWsSynchronizer(createMergeableStore(), socket)).startSync();\n"
+        f"terminal:    mergesync watch {address}/petShop\n"
+        f"stop:        Ctrl-C",
+        flush=True,
+    )
+
+
+# --- the log
+
+
+def _on_connection(info: ClientInfo) -> None:
+    address = info.remote_address
+    if isinstance(address, tuple | list):
+        address = ":".join(map(str, address[:2]))
+    log("client.connected", path=info.path_id, client=info.client_id, address=address, channels=info.multiplexed)
+
+
+def _on_path(_: object, path_id: str, change: int) -> None:
+    log("path.opened" if change > 0 else "path.left", path=path_id)
+
+
+def _on_client(_: object, path_id: str, client_id: str, change: int) -> None:
+    log("client.joined" if change > 0 else "client.left", path=path_id, client=client_id)
+
+
+# --- persisters
+
+
+class _Keeper:
+    """Makes persisters, and knows in the end whether one of them could not store everything."""
+
+    def __init__(self, persisters: Persisters | None) -> None:
+        self.persisters = persisters
+        self.lost = False
+
+    def __call__(self, path_id: str) -> _Kept:
+        assert self.persisters is not None
+        return _Kept(self, self.persisters(path_id))
+
+
+class _Kept:
+    """A persister whose end is watched."""
+
+    def __init__(self, keeper: _Keeper, persister: Any) -> None:
+        self.store: MergeableStore = persister.store
+        self.start_auto_load = persister.start_auto_load
+        self.start_auto_save = persister.start_auto_save
+        self.flush = persister.flush
+        self._keeper = keeper
+        self._destroy = persister.destroy
+
+    async def destroy(self) -> None:
+        """Store what is unsaved and let go of everything."""
+        try:
+            await self._destroy()
+        except Exception:
+            self._keeper.lost = True
+            raise
