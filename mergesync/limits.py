@@ -14,6 +14,7 @@ __all__ = [
     "DESTROY_TIMEOUT_SECONDS",
     "FILE_POLL_SECONDS",
     "FLUSH_TIMEOUTS",
+    "FRAGMENT_TIMEOUT_SECONDS",
     "HELD_TIMEOUTS",
     "MAX_CHANNELS",
     "MAX_CHANNEL_ID_BYTES",
@@ -24,6 +25,7 @@ __all__ = [
     "MAX_HELD_MESSAGES",
     "MAX_INCOMPLETE_MESSAGES",
     "MAX_INTEGER",
+    "MAX_LEAVES_AHEAD",
     "MAX_OUTBOX_BYTES",
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
@@ -70,6 +72,10 @@ is not worth the nicer code."""
 MAX_FRAGMENTS: Final = 1000
 """Pieces of one message (the peer's bound)."""
 
+FRAGMENT_TIMEOUT_SECONDS: Final = 60.0
+"""A message of which no further piece comes for so long is dropped. Longer than a dead connection lives: the peer drops
+it after its request time-out, counted from the first piece, and so loses what comes over a slow link."""
+
 MAX_INCOMPLETE_MESSAGES: Final = 100
 """Messages of a connection of which pieces are missing (the peer's bound)."""
 
@@ -103,6 +109,9 @@ MAX_WAITING_CONVERSATIONS: Final = 10_000
 
 TRANSACTION_POLL_SECONDS: Final = 0.01
 """How often messages that came in the middle of an application's transaction look whether it is over."""
+
+MAX_LEAVES_AHEAD: Final = 10_000
+"""Cells and values of one client whose stamps are too far in the future and that are kept equal nevertheless."""
 
 MAX_HELD_MESSAGES: Final = 1000
 """Messages held while a path loads (the peer's bound)."""
