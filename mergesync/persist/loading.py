@@ -11,9 +11,9 @@ from mergesync.exceptions import LoadError
 from mergesync.persist.core import PersisterCore, Stored, backoff_seconds, said
 from mergesync.persist.status import PersisterStatus
 from mergesync.persist.taking import collector_paused, is_mergeable_content, take
-from mergesync.persist.unsaved import has_stamps
+from mergesync.persist.unsaved import difference, has_stamps, no_changes
 from mergesync.store import MergeableStore
-from mergesync.types import Content, MergeableChanges, MergeableContent
+from mergesync.types import Content, MergeableChanges
 
 __all__ = ["Loading", "RefusedError"]
 
@@ -111,21 +111,38 @@ class Loading(PersisterCore):
                 raise
             raise LoadError(f"cannot read what is stored: {said(error)}", path_id=self.path_id) from error
 
-    async def _take(self, stored: Stored, *, replace: bool) -> None:
-        """Put into the store what was read; what the store then has beyond it is unsaved."""
+    async def _take(self, stored: Stored, *, replace: bool) -> MergeableChanges:
+        """Put into the store what was read.
+
+        Returns:
+            What the store has changed beyond that: it is unsaved.
+        """
         replace = replace and is_mergeable_content(stored)
-        self._taking = True
+        taken, error = self._try_to_put(stored, replace)
+        if error is not None:
+            if taken is None:
+                raise await self._refusal(error) from error
+            self._report(error)  # the store took it; a listener of the application failed
+        if is_mergeable_content(stored):
+            if not self._holds_just(stored, replace):
+                self._unsaved.add_everything()
+            return no_changes()
+        beyond = difference(taken or no_changes(), stored)
+        if has_stamps(beyond):
+            self._note_change(beyond)
+        return beyond
+
+    def _try_to_put(self, stored: Stored, replace: bool) -> tuple[MergeableChanges | None, Exception | None]:
+        """What the store has changed, if it did, and what went wrong, if anything did."""
+        self._taking, self._taken = True, None
+        failure = None
         try:
             with collector_paused():
                 self._put(stored, replace)
         except Exception as error:
-            if self._taken is None:
-                raise await self._refusal(error) from error
-            self._report(error)  # the store took it; a listener of the application failed
-        finally:
-            self._taking = False
-            taken, self._taken = self._taken, None
-        self._note_taken(stored, taken, replace)
+            failure = error
+        self._taking = False
+        return self._taken, failure
 
     def _put(self, stored: Any, replace: bool) -> None:
         if replace:
@@ -133,18 +150,11 @@ class Loading(PersisterCore):
         else:
             take(self.store, stored)
 
-    def _note_taken(self, stored: Any, taken: MergeableChanges | None, replaced: bool) -> None:
-        if is_mergeable_content(stored):
-            if not self._holds_just(stored, replaced):
-                self._unsaved.add_everything()
-        elif taken is not None and taken != stored and has_stamps(taken):
-            self._note_change(taken)
-
-    def _holds_just(self, content: MergeableContent, replaced: bool) -> bool:
+    def _holds_just(self, content: Any, replaced: bool) -> bool:
         if replaced:
             # Content that was put in whole is known by its hashes, which are believed, unless a listener added to it.
-            return self.store.get_mergeable_content_hashes() == [content[0][2], content[1][2]]
-        return self.store.get_mergeable_content() == content
+            return self.store.get_mergeable_content_hashes() == [stamp[2] for stamp in content]
+        return self.store.get_mergeable_content() == list(content)
 
     async def _refusal(self, error: Exception) -> LoadError:
         self.stats.failed_loads += 1

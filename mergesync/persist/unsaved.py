@@ -9,7 +9,7 @@ from typing import Any
 
 from mergesync.types import MergeableChanges
 
-__all__ = ["Unsaved", "has_stamps", "overlay"]
+__all__ = ["Unsaved", "difference", "has_stamps", "no_changes", "overlay"]
 
 _TABLES_DEPTH = 3
 _VALUES_DEPTH = 1
@@ -18,6 +18,11 @@ _VALUES_DEPTH = 1
 def has_stamps(changes: MergeableChanges) -> bool:
     """Whether changes say anything: a leaf, a container named without leaves, or a container's own stamp."""
     return any(stamp[0] or len(stamp) > 1 for stamp in changes[:2])
+
+
+def no_changes() -> MergeableChanges:
+    """Changes that say nothing."""
+    return [[{}], [{}], 1]
 
 
 def overlay(below: MergeableChanges, above: MergeableChanges) -> None:
@@ -36,6 +41,29 @@ def _lay(below: list[Any], above: list[Any], depth: int) -> None:
             children[id_] = child
 
 
+def difference(changes: MergeableChanges, known: Any) -> MergeableChanges:
+    """The stamps of changes that are not in others; if the others are no changes, all."""
+    if not isinstance(known, list) or len(known) != 3:
+        return changes
+    tables = _subtract(changes[0], known[0], _TABLES_DEPTH) or [{}]
+    return [tables, _subtract(changes[1], known[1], _VALUES_DEPTH) or [{}], 1]
+
+
+def _subtract(stamp: list[Any], known: list[Any] | None, depth: int) -> list[Any] | None:
+    if known is None:
+        return stamp
+    if stamp == known:
+        return None
+    if depth == 0:
+        return stamp
+    children = {}
+    for id_, child in stamp[0].items():
+        rest = _subtract(child, known[0].get(id_), depth - 1)
+        if rest is not None:
+            children[id_] = rest
+    return [children, *stamp[1:]] if children or stamp[1:] != known[1:] else None
+
+
 class Unsaved:
     """Collects what is to be saved.
 
@@ -45,7 +73,7 @@ class Unsaved:
 
     def __init__(self, *, everything: bool = False) -> None:
         self.everything = everything
-        self._changes: MergeableChanges = [[{}], [{}], 1]
+        self._changes: MergeableChanges = no_changes()
 
     def __bool__(self) -> bool:
         return self.everything or has_stamps(self._changes)
@@ -63,7 +91,7 @@ class Unsaved:
     def add_everything(self) -> None:
         """From now on, all of the store is unsaved."""
         self.everything = True
-        self._changes = [[{}], [{}], 1]
+        self._changes = no_changes()
 
     def put_back(self, older: Unsaved) -> None:
         """Take back what could not be saved; what was added since is newer."""

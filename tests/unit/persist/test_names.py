@@ -83,9 +83,9 @@ def test_names_come_back(path_id: str, fold_case: bool) -> None:
 
 
 def test_no_collisions() -> None:
-    """Twenty thousand random ids have as many names, also where capitals are folded."""
+    """Thousands of random ids have as many names, also where capitals are folded."""
     source = random.Random(1)
     alphabet = "aAbB.%/~é\ud800\udc00\0- "
-    path_ids = {"".join(source.choices(alphabet, k=source.choice([1, 3, 6, 12, 300]))) for _ in range(20_000)}
+    path_ids = {"".join(source.choices(alphabet, k=source.choice([1, 3, 6, 12, 300]))) for _ in range(8_000)}
     assert len({file_name(path_id) for path_id in path_ids}) == len(path_ids)
     assert len({file_name(path_id, fold_case=True).casefold() for path_id in path_ids}) == len(path_ids)

@@ -1,0 +1,139 @@
+"""The statements that persisters run on a SQLite database, and what they check before the first."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING, Final, cast
+
+from mergesync.exceptions import LoadError
+from mergesync.persist.sqlite_rows import (
+    FORMAT,
+    READ,
+    READ_EDITS,
+    SCHEMA,
+    WRITE,
+    Row,
+    Snapshot,
+    from_sql_text,
+    rows_of,
+    sql_text,
+    without_surrogates,
+)
+from mergesync.persist.taking import collector_paused
+from mergesync.types import MergeableChanges
+
+if TYPE_CHECKING:
+    from aiosqlite import Connection
+
+__all__ = ["check", "number", "path_ids", "prepare", "read_rows", "write_rows"]
+
+ROWS_AT_A_TIME: Final = 50_000
+"""Enough that the hops between threads cost nothing, and little to hold."""
+
+_WAL_ATTEMPTS: Final = 50
+_WAL_WAIT_SECONDS: Final = 0.02
+
+
+async def number(connection: Connection, sql: str) -> int:
+    """The one number that a statement gives."""
+    [(found,)] = await connection.execute_fetchall(sql)
+    return int(found)
+
+
+async def path_ids(connection: Connection) -> list[str]:
+    """The paths for which something is stored, sorted."""
+    rows = await connection.execute_fetchall(
+        "SELECT path FROM mergesync_paths UNION SELECT path FROM mergesync_cells WHERE changed = 0 "
+        "UNION SELECT path FROM mergesync_values WHERE changed = 0"
+    )
+    return sorted(from_sql_text(path) for (path,) in rows)
+
+
+async def _tables(connection: Connection) -> set[str]:
+    rows = await connection.execute_fetchall("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    return {str(name) for (name,) in rows}
+
+
+async def check(connection: Connection, file: str) -> None:
+    """Refuse what is not ours, is newer than we know, or is damaged."""
+    tables = await _tables(connection)
+    if tables and "mergesync_meta" not in tables:
+        raise LoadError(f"{file!r} is the database of something else")
+    if tables:
+        version = await number(connection, "SELECT value FROM mergesync_meta WHERE key = 'format'")
+        if version > FORMAT:
+            raise LoadError(f"{file!r} was written by a newer mergesync (format {version}, this one knows {FORMAT})")
+    [(verdict,)] = list(await connection.execute_fetchall("PRAGMA quick_check(1)"))
+    if verdict != "ok":
+        raise LoadError(f"{file!r} is damaged: {verdict}")
+
+
+async def prepare(writer: Connection) -> None:
+    """Make every commit durable, and the tables if there are none."""
+    await _use_wal(writer)
+    await writer.execute("PRAGMA synchronous = FULL")
+    if await _tables(writer):
+        return
+    try:
+        await writer.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT;")
+    except sqlite3.OperationalError:
+        await writer.execute("ROLLBACK")
+        if not await _tables(writer):  # unless another process was faster
+            raise
+
+
+async def _use_wal(writer: Connection) -> None:
+    """SQLite does not wait when two processes change the mode of a new database at once, so wait here."""
+    for _ in range(_WAL_ATTEMPTS):
+        try:
+            await writer.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            await asyncio.sleep(_WAL_WAIT_SECONDS)
+        else:
+            return
+    await writer.execute("PRAGMA journal_mode = WAL")
+
+
+async def read_rows(connection: Connection, path_id: str, since: int) -> Snapshot:
+    """What was written for a path after a commit; what was edited with plain SQL, whenever."""
+    path = sql_text(path_id)
+    commit = await number(connection, "SELECT value FROM mergesync_meta WHERE key = 'commits'")
+    known = await connection.execute_fetchall("SELECT 1 FROM mergesync_paths WHERE path = ?", (path,))
+    snapshot = Snapshot(commit, bool(known))
+    for name, sql in READ.items():
+        async with connection.execute(sql, (path, since)) as cursor:
+            full = True
+            while full:
+                rows = cast("list[Row]", await cursor.fetchmany(ROWS_AT_A_TIME))
+                full = len(rows) == ROWS_AT_A_TIME
+                await asyncio.to_thread(snapshot.add, name, rows)
+    snapshot.add_edits(cast("list[Row]", await connection.execute_fetchall(READ_EDITS, (path,))))
+    return snapshot
+
+
+async def write_rows(writer: Connection, work: list[tuple[str, MergeableChanges]]) -> int:
+    """Write the changes of some paths, each under a number of its own; returns the last."""
+    sql = f"UPDATE mergesync_meta SET value = value + {len(work)} WHERE key = 'commits' RETURNING value"
+    last = await number(writer, sql)
+    for name, rows in (await asyncio.to_thread(_all_rows, work, last - len(work) + 1)).items():
+        await _write_rows(writer, WRITE[name], rows)
+    return last
+
+
+def _all_rows(work: list[tuple[str, MergeableChanges]], first: int) -> dict[str, list[Row]]:
+    all_rows: dict[str, list[Row]] = {name: [] for name in WRITE}
+    with collector_paused():
+        for commit, (path_id, changes) in enumerate(work, first):
+            for name, rows in rows_of(path_id, changes, commit).items():
+                all_rows[name].extend(rows)
+    return all_rows
+
+
+async def _write_rows(writer: Connection, sql: str, rows: list[Row]) -> None:
+    if not rows:
+        return
+    try:
+        await writer.executemany(sql, rows)
+    except UnicodeEncodeError:  # what was written of them by then is written once more, in the same transaction
+        await writer.executemany(sql, without_surrogates(rows))
