@@ -250,6 +250,8 @@ class MergeableStore(Merging):
         stamp = self.get_stamp(table_id, row_id, leaf_id)
         if stamp is not None and self.fits_schema(table_id, leaf_id, stamp[0]):
             return stamp[0]
+        if table_id is not None and not self.has_row(table_id, row_id):
+            return TOMBSTONE  # a row that does not show has no defaults
         default = self._schema.default(table_id, leaf_id)
         return TOMBSTONE if default is MISSING else default
 
