@@ -19,7 +19,7 @@ from mergesync import MergeableStore, WsServer
 from mergesync.exceptions import MergesyncError
 from mergesync.net import link as net_link
 from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
-from mergesync.persist import JsonFilePersister, SqliteDatabase, SqlitePersister
+from mergesync.persist import JsonFilePersister, SqliteDatabase, SqlitePersister, poller, sqlite
 from mergesync.store.stamps import Stamp
 
 from .database import Databases
@@ -246,6 +246,9 @@ def simulated(seed: int) -> Iterator[World]:
             mock.patch.object(net_link, "connect", connect),
             mock.patch.object(net_link, "WebsocketsChannel", lambda channel: channel),
             mock.patch.object(random, "uniform", Random(seed).uniform),
+            # Nobody edits files from outside here; looking for it would be most of the work.
+            mock.patch.object(poller, "FILE_POLL_SECONDS", 5.0),
+            mock.patch.object(sqlite, "SQLITE_POLL_SECONDS", 5.0),
             mock.patch.object(secrets, "token_bytes", lambda count=32: world._ids.randbytes(count)),
             mock.patch.object(secrets, "token_hex", lambda count=32: world._ids.randbytes(count).hex()),
         ):
