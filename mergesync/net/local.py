@@ -130,14 +130,14 @@ class LocalSynchronizer:
         if address != EVERYONE:
             peers = [peer for peer in peers if peer._address == address]
         if peers:
+            loop = self._loop or asyncio.get_running_loop()
             text = encode_message(message)
             for peer in peers:
-                if peer._loop is not None:
-                    peer._loop.call_soon(peer._deliver, self._address, text)
+                loop.call_soon(peer._deliver, self._address, text)
 
     def _deliver(self, sender: str, text: str) -> None:
-        if self._loop is not None and self._address in self._network._synchronizers:
-            self._core.receive(sender, decode_message(text), self._loop.time())
+        if self._address in self._network._synchronizers:
+            self._core.receive(sender, decode_message(text), asyncio.get_running_loop().time())
             self._alarm.set()
 
 

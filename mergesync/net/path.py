@@ -24,6 +24,9 @@ from mergesync.types import NewId
 
 __all__ = ["CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
 
+_THINGS_THAT_MAY_HANG = 3
+"""A flush, then letting go, then what both do when they are cancelled."""
+
 
 class PathPersister(Protocol):
     """What the server needs of a persister; `mergesync.persist.Persister` has it all."""
@@ -150,12 +153,13 @@ class Path:
         self._destroyed = True
         if not self._storing:
             self._life.cancel()
-        _, hanging = await asyncio.wait([self._life], timeout=DESTROY_TIMEOUT_SECONDS)
-        if hanging:
+        for _ in range(_THINGS_THAT_MAY_HANG):
+            _, hanging = await asyncio.wait([self._life], timeout=DESTROY_TIMEOUT_SECONDS)
+            if not hanging:
+                break
             message = f"the storage did not finish in {DESTROY_TIMEOUT_SECONDS} s; what was last written may be lost"
             self._exit.report(SaveError(message, path_id=self.path_id))
             self._life.cancel()
-            await asyncio.wait(hanging)
 
     # --- life
 
@@ -181,8 +185,11 @@ class Path:
     async def _start(self) -> bool:
         """Load until it succeeds; False if nobody waits for that any more."""
         loop = asyncio.get_running_loop()
-        began, wait_seconds = loop.time(), RETRY_LOAD_FIRST_SECONDS
+        began, wait_seconds, refused = loop.time(), RETRY_LOAD_FIRST_SECONDS, False
         while not await self._load(wait_seconds):
+            if self._destroyed:
+                return False
+            refused = True
             await asyncio.sleep(wait_seconds)
             self._retry_at = None
             self._hub.starting()
@@ -192,8 +199,8 @@ class Path:
         now = loop.time()
         waiting = list(self._hub.clients)
         self._hub.ready(self._store(), now)
-        if not self._options.relay and now - began > self._options.request_timeout_seconds / 2:
-            # Some may have given up waiting for an answer, or were told nothing: let them compare.
+        if not self._options.relay and (refused or now - began > self._options.request_timeout_seconds / 2):
+            # What they said was dropped, or they may have given up waiting for an answer: let them compare.
             for client_id in waiting:
                 self._hub.resync(client_id, now)
         self._alarm.set()
@@ -247,7 +254,10 @@ class Path:
         while True:
             await self._empty.wait()
             joins = self._joins
-            if await self._flush():
+            flushed = await self._flush()
+            if self._destroyed:
+                return
+            if flushed:
                 wait_seconds = SAVE_RETRY_FIRST_SECONDS
                 if self._joins == joins:  # nobody came, and so nothing was written, since the flush began
                     return
@@ -265,13 +275,8 @@ class Path:
             self._report(error, SaveError, "the path could not be stored")
             return False
         finally:
-            self._end_storing()
+            self._storing = False
         return True
-
-    def _end_storing(self) -> None:
-        self._storing = False
-        if self._destroyed:  # what `destroy` did not want to interrupt is over
-            self._life.cancel()
 
     async def _let_go(self) -> None:
         """Let go of the persister, which stores what is unsaved."""
@@ -284,7 +289,7 @@ class Path:
         except Exception as error:
             self._report(error, SaveError, "the storage could not be closed")
         finally:
-            self._end_storing()
+            self._storing = False
 
     def _report(self, error: Exception, kind: type[PersisterError], what: str) -> None:
         """Report a failure of the persister once, as the persister's own error or as one that names the path."""

@@ -79,9 +79,12 @@ class _Socket:
             self.serving.reschedule(asyncio.get_running_loop().time())
 
     async def wait_closed(self) -> None:
-        """Return when it is closed."""
+        """Return when it is closed; if that is cancelled, it is cut off."""
         if self._closing is not None:
-            await asyncio.wait([self._closing])
+            try:
+                await asyncio.wait([self._closing])
+            finally:
+                self._closing.cancel()
 
 
 class Switchboard:
