@@ -15,7 +15,7 @@ every_setup = pytest.mark.parametrize("setup", SETUPS, ids=str)
 
 SCALARS: dict[str, Any] = {
     "empty": "",
-    "ascii": "it's \"quoted\" \\ /",
+    "ascii": 'it\'s "quoted" \\ /',
     "control": "a\tb\nc\u0000\u001f\u007f\u2028",
     "accents": "Ünïcödé ß 中文 עברית",
     "astral": "😀👩‍👩‍👧‍👦 𝒳",
@@ -60,9 +60,7 @@ async def test_scalars(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
         await world.settle([{"t": {"a": SCALARS, "b": SCALARS}}, values])
         await a.ops(["setValue", "b null", 1.0], ["setCell", "t", "b", "zero", {"$": "-0"}])
         await b.ops(["setValue", "a empty", None], ["setCell", "t", "a", "zero", {"$": "-0"}])
-        await world.settle(
-            [{"t": {"a": SCALARS, "b": SCALARS}}, {**values, "b null": 1, "a empty": None}]
-        )
+        await world.settle([{"t": {"a": SCALARS, "b": SCALARS}}, {**values, "b null": 1, "a empty": None}])
 
 
 @every_setup
