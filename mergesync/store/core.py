@@ -16,6 +16,7 @@ from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, is_live, sam
 from mergesync.store.hlc import HybridLogicalClock, client_part
 from mergesync.store.listeners import ListenerIndex
 from mergesync.store.notify import guarded, notify
+from mergesync.store.row_ids import RowIds
 from mergesync.store.schema import Schema
 from mergesync.store.stamps import Leaves, Row, Stamp, Table, Tree
 from mergesync.store.transaction import NetChanges, Transaction
@@ -34,6 +35,7 @@ class StoreCore:
         self._tree = Tree()
         self._clock = HybridLogicalClock(client, get_now or system_now)
         self._schema = Schema()
+        self._schema_before: Schema | None = None  # what it was before the running transaction changed it
         self._has_schema = False
         self._listeners = ListenerIndex()
         self._depth = 0
@@ -41,7 +43,7 @@ class StoreCore:
         self._net_changes: NetChanges | None = None
         self._may_write = True
         self._neutral = False  # writing default content, which has the empty HLC
-        self._row_id_hints: dict[str, int] = {}  # by table: no lower number is free for add_row
+        self._row_ids: dict[str, RowIds] = {}  # by table, for add_row
 
     # --- transactions
 
@@ -59,7 +61,11 @@ class StoreCore:
             raise TransactionError("a listener can only write if it was added with mutator=True")
         self._depth += 1
         if self._depth == 1:
-            self._call_listeners("start_transaction")
+            try:
+                self._call_listeners("start_transaction")
+            except BaseException:
+                self._abandon()
+                raise
 
     def finish_transaction(self, do_rollback: Callable[..., bool] | None = None) -> None:
         """End the innermost level; at the outermost, tell the listeners.
@@ -79,7 +85,7 @@ class StoreCore:
             notify(self, mutator=True, errors=None)
             if do_rollback is not None and do_rollback(self):
                 self._transaction.rollback(self._shows)
-            self._call_listeners("will_finish_transaction")
+            self._call_will_finish_listeners()
         except BaseException:
             self._abandon()
             raise
@@ -95,8 +101,7 @@ class StoreCore:
             self._call_listeners("did_finish_transaction", errors)
         finally:
             self._end()
-        if errors:
-            raise (errors[0] if len(errors) == 1 else ExceptionGroup("listeners failed; the changes stand", errors))
+        _raise(errors, "listeners failed; the changes stand")
 
     def _abandon(self) -> None:
         """Take everything back and end the transaction without a word."""
@@ -107,6 +112,7 @@ class StoreCore:
         self._transaction.close()
         self._transaction = Transaction(self._tree)
         self._net_changes = None
+        self._schema_before = None
         self._may_write = True
         self._depth = 0
 
@@ -128,6 +134,11 @@ class StoreCore:
             self._transaction.release(savepoint)
         self.finish_transaction()
 
+    def _call_will_finish_listeners(self) -> None:
+        errors: list[Exception] = []
+        self._call_listeners("will_finish_transaction", errors)
+        _raise(errors, "listeners failed; everything is taken back")
+
     def _call_listeners(self, kind: str, errors: list[Exception] | None = None) -> None:
         for call, _ in self._listeners.matching(kind, False, ()):
             guarded(errors, call, self)
@@ -136,14 +147,11 @@ class StoreCore:
 
     def _show(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> CellOrMissing:
         """What an application sees of a stamp of a row, or of a value if the table id is None."""
-        if stamp is None:
-            return MISSING
-        wire = stamp[0]
-        if self._has_schema:
-            if not is_live(wire):
-                return MISSING
-            wire = self._schema.fitted(table_id, leaf_id, wire)
-        return MISSING if wire is MISSING else decode_cell(wire)
+        return _shown_by(self._schema if self._has_schema else None, table_id, leaf_id, stamp)
+
+    def _showed(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> CellOrMissing:
+        """What an application saw of a stamp before the running transaction, which may have changed the schema."""
+        return _shown_by(self._schema_before or self._schema, table_id, leaf_id, stamp)
 
     def _shows(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> bool:
         if stamp is None or not is_live(stamp[0]):
@@ -261,7 +269,7 @@ class StoreCore:
         """The net changes of the running transaction; kept once nobody can write any more."""
         if self._net_changes is not None:
             return self._net_changes
-        changes = self._transaction.net_changes(self._show)
+        changes = self._transaction.net_changes(self._showed, self._show)
         if not self._may_write:
             self._net_changes = changes
         return changes
@@ -272,6 +280,20 @@ class StoreCore:
             self._transaction.hashed = True
             self._transaction.soil_hashes()
         return self._tree
+
+
+def _raise(errors: list[Exception], message: str) -> None:
+    if errors:
+        raise errors[0] if len(errors) == 1 else ExceptionGroup(message, errors)
+
+
+def _shown_by(schema: Schema | None, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> CellOrMissing:
+    if stamp is None:
+        return MISSING
+    wire = stamp[0]
+    if schema is not None and (not is_live(wire) or (wire := schema.fitted(table_id, leaf_id, wire)) is MISSING):
+        return MISSING
+    return decode_cell(wire)
 
 
 def _move_last(children: dict[str, Any], child_id: str) -> None:

@@ -1,7 +1,7 @@
 """What a peer lacks, told by its hashes (protocol section 8).
 
-The asker sends hashes; the answerer returns stamps, without hashes, that the asker lacks or has otherwise. Nothing tells
-the answerer what it lacks itself. Ids that the answerer does not know are skipped.
+The asker sends hashes; the answerer returns stamps, without hashes, that the asker lacks or has otherwise. Nothing
+tells the answerer what it lacks itself. Ids that the answerer does not know are skipped.
 """
 
 from __future__ import annotations
@@ -12,9 +12,18 @@ from typing import Any, TypeAlias
 from mergesync.store.stamps import Leaves, Stamp, Table, Tables, Tree
 
 __all__ = [
-    "Hashes", "cell_diff", "cell_hashes", "leaf_stamps", "row_diff", "row_hashes", "stamped", "table_diff", "table_stamp",
-    "tree_content", "value_diff",
-]  # fmt: skip
+    "Hashes",
+    "cell_diff",
+    "cell_hashes",
+    "leaf_stamps",
+    "row_diff",
+    "row_hashes",
+    "stamped",
+    "table_diff",
+    "table_stamp",
+    "tree_content",
+    "value_diff",
+]
 
 Hashes: TypeAlias = Mapping[str, Any]
 

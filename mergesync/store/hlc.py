@@ -1,4 +1,4 @@
-"""The hybrid logical clock: stamps that grow, that carry wall time, and that compare as strings (protocol section 3)."""
+"""The hybrid logical clock: stamps that grow, carry wall time, and compare as strings (protocol section 3)."""
 
 from __future__ import annotations
 

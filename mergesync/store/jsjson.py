@@ -33,11 +33,11 @@ _MAX_ARRAY_INDEX = 2**32 - 2  # the largest key that JavaScript engines order nu
 
 
 def utf8(text: str) -> bytes:
-    """The UTF-8 bytes of a text, a lone surrogate becoming U+FFFD as in JavaScript's TextEncoder.
+    r"""The UTF-8 bytes of a text, a lone surrogate becoming U+FFFD as in JavaScript's TextEncoder.
 
     Example:
         >>> utf8("é"), utf8(chr(0xD800))
-        (b'\\xc3\\xa9', b'\\xef\\xbf\\xbd')
+        (b'\xc3\xa9', b'\xef\xbf\xbd')
     """
     try:
         return text.encode()

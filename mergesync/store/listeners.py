@@ -113,17 +113,20 @@ class ListenerIndex:
     def matching(self, kind: str, mutator: bool, ids: _Key) -> Iterator[tuple[Callable[..., None], Any]]:
         """The listeners for a concrete thing, most specific pattern first: their callables and extras.
 
-        They are collected before the first is handed out, so that a listener may add or remove others.
+        They are collected before the first is handed out, so that a listener may add others; one that is removed
+        meanwhile is left out.
         """
         patterns = self._index.get((kind, mutator))
         if not patterns:
-            return iter(())
+            return
         found = [
-            (entry.call, entry.extra)
-            for pattern in product(*((id_, None) for id_ in ids))
-            for entry in patterns.get(pattern, {}).values()
+            (listener_id, entry)
+            for pattern in product(*((None,) if id_ is None else (id_, None) for id_ in ids))
+            for listener_id, entry in patterns.get(pattern, {}).items()
         ]
-        return iter(found)
+        for listener_id, entry in found:
+            if self._entries.get(listener_id) is entry:
+                yield entry.call, entry.extra
 
     def counts(self) -> dict[str, int]:
         """How many listeners there are of each kind."""

@@ -1,7 +1,7 @@
 """Adding listeners: at every level, with None as a wildcard for any id.
 
 A listener is called with the store, the ids, and what is named below; it may declare fewer arguments. Listeners added
-with `mutator=True` are called first and may write; all others may only look. A listener must not be a coroutine function.
+with `mutator=True` are called first and may write; all others may only look. None may be a coroutine function.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import Any, Self
 
 from mergesync.store import notify
 from mergesync.store.listeners import Listener
-from mergesync.store.writing import Writing
+from mergesync.store.schemas import Schemas
+from mergesync.store.sorting import RowOrder, Sorter
 from mergesync.types import MISSING
 
 __all__ = ["Listening"]
 
 
-class Listening(Writing):
+class Listening(Schemas):
     """The methods of a store that add, call and remove listeners. Each adder returns the listener's id."""
 
     # --- tables
@@ -73,12 +74,14 @@ class Listening(Writing):
         limit: int | None,
         listener: Listener,
         mutator: bool = False,
+        sorter: Sorter | None = None,
     ) -> str:
-        """Listen to a sorted slice of row ids, see `get_sorted_row_ids`.
+        """Listen to a sorted page of row ids, see `get_sorted_row_ids`; called when the page is another one.
 
         The listener gets `(store, table_id, cell_id, descending, offset, limit, sorted_row_ids)`.
         """
-        order = (cell_id, descending, offset, limit)
+        order = RowOrder(cell_id, descending, offset, limit, sorter)
+        order.last_told = order.sort(self, table_id)
         return self._listeners.add("sorted_row_ids", (table_id,), listener, mutator, order)
 
     def add_has_row_listener(
@@ -217,7 +220,7 @@ class Listening(Writing):
         """The arguments, after the store, of each call that `call_listener` makes."""
         if kind == "sorted_row_ids":
             table_id = pattern[0]
-            return [(table_id, *order, self.get_sorted_row_ids(table_id, *order))]
+            return [(table_id, *order.arguments, order.sort(self, table_id))]
         return [(*ids, *self._present_arguments(kind, ids)) for ids in self._present_ids(kind, pattern)]
 
     def _present_ids(self, kind: str, pattern: tuple[Any, ...]) -> list[tuple[str, ...]]:
@@ -239,13 +242,13 @@ class Listening(Writing):
             return (self.get_row_count(*ids),)
         if kind == "cell":
             cell = self.get_cell(*ids)
-            return cell, MISSING, notify.cell_change(self._changes_so_far())
+            return cell, MISSING, notify.cell_change(self, self._changes_so_far())
         if kind == "value":
-            return self.get_value(*ids), MISSING, notify.value_change(self._changes_so_far())
+            return self.get_value(*ids), MISSING, notify.value_change(self, self._changes_so_far())
         if kind in ("tables", "table", "row"):
-            return (notify.cell_change(self._changes_so_far()),)
+            return (notify.cell_change(self, self._changes_so_far()),)
         if kind == "values":
-            return (notify.value_change(self._changes_so_far()),)
+            return (notify.value_change(self, self._changes_so_far()),)
         if kind.startswith("invalid_"):
             return ([],)
         if kind.endswith("_ids"):

@@ -21,8 +21,8 @@ __all__ = ["MergeableStore"]
 class MergeableStore(Merging):
     """Tables of rows of cells, and values, each stamped, so that copies edited apart can be merged.
 
-    The methods are those of TinyBase's MergeableStore in snake_case, with arguments in the same order. A store belongs to
-    one thread, and everything it does is done when a call returns.
+    The methods are those of TinyBase's MergeableStore in snake_case, with arguments in the same order. A store belongs
+    to one thread, and everything it does is done when a call returns.
 
     Args:
         unique_id: signs the stamps made here; the same id must never be used by two stores at once. None: a random one.

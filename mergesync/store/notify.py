@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cell_change", "changed_cell_ids", "changed_row_ids", "changed_table_ids", "guarded", "id_changes", "notify",
-    "sorted_row_ids", "table_cell_ids", "value_change",
+    "table_cell_ids", "value_change",
 ]  # fmt: skip
 
 _ID_KINDS = frozenset(
@@ -27,7 +27,6 @@ _ID_KINDS = frozenset(
 )  # fmt: skip
 _CELL_KINDS = frozenset(("cell", "row", "table", "tables"))
 _VALUE_KINDS = frozenset(("has_values", "value_ids", "has_value", "value", "values"))
-_KINDS = _ID_KINDS | _CELL_KINDS | _VALUE_KINDS
 _INVALID_KINDS = frozenset(("invalid_cell", "invalid_value"))
 
 _IdChanges = dict[str, int]
@@ -55,28 +54,36 @@ def notify(store: StoreCore, *, mutator: bool, errors: list[Exception] | None) -
     listeners = store._listeners
     if listeners.any(mutator, _INVALID_KINDS):
         _Round(store, mutator, errors).tell_invalid()
-    if listeners.any(mutator, _KINDS):
-        changes = store._changes_so_far()
-        if changes:
-            _Round(store, mutator, errors).tell(changes)
+    if listeners.any(mutator, _ID_KINDS | _CELL_KINDS):
+        _Round(store, mutator, errors).tell_tables(store._changes_so_far())
+    if listeners.any(mutator, _VALUE_KINDS):  # mutators of values hear what those of cells wrote
+        _Round(store, mutator, errors).tell_values(store._changes_so_far())
 
 
-def cell_change(changes: NetChanges) -> Callable[[str, str, str], tuple[bool, Any, Any]]:
-    """`get_cell_change(table_id, row_id, cell_id) -> (changed, old, new)`."""
+def cell_change(store: StoreCore, changes: NetChanges) -> Callable[[str, str, str], tuple[bool, Any, Any]]:
+    """`get_cell_change(table_id, row_id, cell_id) -> (changed, old, new)`; old and new are alike if not changed."""
 
     def get_cell_change(table_id: str, row_id: str, cell_id: str) -> tuple[bool, Any, Any]:
         change = changes.rows.get(table_id, {}).get(row_id, {}).get(cell_id)
-        return (False, MISSING, MISSING) if change is None else (True, *change)
+        if change is not None:
+            return True, *change
+        table = store._tree.tables.children.get(table_id)
+        row = None if table is None else table.children.get(row_id)
+        cell = MISSING if row is None else store._show(table_id, cell_id, row.stamps.get(cell_id))
+        return False, cell, cell
 
     return get_cell_change
 
 
-def value_change(changes: NetChanges) -> Callable[[str], tuple[bool, Any, Any]]:
-    """`get_value_change(value_id) -> (changed, old, new)`."""
+def value_change(store: StoreCore, changes: NetChanges) -> Callable[[str], tuple[bool, Any, Any]]:
+    """`get_value_change(value_id) -> (changed, old, new)`; old and new are alike if not changed."""
 
     def get_value_change(value_id: str) -> tuple[bool, Any, Any]:
         change = changes.values.get(value_id)
-        return (False, MISSING, MISSING) if change is None else (True, *change)
+        if change is not None:
+            return True, *change
+        value = store._show(None, value_id, store._tree.values.stamps.get(value_id))
+        return False, value, value
 
     return get_value_change
 
@@ -129,32 +136,6 @@ def table_cell_ids(store: StoreCore, table_id: str) -> dict[str, int]:
     return counts
 
 
-def sorted_row_ids(
-    store: StoreCore, table_id: str, cell_id: str | None, descending: bool, offset: int, limit: int | None
-) -> list[str]:
-    """Ids of the rows that show, by a cell or by the id itself; as JavaScript compares, and stable."""
-    table = store._tree.tables.children.get(table_id)
-    rows = [(row_id, row) for row_id, row in table.children.items() if row.live] if table else []
-    if cell_id is None:
-        keyed = [(_sort_key(row_id), row_id) for row_id, _ in rows]
-    else:
-        keyed = [(_sort_key(store._show(table_id, cell_id, row.stamps.get(cell_id))), row_id) for row_id, row in rows]
-    keyed.sort(key=lambda pair: pair[0], reverse=bool(descending))
-    ids = [row_id for _, row_id in keyed]
-    return ids[offset:] if limit is None else ids[offset : offset + limit]
-
-
-def _sort_key(cell: Any) -> tuple[int, Any]:
-    """Numbers and booleans before text before the rest, and what is missing last: a total order over any cells."""
-    if isinstance(cell, bool | int | float):
-        return 0, cell
-    if isinstance(cell, str):
-        return 1, cell.encode("utf-16-be", "surrogatepass")
-    if cell is MISSING:
-        return 4, 0
-    return (3, 0) if cell is None else (2, 0)
-
-
 class _Round:
     """One pass over the listeners that may, or may not, write."""
 
@@ -178,15 +159,12 @@ class _Round:
 
     # --- what changed
 
-    def tell(self, changes: NetChanges) -> None:
+    def tell_tables(self, changes: NetChanges) -> None:
         listeners = self.store._listeners
-        if changes.rows:
-            if listeners.any(self.mutator, _ID_KINDS):
-                self.tell_ids(changes)
-            if listeners.any(self.mutator, _CELL_KINDS):
-                self.tell_cells(changes)
-        if changes.values and listeners.any(self.mutator, _VALUE_KINDS):
-            self.tell_values(changes)
+        if changes.rows and listeners.any(self.mutator, _ID_KINDS):
+            self.tell_ids(changes)
+        if changes.rows and listeners.any(self.mutator, _CELL_KINDS):
+            self.tell_cells(changes)
 
     def tell_ids(self, changes: NetChanges) -> None:
         cells = changed_cell_ids(changes)
@@ -235,13 +213,14 @@ class _Round:
         """Rows came or went (None), or these cells changed; tell those whose slice may be another one now."""
         touched = None if rows is None else {cell_id for cells in rows.values() for cell_id in cells}
         for listener, order in self.store._listeners.matching("sorted_row_ids", self.mutator, (table_id,)):
-            cell_id, descending, offset, limit = order
-            if touched is None or cell_id in touched:
-                ids = sorted_row_ids(self.store, table_id, cell_id, descending, offset, limit)
-                guarded(self.errors, listener, self.store, table_id, cell_id, descending, offset, limit, ids)
+            if touched is None or order.cell_id in touched:
+                ids = order.sort(self.store, table_id)
+                if ids != order.last_told:
+                    order.last_told = ids
+                    guarded(self.errors, listener, self.store, table_id, *order.arguments, list(ids))
 
     def tell_cells(self, changes: NetChanges) -> None:
-        get_cell_change = cell_change(changes)
+        get_cell_change = cell_change(self.store, changes)
         for table_id, rows in changes.rows.items():
             for row_id, cells in rows.items():
                 for cell_id, (old, new) in cells.items():
@@ -251,12 +230,14 @@ class _Round:
         self.call("tables", (), get_cell_change)
 
     def tell_values(self, changes: NetChanges) -> None:
+        if not changes.values:
+            return
         changed = id_changes(changes.values)
         live = self.store._tree.values.live
         if bool(live) is not bool(live - sum(changed.values())):
             self.call("has_values", (), bool(live))
         self.tell_id_changes("value_ids", "has_value", (), changed)
-        get_value_change = value_change(changes)
+        get_value_change = value_change(self.store, changes)
         for value_id, (old, new) in changes.values.items():
             self.call("value", (value_id,), new, old, get_value_change)
         self.call("values", (), get_value_change)

@@ -12,6 +12,7 @@ from typing import Any
 from mergesync.store import notify
 from mergesync.store.core import StoreCore
 from mergesync.store.jsjson import dumps
+from mergesync.store.sorting import RowOrder, Sorter
 from mergesync.store.stamps import Leaves
 from mergesync.types import MISSING, CellOrMissing, Content, Row, Table, Tables, Values
 
@@ -64,6 +65,7 @@ class Reading(StoreCore):
         descending: bool = False,
         offset: int = 0,
         limit: int | None = None,
+        sorter: Sorter | None = None,
     ) -> list[str]:
         """The ids of a table's rows by a cell, or by the id itself.
 
@@ -73,13 +75,14 @@ class Reading(StoreCore):
             descending: the other way round.
             offset: leave out so many at the beginning.
             limit: return so many at most; None for all.
+            sorter: compares two cells or ids: negative, zero or positive. None: numbers, then texts, then the rest.
 
         Example:
             >>> store = MergeableStore().set_table("pets", {"a": {"age": 3}, "b": {"age": 1}})
             >>> store.get_sorted_row_ids("pets", "age")
             ['b', 'a']
         """
-        return notify.sorted_row_ids(self, table_id, cell_id, descending, offset, limit)
+        return RowOrder(cell_id, descending, offset, limit, sorter).sort(self, table_id)
 
     def get_row_count(self, table_id: str) -> int:
         """How many rows a table has."""

@@ -58,7 +58,7 @@ class CellSchema:
         Raises:
             SchemaError: the type is not one of the five, or the default does not fit it.
         """
-        if not isinstance(said, Mapping) or said.get("type") not in _TYPES:
+        if not isinstance(said, Mapping) or not isinstance(said.get("type"), str) or said["type"] not in _TYPES:
             raise SchemaError(f"{where}: 'type' must be one of {', '.join(sorted(_TYPES))}")
         unknown = set(said) - {"type", "default", "allowNull", "allow_null"}
         if unknown:
@@ -82,7 +82,7 @@ class CellSchema:
 
 
 class Schema:
-    """The schemas of one store, each of which may be absent.
+    """The schemas of one store, each of which may be absent; never changed once it is in use.
 
     Attributes:
         tables_said: the tables schema as the user gave it, or None.
@@ -95,8 +95,24 @@ class Schema:
         self._tables: dict[str, dict[str, CellSchema]] | None = None
         self._values: dict[str, CellSchema] | None = None
 
-    def set_tables(self, said: Mapping[str, Mapping[str, Any]] | None) -> None:
-        """Take a tables schema, or None for no schema; raises SchemaError and keeps the old one."""
+    @property
+    def is_set(self) -> bool:
+        """Whether the tables or the values have a schema."""
+        return self.tables_said is not None or self.values_said is not None
+
+    def with_tables(self, said: Mapping[str, Mapping[str, Any]] | None) -> Schema:
+        """The same with another schema for the tables, or with none; raises SchemaError."""
+        changed = copy.copy(self)
+        changed._set_tables(said)
+        return changed
+
+    def with_values(self, said: Mapping[str, Any] | None) -> Schema:
+        """The same with another schema for the values, or with none; raises SchemaError."""
+        changed = copy.copy(self)
+        changed._set_values(said)
+        return changed
+
+    def _set_tables(self, said: Mapping[str, Mapping[str, Any]] | None) -> None:
         if said is None:
             self.tables_said = self._tables = None
             return
@@ -108,8 +124,7 @@ class Schema:
         }
         self.tables_said = copy.deepcopy({table_id: dict(table) for table_id, table in said.items()})
 
-    def set_values(self, said: Mapping[str, Any] | None) -> None:
-        """Take a values schema, or None for no schema; raises SchemaError and keeps the old one."""
+    def _set_values(self, said: Mapping[str, Any] | None) -> None:
         if said is None:
             self.values_said = self._values = None
             return

@@ -193,14 +193,19 @@ class Transaction:
         """The values whose stamps are not what they were, with those stamps as they are now."""
         return _changed_leaves(self._tree.values)
 
-    def net_changes(self, show: Show) -> NetChanges:
-        """What an application sees changed from the beginning of the transaction to now."""
+    def net_changes(self, showed: Show, shows: Show) -> NetChanges:
+        """What an application sees changed from the beginning of the transaction to now.
+
+        Args:
+            showed: what a stamp was seen as at the beginning.
+            shows: what a stamp is seen as now.
+        """
         changes = NetChanges()
         for table_id, row_id, row in self.rows:
-            cells = _net(table_id, row, show)
+            cells = _net(table_id, row, showed, shows)
             if cells:
                 changes.rows.setdefault(table_id, {})[row_id] = cells
-        changes.values = _net(None, self._tree.values, show)
+        changes.values = _net(None, self._tree.values, showed, shows)
         return changes
 
 
@@ -222,11 +227,11 @@ def _changed_leaves(leaves: Leaves) -> dict[str, Stamp]:
     }
 
 
-def _net(table_id: str | None, leaves: Leaves, show: Show) -> dict[str, Change]:
+def _net(table_id: str | None, leaves: Leaves, showed: Show, shows: Show) -> dict[str, Change]:
     changes: dict[str, Change] = {}
     for leaf_id, old_stamp in _before(leaves):
-        old = show(table_id, leaf_id, old_stamp)
-        new = show(table_id, leaf_id, leaves.stamps.get(leaf_id))
+        old = showed(table_id, leaf_id, old_stamp)
+        new = shows(table_id, leaf_id, leaves.stamps.get(leaf_id))
         if type(old) is not type(new) or (dumps(old) != dumps(new) if isinstance(old, dict | list) else old != new):
             changes[leaf_id] = (old, new)
     return changes

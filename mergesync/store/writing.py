@@ -1,4 +1,4 @@
-"""Changing a store: setters, deleters, schemas, default content.
+"""Changing a store: setters, deleters, default content.
 
 A call stands or falls as a whole: what is not JSON, or an id that is not a string, raises before anything is written.
 What a schema does not allow is left out or replaced by its default, and told to the invalid-cell listeners, as in the
@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Self, TypeVar, overload
 
 from mergesync.exceptions import ContentError, InvalidCellError, InvalidIdError
-from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, encode_cell
-from mergesync.store.jsjson import dumps, js_ordered, loads
+from mergesync.store.cells import ENCODED, TOMBSTONE, check_id, decode_cell, encode_cell
+from mergesync.store.jsjson import js_ordered, loads
 from mergesync.store.reading import Reading
+from mergesync.store.row_ids import RowIds
 from mergesync.store.stamps import Leaves
 from mergesync.types import MISSING, Cell, CellOrMissing
 
@@ -94,14 +95,18 @@ class Writing(Reading):
         return self
 
     def set_json(self, tables_and_values_json: str) -> Self:
-        """Replace everything by JSON text of `[tables, values]`.
+        """Replace everything by JSON text of `[tables, values]`, or the tables by JSON text of an object.
+
+        Objects and arrays may also come as TinyBase's `getJson` writes them: U+FFFD and JSON text.
 
         Raises:
-            ContentError: not JSON, or not two objects.
+            ContentError: not JSON, or neither of these.
         """
         content = _parsed(tables_and_values_json)
+        if isinstance(content, dict):
+            return self.set_tables(content)
         if not isinstance(content, list) or len(content) != 2:
-            raise ContentError("not an array of tables and values")
+            raise ContentError("neither an array of tables and values, nor an object of tables")
         return self.set_content(content)
 
     def set_tables_json(self, tables_json: str) -> Self:
@@ -147,7 +152,10 @@ class Writing(Reading):
         return self
 
     def add_row(self, table_id: str, row: Any, reuse_row_ids: bool = True) -> str | None:
-        """Add a row under an id that the store finds: the least unused number.
+        """Add a row under an id that the store finds: that of a deleted row, or else the next number.
+
+        Stores that add rows apart find the same ids, and their rows become one when they meet. Where that may be, use
+        `set_row` with an id of your own.
 
         Args:
             table_id: the table.
@@ -160,14 +168,20 @@ class Writing(Reading):
         check_id(table_id)
         encoded = self._encode_leaves(self._said(row))
         with self._writing():
-            row_id = self._unused_row_id(table_id, reuse_row_ids)
-            return row_id if self._replace_row(table_id, row_id, encoded) else None
+            if not self._admitted(table_id, "", encoded) and not self._has_defaults(table_id):
+                return None
+            row_ids = self._row_ids.setdefault(table_id, RowIds())
+            row_id = row_ids.take(lambda row_id: self.has_row(table_id, row_id), reuse_row_ids)
+            self._replace_row(table_id, row_id, encoded)
+            return row_id
 
     def set_partial_row(self, table_id: str, row_id: str, partial_row: Any) -> Self:
         """Set some cells of a row and leave the others."""
         check_id(table_id), check_id(row_id)
         encoded = self._encode_leaves(self._said(partial_row))
         with self._writing():
+            if not encoded:
+                self._refuse_cell(table_id, row_id, None)
             for cell_id, wire in self._admitted(table_id, row_id, encoded).items():
                 self._set_leaf(table_id, row_id, cell_id, wire)
         return self
@@ -211,12 +225,14 @@ class Writing(Reading):
 
     def del_table(self, table_id: str) -> Self:
         """Delete a table with all its rows."""
+        check_id(table_id)
         with self._writing():
             self._delete_table(table_id)
         return self
 
     def del_row(self, table_id: str, row_id: str) -> Self:
         """Delete a row with all its cells."""
+        check_id(table_id), check_id(row_id)
         with self._writing():
             self._delete_row(table_id, row_id)
         return self
@@ -230,6 +246,7 @@ class Writing(Reading):
             cell_id: the cell.
             force_del: where there is a default: delete the whole row, as the peer does.
         """
+        check_id(table_id), check_id(row_id), check_id(cell_id)
         with self._writing():
             default = self._schema.default(table_id, cell_id)
             if self.has_cell(table_id, row_id, cell_id):
@@ -257,6 +274,8 @@ class Writing(Reading):
         """Set some values and leave the others."""
         encoded = self._encode_leaves(self._said(partial_values))
         with self._writing():
+            if not encoded:
+                self._refuse_value(None)
             for value_id, wire in self._admitted(None, "", encoded).items():
                 self._set_leaf(None, "", value_id, wire)
         return self
@@ -280,71 +299,12 @@ class Writing(Reading):
 
     def del_value(self, value_id: str) -> Self:
         """Delete a value; where a schema has a default, it goes back to that."""
+        check_id(value_id)
         with self._writing():
             if self.has_value(value_id):
                 default = self._schema.default(None, value_id)
                 self._set_leaf(None, "", value_id, TOMBSTONE if default is MISSING else default)
         return self
-
-    # --- schemas
-
-    def set_schema(self, tables_schema: Any, values_schema: Any = None) -> Self:
-        """Set the schema of the tables and, if given, that of the values."""
-        with self.transaction():
-            self.set_tables_schema(tables_schema)
-            if values_schema is not None:
-                self.set_values_schema(values_schema)
-        return self
-
-    def set_tables_schema(self, tables_schema: Mapping[str, Mapping[str, Any]]) -> Self:
-        """Say which cells there are, and their types: `{table_id: {cell_id: {"type": ..., "default": ...}}}`.
-
-        What is in the store and does not fit is replaced by its default or deleted, as a local change.
-
-        Raises:
-            SchemaError: a type is missing or unknown, or a default does not fit its type; the old schema stays.
-        """
-        with self._writing():
-            self._with_schema(lambda: self._schema.set_tables(tables_schema))
-        return self
-
-    def set_values_schema(self, values_schema: Mapping[str, Any]) -> Self:
-        """Say which values there are, and their types: `{value_id: {"type": ..., "default": ...}}`."""
-        with self._writing():
-            self._with_schema(lambda: self._schema.set_values(values_schema))
-        return self
-
-    def del_tables_schema(self) -> Self:
-        """Let tables hold anything again."""
-        return self._without_schema(lambda: self._schema.set_tables(None))
-
-    def del_values_schema(self) -> Self:
-        """Let values be anything again."""
-        return self._without_schema(lambda: self._schema.set_values(None))
-
-    def del_schema(self) -> Self:
-        """Remove both schemas."""
-        return self.del_tables_schema().del_values_schema()
-
-    def has_tables_schema(self) -> bool:
-        """Whether the tables have a schema."""
-        return self._schema.tables_said is not None
-
-    def has_values_schema(self) -> bool:
-        """Whether the values have a schema."""
-        return self._schema.values_said is not None
-
-    def get_tables_schema_json(self) -> str:
-        """The schema of the tables as JSON text, `{}` if there is none."""
-        return dumps(self._schema.tables_said or {})
-
-    def get_values_schema_json(self) -> str:
-        """The schema of the values as JSON text, `{}` if there is none."""
-        return dumps(self._schema.values_said or {})
-
-    def get_schema_json(self) -> str:
-        """Both schemas as JSON text."""
-        return dumps([self._schema.tables_said or {}, self._schema.values_said or {}])
 
     # --- helpers: reading what the caller gives
 
@@ -401,50 +361,6 @@ class Writing(Reading):
                 admitted[leaf_id] = default
         return admitted
 
-    def _with_schema(self, change: Callable[[], None]) -> None:
-        shown = {table_id: self._stored_rows(table_id) for table_id in self.get_table_ids()}
-        values = {value_id: self._tree.values.stamps[value_id][0] for value_id in self.get_value_ids()}
-        change()
-        self._recount()
-        for table_id, rows in shown.items():
-            for row_id, row in rows.items():
-                self._fit(table_id, row_id, row)
-                self._fill_defaults(table_id, row_id)
-        self._fit(None, "", values)
-        self._fill_defaults(None, "")
-
-    def _without_schema(self, change: Callable[[], None]) -> Self:
-        with self._writing():
-            change()
-            self._recount()
-        return self
-
-    def _stored_rows(self, table_id: str) -> dict[str, _Encoded]:
-        rows = self._tree.tables.children[table_id].children
-        return {
-            row_id: {cell_id: row.stamps[cell_id][0] for cell_id in self._shown_ids(table_id, row)}
-            for row_id, row in rows.items()
-            if row.live
-        }
-
-    def _fit(self, table_id: str | None, row_id: str, leaves: _Encoded) -> None:
-        """Write over what showed before the schema came and does not fit it."""
-        for leaf_id, wire in leaves.items():
-            if not self._admits(table_id, row_id, leaf_id, wire):
-                default = self._schema.default(table_id, leaf_id)
-                self._set_leaf(table_id, row_id, leaf_id, TOMBSTONE if default is MISSING else default)
-
-    def _recount(self) -> None:
-        """Count again what shows, because what shows means something else now."""
-        self._has_schema = self._schema.tables_said is not None or self._schema.values_said is not None
-        tables = self._tree.tables
-        for table_id, table in tables.children.items():
-            for row in table.children.values():
-                row.live = len(self._shown_ids(table_id, row))
-            table.live = sum(row.live > 0 for row in table.children.values())
-        tables.live = sum(table.live > 0 for table in tables.children.values())
-        self._tree.values.live = len(self._shown_ids(None, self._tree.values))
-
     # --- helpers: writing checked wire forms
 
     def _set_leaf(self, table_id: str | None, row_id: str, leaf_id: str, wire: Any) -> None:
@@ -454,19 +370,20 @@ class Writing(Reading):
             self._fill_defaults(table_id, row_id)
 
     def _fill_defaults(self, table_id: str | None, row_id: str) -> None:
-        """Give a row, or the values, the defaults that nobody has written; they have the empty HLC."""
+        """Give a row, or the values, the defaults of what nobody has written, with the empty HLC; deletions stand."""
         for leaf_id, default in self._schema.defaults(table_id):
             leaves = self._values() if table_id is None else self._row(table_id, row_id)
-            if table_id is not None and not leaves.live:
-                return
             if leaf_id not in leaves.stamps:
                 self._put(leaves, table_id, row_id, leaf_id, (default, ""))
+
+    def _has_defaults(self, table_id: str | None) -> bool:
+        return any(True for _ in self._schema.defaults(table_id))
 
     def _replace_tables(self, tables: dict[str, dict[str, _Encoded]]) -> None:
         kept = [table_id for table_id, table in tables.items() if self._replace_table(table_id, table)]
         if kept or not tables:
             for table_id in self.get_table_ids():
-                if table_id not in tables:
+                if table_id not in kept:
                     self._delete_table(table_id)
 
     def _replace_table(self, table_id: str, table: dict[str, _Encoded]) -> bool:
@@ -481,14 +398,14 @@ class Writing(Reading):
         return bool(kept)
 
     def _replace_row(self, table_id: str, row_id: str, row: _Encoded) -> bool:
-        if not row:
-            self._refuse_cell(table_id, row_id, None)
-            return False
         admitted = self._admitted(table_id, row_id, row)
-        if admitted:
-            self._replace_leaves(self._row(table_id, row_id), table_id, row_id, admitted)
-            self._fill_defaults(table_id, row_id)
-        return bool(admitted)
+        if not row and not self._has_defaults(table_id):
+            self._refuse_cell(table_id, row_id, None)
+        if not admitted and not self._has_defaults(table_id):
+            return False
+        self._replace_leaves(self._row(table_id, row_id), table_id, row_id, admitted)
+        self._fill_defaults(table_id, row_id)
+        return True
 
     def _replace_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, said: _Encoded) -> None:
         for leaf_id, wire in said.items():
@@ -508,17 +425,9 @@ class Writing(Reading):
             row = self._row(table_id, row_id)
             for cell_id in self._shown_ids(table_id, row):
                 self._write(row, table_id, row_id, cell_id, TOMBSTONE)
-            if row_id.isdecimal() and row_id.isascii():
-                self._row_id_hints[table_id] = min(self._row_id_hints.get(table_id, 0), int(row_id[:16]))
-
-    def _unused_row_id(self, table_id: str, reuse: bool) -> str:
-        table = self._tree.tables.children.get(table_id)
-        rows = table.children if table else {}
-        number = self._row_id_hints.get(table_id, 0)
-        while (row := rows.get(str(number))) is not None and (row.live or not reuse):
-            number += 1
-        self._row_id_hints[table_id] = number
-        return str(number)
+            self._row_ids.setdefault(table_id, RowIds()).give_back(row_id)
+            if not self.has_table(table_id):
+                del self._row_ids[table_id]
 
 
 class _Level:
@@ -555,6 +464,18 @@ def _ordered(mapping: Any, what: str) -> Iterable[str]:
 
 def _parsed(text: str) -> Any:
     try:
-        return loads(text)
+        return _decoded_leaves(loads(text))
     except ValueError as error:
         raise ContentError(f"not JSON: {error}") from error
+
+
+def _decoded_leaves(parsed: Any) -> Any:
+    """Objects and arrays that TinyBase has written as prefixed text, as such."""
+    if isinstance(parsed, dict):
+        return {key: _decoded_leaves(value) for key, value in parsed.items()}
+    if isinstance(parsed, list):
+        return [_decoded_leaves(value) for value in parsed]
+    if isinstance(parsed, str) and parsed.startswith(ENCODED):
+        decoded = decode_cell(parsed)
+        return parsed if decoded is MISSING else decoded
+    return parsed
