@@ -1,0 +1,129 @@
+"""The clock: stamps that grow, whatever the wall clock and the peers say."""
+
+from __future__ import annotations
+
+import pytest
+
+from mergesync.exceptions import ClockError
+from mergesync.store.hlc import (
+    HybridLogicalClock,
+    client_part,
+    decode_hlc,
+    encode_hlc,
+    is_hlc,
+    latest_allowed,
+    successor,
+)
+
+from .kit import T0, Clock, hlc
+
+MAX_TIME = 2**42 - 1
+MAX_COUNTER = 2**24 - 1
+
+
+def test_encode_and_decode() -> None:
+    """A stamp gives back what it was made of, modulo its bits."""
+    assert decode_hlc(encode_hlc(MAX_TIME, MAX_COUNTER, "zzzzz")) == (MAX_TIME, MAX_COUNTER, "zzzzz")
+    assert encode_hlc(MAX_TIME, MAX_COUNTER, "zzzzz") == "z" * 16
+    assert encode_hlc(MAX_TIME + 2, MAX_COUNTER + 3, "-----") == encode_hlc(1, 2, "-----")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", (0, 0, "")),
+        ("0", (2**36, 0, "")),
+        ("é------", (0, 0, "")),
+        ("🦉----0", (1, 0, "")),
+        ("-------0---AB", (0, 2**18, "AB")),
+    ],
+)
+def test_decode_of_anything(text: str, expected: tuple[int, int, str]) -> None:
+    """Unknown and missing characters count as 0; characters are counted as JavaScript counts them."""
+    assert decode_hlc(text) == expected
+
+
+@pytest.mark.parametrize(
+    "thing", [None, 0, b"Nn1JUF----07JQY8", "Nn1JUF----07JQY", "Nn1JUF----07JQY88", "Nn1JUF----07JQY!", "é" * 16, []]
+)
+def test_what_is_no_stamp(thing: object) -> None:
+    """Only the empty text and sixteen digits are stamps."""
+    assert not is_hlc(thing)
+
+
+def test_latest_allowed() -> None:
+    """Five minutes ahead are allowed, at any client and counter; the last stamp of all bounds it."""
+    latest = latest_allowed(T0)
+    assert encode_hlc(T0 + 300_000, MAX_COUNTER, "zzzzz") == latest
+    assert encode_hlc(T0 + 300_001, 0, "-----") > latest
+    assert latest_allowed(MAX_TIME) == "z" * 16
+
+
+def test_successor() -> None:
+    """The successor has the next counter, or the next time, and is None at the end of time."""
+    assert successor(hlc(1), "7JQY8") == hlc(2, client="7JQY8")
+    assert successor(hlc(MAX_COUNTER), "7JQY8") == hlc(0, T0 + 1, "7JQY8")
+    assert successor(encode_hlc(MAX_TIME, MAX_COUNTER, "zzzzz"), "7JQY8") is None
+
+
+def test_client_part() -> None:
+    """Every id has five characters of the alphabet, also an empty one and a lone surrogate."""
+    for unique_id in ("", "s1", "🦉", "\ud800"):
+        assert is_hlc("-" * 11 + client_part(unique_id))
+
+
+def test_ticks_follow_the_wall_clock() -> None:
+    """The counter grows while the wall clock stands or goes back, and begins anew when it moves."""
+    clock = Clock()
+    hybrid = HybridLogicalClock("AAAAA", clock)
+    ticks = [hybrid.tick(), hybrid.tick()]
+    clock.now -= 1000
+    ticks.append(hybrid.tick())
+    clock.now = T0 + 1
+    ticks.append(hybrid.tick())
+    assert ticks == [hlc(0), hlc(1), hlc(2), hlc(0, T0 + 1)]
+
+
+def test_a_clock_at_zero() -> None:
+    """A wall clock that returns 0 from the start begins at counter 1, as the peer's."""
+    hybrid = HybridLogicalClock("AAAAA", lambda: 0)
+    assert [hybrid.tick(), hybrid.tick()] == [encode_hlc(0, 1, "AAAAA"), encode_hlc(0, 2, "AAAAA")]
+
+
+def test_a_counter_that_overflows() -> None:
+    """After the last counter comes the next time."""
+    hybrid = HybridLogicalClock("AAAAA", Clock())
+    hybrid.observe(hlc(MAX_COUNTER))
+    assert hybrid.tick() == hlc(0, T0 + 1)
+
+
+def test_the_end_of_time() -> None:
+    """A time of more than 42 bits raises ClockError, each time."""
+    clock = Clock(MAX_TIME)
+    hybrid = HybridLogicalClock("AAAAA", clock)
+    assert hybrid.tick() == encode_hlc(MAX_TIME, 0, "AAAAA")
+    clock.now += 1
+    for _ in range(2):
+        with pytest.raises(ClockError, match="does not fit"):
+            hybrid.tick()
+
+
+def test_observe() -> None:
+    """What is seen lifts the next tick above it; what is not valid is ignored."""
+    clock = Clock()
+    hybrid = HybridLogicalClock("AAAAA", clock)
+    for nonsense in ("bad", hlc(0, T0 + 300_001)):
+        hybrid.observe(nonsense)
+        assert (hybrid.time, hybrid.counter) == (0, -1)
+    hybrid.observe("")
+    assert (hybrid.time, hybrid.counter) == (T0, -1)
+    hybrid.observe(hlc(5))
+    assert (hybrid.time, hybrid.counter) == (T0, 5)
+    hybrid.observe(hlc(3))
+    hybrid.observe(hlc(9, T0 - 1))
+    assert (hybrid.time, hybrid.counter) == (T0, 5)
+    hybrid.observe(hlc(2, T0 + 10))
+    assert hybrid.tick() == hlc(3, T0 + 10)
+    clock.now = T0 + 20
+    hybrid.observe(hlc(7, T0 + 10))
+    assert hybrid.tick() == hlc(0, T0 + 20)
