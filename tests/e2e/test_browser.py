@@ -1,0 +1,101 @@
+"""A page with stock TinyBase in a real browser, `mergesync serve` with SQLite, and a Python client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mergesync import MergeableStore, create_ws_synchronizer
+from tests.conformance.nodepeer import NODE_FOLDER
+from tests.docs.blocks import blocks_of, free_port, with_port
+from tests.served import Served, mergesync
+from tests.support import TIMEOUT_SECONDS, eventually
+
+from .browser import Page, chromium, opened_page, serving_folder
+
+pytestmark = [pytest.mark.browser, pytest.mark.node]
+
+
+@pytest.fixture
+def executable() -> str:
+    """Chromium; skips without (but fails where CI is set)."""
+    found = chromium()
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium is missing: apt-get install chromium")
+    return found
+
+
+@pytest.fixture
+def ws_port() -> int:
+    """Where the server is, before and after its restart."""
+    return free_port()
+
+
+@pytest.fixture
+def site(node_installed: str, ws_port: int, tmp_path: Path) -> Iterator[str]:
+    """The page of docs/browser.md, beside `node_modules`; its URL."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (html,) = (block.code for block in blocks_of("docs/browser.md") if block.language == "html")
+    (folder / "index.html").write_text(with_port(html, ws_port))
+    (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
+    with serving_folder(folder) as url:
+        yield url
+
+
+async def _same(page: Page, store: MergeableStore) -> None:
+    """Page and Python hold the same content, and the same hashes over all stamps."""
+    theirs = "JSON.stringify([store.getContent(), store.getMergeableContent().map(([, , hash]) => hash)])"
+    found, deadline = None, asyncio.get_running_loop().time() + TIMEOUT_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        found = json.loads(await page.evaluate(theirs))
+        if found == [list(store.get_content()), store.get_mergeable_content_hashes()]:
+            return
+        await asyncio.sleep(0.05)
+    assert found == [list(store.get_content()), store.get_mergeable_content_hashes()]
+
+
+async def test_page_and_python_keep_one_store_through_a_restart(
+    executable: str, site: str, ws_port: int, tmp_path: Path
+) -> None:
+    """Live both ways, offline edits on both sides, a restart of the server, and a client that comes later."""
+    path = f"ws://localhost:{ws_port}/petShop"
+    store = MergeableStore()
+    with Served(tmp_path, "--port", str(ws_port)) as served:
+        async with opened_page(executable, tmp_path / "profile", f"{site}/index.html") as page:
+            await page.wait_for("window.store")
+            async with create_ws_synchronizer(store, path, on_ignored_error=lambda _: None) as synchronizer:
+                await page.evaluate("store.setCell('pets', 'felix', 'species', 'cat').setValue('open', null) && 1")
+                await eventually(lambda: store.get_cell("pets", "felix", "species") == "cat")
+                store.set_row("pets", "fido", {"species": "dog", "tags": ["good", {"n": 1.5}], "名": "犬 🐕"})
+                await page.wait_for("store.getCell('pets', 'fido', 'tags')?.[1].n == 1.5")
+                assert await page.evaluate("store.getCell('pets', 'fido', '名')") == "犬 🐕"
+                assert "犬 🐕" in await page.evaluate("document.getElementById('content').textContent")
+                await _same(page, store)
+
+                assert await asyncio.to_thread(served.stop) == 0
+                await eventually(lambda: synchronizer.status != "live")
+                await page.evaluate("store.setCell('pets', 'rex', 'species', 'dog').delRow('pets', 'felix') && 1")
+                store.set_cell("pets", "fido", "species", "wolf").del_value("open")
+
+                with Served(tmp_path, "--port", str(ws_port)) as again:
+                    await eventually(lambda: store.has_row("pets", "rex"))
+                    await page.wait_for("store.getCell('pets', 'fido', 'species') == 'wolf'")
+                    await _same(page, store)
+                    await page.evaluate("store.setValue('live', true) && 1")
+                    await eventually(lambda: store.get_value("live") is True)
+                    assert await asyncio.to_thread(again.stop) == 0
+
+    assert store.get_table_ids() == ["pets"]
+    assert store.get_row_ids("pets") == ["fido", "rex"]
+    assert mergesync("verify", "sqlite:mergesync.db", folder=tmp_path).returncode == 0
+    with Served(tmp_path) as third:
+        late = MergeableStore()
+        async with create_ws_synchronizer(late, f"{third.url}/petShop"):
+            assert late.get_mergeable_content_hashes() == store.get_mergeable_content_hashes()
+            assert late.get_content() == store.get_content()
