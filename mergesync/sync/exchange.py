@@ -73,24 +73,31 @@ def _pull_tables(store: MergeableStore, answers: _Answers) -> Generator[Ask, Mes
     answer_ = yield MessageType.GET_TABLE_DIFF, store.get_mergeable_table_hashes()
     tables = answers.take_diff(answer_, Shape.TABLE_DIFF)
     if tables:
-        answer_ = yield MessageType.GET_ROW_DIFF, store.get_mergeable_row_hashes(tables)
+        answer_ = yield MessageType.GET_ROW_DIFF, _row_hashes(store, tables)
         rows = answers.take_diff(answer_, Shape.ROW_DIFF)
         if rows:
-            answers.take_tables((yield MessageType.GET_CELL_DIFF, store.get_mergeable_cell_hashes(rows)))
+            answers.take_tables((yield MessageType.GET_CELL_DIFF, _cell_hashes(store, rows)))
+
+
+def _row_hashes(store: MergeableStore, tables: dict[str, Any]) -> dict[str, Any]:
+    """What we have of tables that differ; nothing, where we know a table without rows, which the peer leaves out."""
+    return {table_id: {} for table_id in tables} | store.get_mergeable_row_hashes(tables)
+
+
+def _cell_hashes(store: MergeableStore, rows: dict[str, Any]) -> dict[str, Any]:
+    """What we have of rows that differ; nothing, where we know a row without cells."""
+    known = store.get_mergeable_cell_hashes(rows)
+    return {t: {row_id: {} for row_id in row_ids} | known.get(t, {}) for t, row_ids in rows.items()}
 
 
 def _pull_told_tables(store: MergeableStore, heard: Heard, answers: _Answers) -> Generator[Ask, Message, None]:
     """The same without the questions of which the answers are known."""
     rows = {table_id: dict.fromkeys(row_ids, _UNLIKE_ANY) for table_id, row_ids in heard.rows.items() if row_ids}
     if heard.tables:
-        ask: dict[str, Any] = {table_id: {} for table_id in heard.tables}
-        ask |= store.get_mergeable_row_hashes(dict.fromkeys(heard.tables, _UNLIKE_ANY))
+        ask = _row_hashes(store, dict.fromkeys(heard.tables, _UNLIKE_ANY))
         rows |= answers.take_diff((yield MessageType.GET_ROW_DIFF, ask), Shape.ROW_DIFF)
     if rows:
-        cells: dict[str, Any] = {table_id: {row_id: {} for row_id in row_ids} for table_id, row_ids in rows.items()}
-        for table_id, known in store.get_mergeable_cell_hashes(rows).items():
-            cells[table_id] |= known
-        answers.take_tables((yield MessageType.GET_CELL_DIFF, cells))
+        answers.take_tables((yield MessageType.GET_CELL_DIFF, _cell_hashes(store, rows)))
 
 
 class _Answers:

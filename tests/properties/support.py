@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 from mergesync.store import MergeableStore
+from mergesync.sync import exchange
+from mergesync.sync.messages import Message, decode_message, encode_message
 
 from .strategies import T0, paths
 
@@ -64,32 +66,16 @@ def _leaves(leaves: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def pull(asker: MergeableStore, answerer: MergeableStore) -> list[Any]:
-    """What the asker lacks, by the exchange of hashes of protocol section 11; one body, not yet merged."""
-    ours, theirs = asker.get_mergeable_content_hashes(), answerer.get_mergeable_content_hashes()
-    tables: list[Any] = [{}]
-    values: list[Any] = [{}]
-    if ours[0] != theirs[0]:
-        tables, differing_tables = answerer.get_mergeable_table_diff(asker.get_mergeable_table_hashes())
-        if differing_tables:
-            asked = asker.get_mergeable_row_hashes(differing_tables)
-            more, differing_rows = answerer.get_mergeable_row_diff(asked)
-            tables = join(tables, more)
-            if differing_rows:
-                asked = asker.get_mergeable_cell_hashes(differing_rows)
-                tables = join(tables, answerer.get_mergeable_cell_diff(asked))
-    if ours[1] != theirs[1]:
-        values = answerer.get_mergeable_value_diff(asker.get_mergeable_value_hashes())
-    return [tables, values, 1]
-
-
-def join(one: list[Any], other: list[Any], depth: int = 2) -> list[Any]:
-    """Two stamps of tables as one: the greater HLC, the children of both; of leaves, the later one stays."""
-    hlc = max(one[1] if len(one) > 1 else "", other[1] if len(other) > 1 else "")
-    children = dict(one[0])
-    for child_id, child in other[0].items():
-        known = depth > 0 and child_id in children
-        children[child_id] = join(children[child_id], child, depth - 1) if known else child
-    return [children, hlc] if hlc else [children]
+    """What the asker lacks, by the exchange that synchronizers use; one body, not yet merged."""
+    pulling = exchange.pull(asker, answerer.get_mergeable_content_hashes())
+    try:
+        kind, body = next(pulling)
+        while True:
+            response = exchange.answer(answerer, Message("r", kind, body))
+            assert response is not None
+            kind, body = pulling.send(decode_message(encode_message(response)))
+    except StopIteration as stop:
+        return list(stop.value.changes)
 
 
 def sync(one: MergeableStore, other: MergeableStore) -> None:
