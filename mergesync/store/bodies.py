@@ -1,34 +1,26 @@
 """What a body of stamps must look like before any of it is taken (protocol sections 5 and 9).
 
 Two doors use the same checks: the store's own (changes to merge, content to load), and the wire's, which is stricter
-about form and says nothing about time.
+about form and says nothing about time. Ids and cells are checked one by one; HLCs are gathered and checked together,
+because most of what there is to check is them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from mergesync.exceptions import ClockDriftError, ContentError
 from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
-from mergesync.store.hlc import ALPHABET, is_hlc
-from mergesync.store.jsjson import canonical_number, dumps
-
-_LIST: frozenset[type] = frozenset((list,))
-_DICT: frozenset[type] = frozenset((dict,))
-_STR: frozenset[type] = frozenset((str,))
-_USUAL_WIRES: frozenset[type] = frozenset((str, bool, type(None)))
-_HLC_DIGITS = ALPHABET.encode()
+from mergesync.store.hlc import are_hlcs, is_hlc
+from mergesync.store.jsjson import dumps
 
 __all__ = [
     "CHANGES",
     "CONTENT",
     "WIRE",
     "StampForm",
-    "canonical_wire",
     "check_body",
     "check_tables",
     "check_values",
@@ -66,12 +58,6 @@ def hlc_of(stamp: Any) -> str:
     return (stamp[1] or "") if len(stamp) > 1 else ""
 
 
-def canonical_wire(wire: Any) -> Any:
-    """A checked leaf's wire form with its number, if it is one, in canonical form."""
-    kind = type(wire)
-    return canonical_number(wire) if kind is float or kind is int else wire
-
-
 def check_body(body: Any, form: StampForm, latest: str) -> str:
     """Check changes or content as a store takes them.
 
@@ -100,110 +86,85 @@ def check_body(body: Any, form: StampForm, latest: str) -> str:
 
 def check_tables(stamp: Any, form: StampForm) -> str:
     """Check a stamp of tables; returns the greatest HLC in it, and raises ContentError."""
-    newest = _check_container(stamp, form, "tables")
-    for table_id, table in stamp[0].items():
-        hlc = _check_container(table, form, "a table")
-        usual = _newest_of_usual_rows(table[0], form)
-        newest = max(newest, hlc, _check_row_stamps(table[0], form) if usual is None else usual)
-        _check_key(table_id)
-    return newest
-
-
-def _newest_of_usual_rows(rows: dict[str, Any], form: StampForm) -> str | None:
-    """The greatest HLC of rows in the usual form, or None to have a closer look.
-
-    Usual are lists of two for leaves and of one for rows, of texts, booleans and nulls. All of them are
-    looked at in a few passes that run in C, instead of one by one.
-    """
-    if not form.fewest <= 1 < 2 <= form.most:
-        return None
-    row_stamps = list(rows.values())
-    if not _all_of(row_stamps, _LIST) or set(map(len, row_stamps)) != {1}:
-        return None
-    cells = [stamp[0] for stamp in row_stamps]
-    if not _all_of(cells, _DICT):
-        return None
-    leaves = [leaf for row in cells for leaf in row.values()]
-    if not _all_of(leaves, _LIST) or set(map(len, leaves)) != {2}:
-        return None
-    hlcs = [leaf[1] for leaf in leaves]
-    usual = (
-        _all_of(hlcs, _STR)
-        and set(map(len, hlcs)) == {16}
-        and _only_hlc_digits("".join(hlcs))
-        and _all_of([leaf[0] for leaf in leaves], _USUAL_WIRES)
-        and _all_of(rows, _STR)
-        and _all_of(chain.from_iterable(cells), _STR)
-    )
-    return max(hlcs) if usual else None
-
-
-def _all_of(things: Iterable[Any], types: frozenset[type]) -> bool:
-    return types.issuperset(map(type, things))
-
-
-def _only_hlc_digits(text: str) -> bool:
-    return text.isascii() and not text.encode().translate(None, _HLC_DIGITS)
-
-
-def _check_row_stamps(rows: dict[str, Any], form: StampForm) -> str:
-    newest = ""
-    for row_id, row in rows.items():
-        hlc = _check_container(row, form, "a row")
-        if hlc > newest:
-            newest = hlc
-        hlc = _check_leaves(row[0], form)
-        if hlc > newest:
-            newest = hlc
-        if row_id.__class__ is not str:
-            _check_key(row_id)
-    return newest
+    check = _Check(form)
+    for table_id, table in check.container(stamp, "tables").items():
+        check.id(table_id)
+        for row_id, row in check.container(table, "a table").items():
+            if row_id.__class__ is not str:
+                check.id(row_id)
+            # The common case, a row without an HLC of its own, is told without a call.
+            if row.__class__ is list and len(row) == 1 and row[0].__class__ is dict and form.fewest == 1:
+                check.leaves(row[0])
+            else:
+                check.leaves(check.container(row, "a row"))
+    return check.newest()
 
 
 def check_values(stamp: Any, form: StampForm) -> str:
     """Check a stamp of values; returns the greatest HLC in it, and raises ContentError."""
-    return max(_check_container(stamp, form, "values"), _check_leaves(stamp[0], form))
+    check = _Check(form)
+    check.leaves(check.container(stamp, "values"))
+    return check.newest()
 
 
-def _check_container(stamp: Any, form: StampForm, what: str) -> str:
-    hlc = _check_stamp(stamp, form, what)
-    if not isinstance(stamp[0], dict):
-        raise ContentError(f"{what}: not an object")
-    return hlc
+class _Check:
+    """One pass over a body. It stops at the first fault, but for faulty HLCs, which are found at the end."""
 
+    def __init__(self, form: StampForm) -> None:
+        self.form = form
+        self.hlcs: list[str] = []
 
-def _check_stamp(stamp: Any, form: StampForm, what: str) -> str:
-    if not isinstance(stamp, list | tuple) or not form.fewest <= len(stamp) <= form.most:
-        raise ContentError(f"{what}: not a stamp of {form.fewest} to {form.most} elements")
-    if len(stamp) > 2 and not _is_finite_number(stamp[2]):
-        raise ContentError(f"{what}: a hash must be a finite number")
-    if len(stamp) == 1:
-        return ""
-    hlc = stamp[1]
-    if is_hlc(hlc):
-        return str(hlc)
-    if form.loose_hlc and (hlc is False or hlc == [] or (_is_finite_number(hlc) and hlc == 0)):
-        return ""
-    raise ContentError(f"{what}: not a stamp of the clock: {hlc!r:.40}")
+    def newest(self) -> str:
+        """The greatest of the HLCs gathered, all of which are checked."""
+        if not are_hlcs(self.hlcs):
+            bad = next(hlc for hlc in self.hlcs if not is_hlc(hlc))
+            raise ContentError(f"not a stamp of the clock: {bad!r:.40}")
+        return max(self.hlcs, default="")
 
+    def container(self, stamp: Any, what: str) -> dict[Any, Any]:
+        """Check the stamp of a container; returns what is in it."""
+        self.stamp(stamp, what)
+        if not isinstance(stamp[0], dict):
+            raise ContentError(f"{what}: not an object")
+        return stamp[0]
 
-def _check_leaves(leaves: dict[str, Any], form: StampForm) -> str:
-    newest = ""
-    pair = form.fewest <= 2 <= form.most
-    for leaf_id, stamp in leaves.items():
-        # The common case, a list of two, is checked here without a call.
-        if pair and stamp.__class__ is list and len(stamp) == 2 and is_hlc(stamp[1]):
-            wire, hlc = stamp
-        else:
-            hlc = _check_stamp(stamp, form, "a leaf")
-            wire = stamp[0]
-        if hlc > newest:
-            newest = hlc
-        if wire.__class__ is not str:
-            _check_wire(wire)
-        if leaf_id.__class__ is not str:
-            _check_key(leaf_id)
-    return newest
+    def stamp(self, stamp: Any, what: str) -> None:
+        """Check everything of a stamp but the thing stamped."""
+        form = self.form
+        if not isinstance(stamp, list | tuple) or not form.fewest <= len(stamp) <= form.most:
+            raise ContentError(f"{what}: not a stamp of {form.fewest} to {form.most} elements")
+        if len(stamp) > 2 and not _is_finite_number(stamp[2]):
+            raise ContentError(f"{what}: a hash must be a finite number")
+        if len(stamp) > 1:
+            hlc = stamp[1]
+            if hlc.__class__ is str:
+                self.hlcs.append(hlc)
+            elif not form.loose_hlc or not (hlc is False or hlc == [] or (_is_finite_number(hlc) and hlc == 0)):
+                raise ContentError(f"{what}: not a stamp of the clock: {hlc!r:.40}")
+
+    def leaves(self, leaves: dict[Any, Any]) -> None:
+        """Check the cells of a row, or the values."""
+        add, least, most = self.hlcs.append, max(2, self.form.fewest), self.form.most
+        for leaf_id, stamp in leaves.items():
+            # The common case, a list with an HLC, is checked here without a call.
+            if (
+                stamp.__class__ is list
+                and least <= len(stamp) <= most
+                and stamp[1].__class__ is str
+                and (len(stamp) == 2 or stamp[2].__class__ is int)
+            ):
+                add(stamp[1])
+            else:
+                self.stamp(stamp, "a leaf")
+            if stamp[0].__class__ is not str:
+                _check_wire(stamp[0])
+            if leaf_id.__class__ is not str:
+                self.id(leaf_id)
+
+    def id(self, id_: Any) -> None:
+        """Check an id: bodies are as a JSON parser gives them, so that nothing needs to be converted."""
+        if id_.__class__ is not str:
+            raise ContentError(f"an id must be a string, not {id_!r:.40}")
 
 
 def _check_wire(wire: Any) -> None:
@@ -223,8 +184,3 @@ def _is_finite_number(number: Any) -> bool:
         return math.isfinite(number)
     except OverflowError:  # an integer larger than any double
         return False
-
-
-def _check_key(key: Any) -> None:
-    if not isinstance(key, str):
-        raise ContentError(f"an id must be a string, not {key!r:.40}")

@@ -1,30 +1,32 @@
 """The heart of a store: one stamped tree, one clock, and transactions around every change.
 
-The other modules of this storey are its doors: `reading`, `writing`, `listening` and `mergeable` add the methods that
-users know. Everything that changes a stamp passes `_write`, `_merge_row` or `_load_row` here.
+The other modules of this storey are its doors: `reading`, `writing`, `schemas`, `listening`, `merging` and `mergeable`
+add the methods that users know. Everything that changes a stamp passes `_put`, or makes a whole row in `merging`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from mergesync.exceptions import ClockError, TransactionError
-from mergesync.store.bodies import canonical_wire, hlc_of
-from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, is_live, same_wire
+from mergesync.store.cells import TOMBSTONE, check_id
+from mergesync.store.changes import NetChanges, net_changes
 from mergesync.store.hlc import HybridLogicalClock, client_part
 from mergesync.store.listeners import ListenerIndex
-from mergesync.store.notify import guarded, notify
-from mergesync.store.row_ids import RowIds
-from mergesync.store.schema import Schema
-from mergesync.store.stamps import Leaves, Row, Stamp, Table, Tree
-from mergesync.store.transaction import NetChanges, Transaction
+from mergesync.store.notify import Round, call_all
+from mergesync.store.schema import NO_SCHEMA, Schema
+from mergesync.store.stamps import COLON, NO_HLC, Stamp, cell_of, hlc_in, is_live, says, shown_text, text_in, wire_text
+from mergesync.store.transaction import NEW, Transaction
+from mergesync.store.tree import Leaves, Row, Table, Tree
 from mergesync.system import get_now as system_now
 from mergesync.system import new_id as system_new_id
 from mergesync.types import MISSING, CellOrMissing, GetNow
 
 __all__ = ["StoreCore"]
+
+_NO_STAMPS: Final[dict[str, Stamp]] = {}
 
 
 class StoreCore:
@@ -34,21 +36,19 @@ class StoreCore:
         client = system_new_id(5) if unique_id is None else client_part(check_id(unique_id))
         self._tree = Tree()
         self._clock = HybridLogicalClock(client, get_now or system_now)
-        self._schema = Schema()
-        self._schema_before: Schema | None = None  # what it was before the running transaction changed it
-        self._has_schema = False
+        self._schema = NO_SCHEMA
+        self._old_schema = NO_SCHEMA  # that at the beginning of the transaction
+        self._has_schema = False  # of the two above, either
         self._listeners = ListenerIndex()
         self._depth = 0
         self._transaction = Transaction(self._tree)
-        self._net_changes: NetChanges | None = None
         self._may_write = True
         self._neutral = False  # writing default content, which has the empty HLC
-        self._row_ids: dict[str, RowIds] = {}  # by table, for add_row
 
     # --- transactions
 
     def is_in_transaction(self) -> bool:
-        """Whether a transaction is open, or its listeners are being told."""
+        """Whether a transaction is running."""
         return self._depth > 0
 
     def start_transaction(self) -> None:
@@ -60,9 +60,9 @@ class StoreCore:
         if not self._may_write:
             raise TransactionError("a listener can only write if it was added with mutator=True")
         self._depth += 1
-        if self._depth == 1:
+        if self._depth == 1 and self._listeners.has("start_transaction", False):
             try:
-                self._call_listeners("start_transaction")
+                call_all(self, "start_transaction")
             except BaseException:
                 self._abandon()
                 raise
@@ -76,115 +76,201 @@ class StoreCore:
         Raises:
             TransactionError: no transaction is running.
         """
-        if self._depth == 0:
-            raise TransactionError("no transaction is running")
         if self._depth > 1:
             self._depth -= 1
-            return
+        elif self._depth == 0:
+            raise TransactionError("no transaction is running")
+        elif do_rollback is None and not self._listeners:
+            self._transaction.settle_hashes(final=True)
+            self._end()
+        else:
+            self._finish_heard(do_rollback)
+
+    def _finish_heard(self, do_rollback: Callable[..., bool] | None) -> None:
+        """End the transaction in the hearing of listeners, in the peer's order."""
+        listeners = self._listeners
+        errors: list[Exception] = []
         try:
-            notify(self, mutator=True, errors=None)
+            if listeners.has_any(True):
+                Round(self, mutator=True).tell()
             if do_rollback is not None and do_rollback(self):
-                self._transaction.rollback(self._shows)
-            self._call_will_finish_listeners()
+                self._take_back()
+            if listeners.has("will_finish_transaction", False):
+                call_all(self, "will_finish_transaction", errors)
         except BaseException:
             self._abandon()
             raise
-        self._commit()
-
-    def _commit(self) -> None:
-        transaction = self._transaction
-        transaction.soil_hashes()
+        if errors:
+            self._take_back()
+        self._transaction.settle_hashes(final=True)
         self._may_write = False
-        errors: list[Exception] = []
         try:
-            notify(self, mutator=False, errors=errors)
-            self._call_listeners("did_finish_transaction", errors)
+            if listeners.has_any(False) and not errors:
+                try:
+                    Round(self, mutator=False).tell()
+                except Exception as error:
+                    errors.append(error)
+            call_all(self, "did_finish_transaction", errors)
         finally:
             self._end()
-        _raise(errors, "listeners failed; the changes stand")
+        if errors:
+            raise errors[0] if len(errors) == 1 else ExceptionGroup("listeners failed", errors)
+
+    def _take_back(self) -> None:
+        """Bring back the exact old state; the transaction goes on as an empty one."""
+        while self._transaction.replaced is not None:
+            self._transaction = self._transaction.replaced
+            self._tree = self._transaction.tree
+        self._transaction.rollback(self._shows)
+        self._transaction.close()
 
     def _abandon(self) -> None:
         """Take everything back and end the transaction without a word."""
-        self._transaction.rollback(self._shows)
+        self._take_back()
         self._end()
 
     def _end(self) -> None:
         self._transaction.close()
-        self._transaction = Transaction(self._tree)
-        self._net_changes = None
-        self._schema_before = None
+        if self._old_schema is not self._schema:
+            self._old_schema = self._schema
+            self._has_schema = bool(self._schema)
         self._may_write = True
         self._depth = 0
 
     @contextmanager
-    def _savepoint(self) -> Iterator[None]:
+    def _savepoint(self, do_rollback: Callable[..., bool] | None = None) -> Iterator[None]:
+        """A transaction; inside another one, it can be taken back alone."""
+        savepoint = self._transaction.savepoint() if self._depth else None
         self.start_transaction()
-        inner = self._depth > 1
-        savepoint = self._transaction.savepoint() if inner else None
         try:
             yield
         except BaseException:
-            if savepoint is None:
-                self._abandon()
-            else:
+            self._fail_level()
+            if savepoint is not None:
                 self._transaction.rollback_to(savepoint, self._shows)
-                self._depth -= 1
             raise
-        if savepoint is not None:
-            self._transaction.release(savepoint)
-        self.finish_transaction()
+        self.finish_transaction(do_rollback)
 
-    def _call_will_finish_listeners(self) -> None:
-        errors: list[Exception] = []
-        self._call_listeners("will_finish_transaction", errors)
-        _raise(errors, "listeners failed; everything is taken back")
+    def _fail_level(self) -> None:
+        """An exception leaves a level of the transaction; whoever began the outermost takes everything back."""
+        if self._depth == 1:
+            self._abandon()
+        elif self._depth:
+            self._depth -= 1
 
-    def _call_listeners(self, kind: str, errors: list[Exception] | None = None) -> None:
-        for call, _ in self._listeners.matching(kind, False, ()):
-            guarded(errors, call, self)
+    def _net_changes(self) -> NetChanges:
+        """What the running transaction amounts to until now."""
+        return net_changes(self._transaction, self._old_text, self._text)
+
+    def _cell_change(self, table_id: str, row_id: str, cell_id: str) -> tuple[bool, CellOrMissing, CellOrMissing]:
+        """`(touched, old, new)` of a cell in the running transaction, as things are now."""
+        row = self._find_row(table_id, row_id) or self._transaction.vanished.get((table_id, row_id))
+        return (False, MISSING, MISSING) if row is None else self._leaf_change(table_id, row, cell_id)
+
+    def _value_change(self, value_id: str) -> tuple[bool, CellOrMissing, CellOrMissing]:
+        """`(touched, old, new)` of a value in the running transaction, as things are now."""
+        return self._leaf_change(None, self._tree.values, value_id)
+
+    def _leaf_change(
+        self, table_id: str | None, leaves: Leaves, leaf_id: str
+    ) -> tuple[bool, CellOrMissing, CellOrMissing]:
+        stamp, before = leaves.stamps.get(leaf_id), leaves.before
+        new = self._show(table_id, leaf_id, stamp)
+        if before is NEW:
+            return stamp is not None, MISSING, new
+        if before is None or leaf_id not in before:
+            return False, new, new
+        return True, cell_of(self._old_text(table_id, leaf_id, before[leaf_id])), new
 
     # --- what shows
 
-    def _show(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> CellOrMissing:
-        """What an application sees of a stamp of a row, or of a value if the table id is None."""
-        return _shown_by(self._schema if self._has_schema else None, table_id, leaf_id, stamp)
+    def _text(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> bytes:
+        """The JSON text that shows of a stamp of a row, or of a value if the table id is None; empty if none does."""
+        text = shown_text(stamp)
+        return self._schema.fitted(table_id, leaf_id, text) if text and self._has_schema else text
 
-    def _showed(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> CellOrMissing:
-        """What an application saw of a stamp before the running transaction, which may have changed the schema."""
-        return _shown_by(self._schema_before or self._schema, table_id, leaf_id, stamp)
+    def _old_text(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> bytes:
+        """The same, as it was when the transaction began."""
+        text = shown_text(stamp)
+        return self._old_schema.fitted(table_id, leaf_id, text) if text and self._has_schema else text
+
+    def _show(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> CellOrMissing:
+        """What an application sees of a stamp."""
+        if self._has_schema:
+            return cell_of(self._text(table_id, leaf_id, stamp))
+        return MISSING if stamp is None else cell_of(text_in(stamp))
 
     def _shows(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> bool:
-        if stamp is None or not is_live(stamp[0]):
+        """Whether an application sees anything of a stamp."""
+        if stamp is None or not is_live(stamp):
             return False
-        return not self._has_schema or self._schema.fitted(table_id, leaf_id, stamp[0]) is not MISSING
-
-    def fits_schema(self, table_id: str | None, leaf_id: str, wire: Any) -> bool:
-        """Whether the schema allows a wire form in a cell of a table, or in a value if the table id is None."""
-        if not self._has_schema or wire == TOMBSTONE:
-            return True
-        return is_live(wire) and self._schema.admits(table_id, leaf_id, wire)
+        return not self._has_schema or self._text(table_id, leaf_id, stamp) != b""
 
     def has_schema(self) -> bool:
         """Whether the tables or the values have a schema."""
-        return self._has_schema
+        return bool(self._schema)
 
-    # --- changing stamps
+    def fits_schema(self, table_id: str | None, leaf_id: str, wire: Any) -> bool:
+        """Whether the schema allows a wire form in a cell of a table, or in a value if the table id is None."""
+        if wire == TOMBSTONE or not self._schema.has_rules(table_id):
+            return True
+        text = shown_text(wire_text(wire) + NO_HLC)
+        return text != b"" and self._schema.admits(table_id, leaf_id, text)
+
+    # --- finding: by ids as they are kept; what is not found so may be no id, or one that is kept in another form
+
+    def _find_table(self, table_id: str) -> Table | None:
+        tables = self._tree.tables.children
+        try:
+            table = tables.get(table_id)
+        except TypeError:  # cannot be hashed
+            table = None
+        return table if table is not None else tables.get(check_id(table_id))
+
+    def _find_row(self, table_id: str, row_id: str) -> Row | None:
+        try:
+            row = self._tree.tables.children[table_id].children[row_id]
+        except (KeyError, TypeError):
+            table, row_id = self._find_table(table_id), check_id(row_id)
+            return None if table is None else table.children.get(row_id)
+        return row
+
+    def _find_stamp(self, leaves: Leaves | None, leaf_id: str) -> Stamp | None:
+        stamps = _NO_STAMPS if leaves is None else leaves.stamps
+        try:
+            stamp = stamps.get(leaf_id)
+        except TypeError:
+            stamp = None
+        return stamp if stamp is not None else stamps.get(check_id(leaf_id))
+
+    # --- changing stamps; ids are checked by whoever calls
 
     def _row(self, table_id: str, row_id: str) -> Row:
         """A row to be changed, made if there is none, and known to the transaction."""
-        tables = self._tree.tables
-        table = tables.children.get(table_id)
+        table = self._tree.tables.children.get(table_id)
         if table is None:
-            table = tables.children[check_id(table_id)] = Table()
-            self._transaction.tables.append((table_id, table))
+            table = self._new_table(table_id)
         row = table.children.get(row_id)
         if row is None:
-            row = table.children[check_id(row_id)] = Row()
-            row.created = True
-            self._transaction.rows.append((table_id, row_id, row))
-        elif row.before is None and not row.created:
+            return self._new_row(table, table_id, row_id)
+        if row.before is None:
             row.before = {}
             self._transaction.rows.append((table_id, row_id, row))
+        return row
+
+    def _new_table(self, table_id: str) -> Table:
+        table = self._tree.tables.children[table_id] = Table()
+        self._transaction.tables.append(table_id)
+        return table
+
+    def _new_row(self, table: Table, table_id: str, row_id: str) -> Row:
+        transaction = self._transaction
+        row = transaction.vanished.get((table_id, row_id)) if transaction.vanished else None
+        if row is None:
+            row = Row()
+            row.before = NEW
+            transaction.rows.append((table_id, row_id, row))
+        table.children[row_id] = row
         return row
 
     def _values(self) -> Leaves:
@@ -194,109 +280,87 @@ class StoreCore:
             values.before = {}
         return values
 
-    def _put(self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:
-        """Replace a stamp of a row or value that the transaction knows; keep the counts of what shows."""
+    def _put(
+        self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp, lives: bool
+    ) -> None:
+        """Replace a stamp of a row or value that the transaction knows; keep the counts of what shows.
+
+        Args:
+            leaves: what `_row` or `_values` gave.
+            table_id: the table, or None for a value.
+            row_id: the row, or empty for a value.
+            leaf_id: the cell or value.
+            stamp: the new one.
+            lives: whether the new one shows.
+        """
         stamps = leaves.stamps
         old = stamps.get(leaf_id)
-        if not leaves.created and leaf_id not in leaves.before:  # type: ignore[operator]
-            leaves.before[leaf_id] = old  # type: ignore[index]
+        before = leaves.before
+        first = before is not NEW and leaf_id not in before  # type: ignore[operator]
+        if first:
+            before[leaf_id] = old  # type: ignore[index]
         if self._transaction.journal is not None:
-            self._transaction.journal.append((table_id, row_id, leaf_id, old))
-        lives = self._shows(table_id, leaf_id, stamp)
+            self._transaction.journal.append((table_id, row_id, leaves, leaf_id, old, first))
         if old is None:
             stamps[leaf_id] = stamp
             if lives:
-                self._count(leaves, table_id, row_id, 1)
+                self._tree.count(table_id, row_id, leaves, leaf_id, 1)
             return
         lived = self._shows(table_id, leaf_id, old)
         if lives and not lived:
             del stamps[leaf_id]  # what comes to life goes last, as in the peer
         stamps[leaf_id] = stamp
         if lives is not lived:
-            self._count(leaves, table_id, row_id, 1 if lives else -1)
+            self._tree.count(table_id, row_id, leaves, leaf_id, 1 if lives else -1)
 
-    def _count(self, leaves: Leaves, table_id: str | None, row_id: str, change: int) -> None:
-        lived = leaves.live
-        leaves.live += change
-        if table_id is None or bool(lived) is bool(leaves.live):
-            return
-        tables = self._tree.tables
-        table = tables.children[table_id]
-        if leaves.live:
-            _move_last(table.children, row_id)
-            table.live += 1
-            if table.live == 1:
-                _move_last(tables.children, table_id)
-                tables.live += 1
-        else:
-            table.live -= 1
-            tables.live -= not table.live
+    def _write(self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, text: bytes) -> None:
+        """A local write of a text that the schema admits, or of a tombstone (protocol section 6).
 
-    def _write(self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, wire: Any) -> None:
-        """A local write, which takes the next stamp unless what shows is already so (protocol section 6)."""
+        It takes the next stamp unless what shows is already so. Default content has the empty HLC, which never
+        displaces a real one (departure from surprise 4).
+        """
         old = leaves.stamps.get(leaf_id)
-        if old is None:
-            check_id(leaf_id)
-        elif same_wire(old[0], wire) or (self._neutral and old[1]):
-            return  # an empty HLC never displaces a real one
-        hlc = "" if self._neutral else self._clock.tick()
-        if old is not None and not self._neutral and hlc <= old[1]:
-            raise ClockError(f"the clock made {hlc!r}, which is not above {old[1]!r} in the store")
-        self._put(leaves, table_id, row_id, leaf_id, (wire, hlc))
+        if old is not None and (says(old, text) or (self._neutral and old[-1] != COLON)):
+            return
+        if self._neutral:
+            self._put(leaves, table_id, row_id, leaf_id, text + NO_HLC, text != b"")
+            return
+        hlc = self._clock.tick()
+        if old is not None and old[-1] != COLON and hlc <= hlc_in(old):
+            raise ClockError(f"the clock made {hlc!r}, which is not above {hlc_in(old)!r} in the store")
+        self._put(leaves, table_id, row_id, leaf_id, b":".join((text, hlc.encode())), text != b"")
 
-    def _merge_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, incoming: Mapping[str, Any]) -> str:
-        """Take what is newer of checked leaves (protocol section 7); returns the greatest HLC taken."""
-        stamps = leaves.stamps
-        newest = ""
-        for leaf_id, leaf in incoming.items():
-            hlc = hlc_of(leaf)
-            old = stamps.get(leaf_id)
-            if old is not None and old[1] and hlc <= old[1]:
-                continue
-            wire = leaf[0]
-            if wire.__class__ is not str:
-                wire = canonical_wire(wire)
-            if old is not None and old[1] == hlc and same_wire(old[0], wire):
-                continue
-            if hlc > newest:
-                newest = hlc
-            self._put(leaves, table_id, row_id, leaf_id, (wire, hlc))
-        return newest
+    def _change_schema(self, schema: Schema) -> None:
+        """Another schema, and so another view of the same stamps; the transaction hears of what shows otherwise."""
+        old, had_schema = self._schema, self._has_schema
 
-    # --- what a transaction amounts to
+        def undo() -> None:
+            self._schema, self._has_schema = old, had_schema
+            self._tree.recount(self._shows)
 
-    def _changes_so_far(self) -> NetChanges:
-        """The net changes of the running transaction; kept once nobody can write any more."""
-        if self._net_changes is not None:
-            return self._net_changes
-        changes = self._transaction.net_changes(self._showed, self._show)
-        if not self._may_write:
-            self._net_changes = changes
-        return changes
+        self._transaction.on_rollback(undo)
+        for table_id, row_id, row in self._tree.rows():
+            self._touch_where_otherwise(table_id, row_id, row, schema)
+        self._touch_where_otherwise(None, "", self._tree.values, schema)
+        self._schema, self._has_schema = schema, True  # until the end of the transaction, there are two views
+        self._tree.recount(self._shows)
+
+    def _touch_where_otherwise(self, table_id: str | None, row_id: str, leaves: Leaves, schema: Schema) -> None:
+        transaction = self._transaction
+        for leaf_id, stamp in leaves.stamps.items():
+            text = shown_text(stamp)
+            if text and self._schema.fitted(table_id, leaf_id, text) != schema.fitted(table_id, leaf_id, text):
+                before = (self._values() if table_id is None else self._row(table_id, row_id)).before
+                if before is not None and before is not NEW and leaf_id not in before:
+                    before[leaf_id] = stamp
+                    if transaction.journal is not None:
+                        transaction.journal.append((table_id, row_id, leaves, leaf_id, stamp, True))
+
+    # --- hashes
 
     def _ready_hashes(self) -> Tree:
         """The tree, with hashes right even in the middle of a transaction."""
         if self._depth and self._may_write:
-            self._transaction.hashed = True
-            self._transaction.soil_hashes()
+            self._transaction.settle_hashes(final=False)
+        self._tree.hashed = True
         return self._tree
-
-
-def _raise(errors: list[Exception], message: str) -> None:
-    if errors:
-        raise errors[0] if len(errors) == 1 else ExceptionGroup(message, errors)
-
-
-def _shown_by(schema: Schema | None, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> CellOrMissing:
-    if stamp is None:
-        return MISSING
-    wire = stamp[0]
-    if schema is not None and (not is_live(wire) or (wire := schema.fitted(table_id, leaf_id, wire)) is MISSING):
-        return MISSING
-    return decode_cell(wire)
-
-
-def _move_last(children: dict[str, Any], child_id: str) -> None:
-    """What comes to life goes last, as in the peer."""
-    if next(reversed(children)) != child_id:
-        children[child_id] = children.pop(child_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mergesync.exceptions import ClockError
 from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.jsjson import fnv1a
@@ -10,6 +12,7 @@ from mergesync.types import GetNow
 __all__ = [
     "ALPHABET",
     "HybridLogicalClock",
+    "are_hlcs",
     "client_part",
     "decode_hlc",
     "encode_hlc",
@@ -20,6 +23,9 @@ __all__ = [
 
 ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 """The 64 digits in order of value, which is also ASCII order."""
+
+_ALPHABET_BYTES = ALPHABET.encode()
+_LENGTHS = {0, 16}
 
 _DIGIT = {character: value for value, character in enumerate(ALPHABET)}
 _PAIR = [high + low for high in ALPHABET for low in ALPHABET]  # 12 bits at a time
@@ -86,6 +92,21 @@ def is_hlc(hlc: object) -> bool:
     """
     # strip() leaves nothing exactly when every character is of the alphabet.
     return isinstance(hlc, str) and (not hlc or (len(hlc) == 16 and not hlc.strip(ALPHABET)))
+
+
+def are_hlcs(hlcs: Sequence[str]) -> bool:
+    """Whether all of these have the form of a stamp or are empty; for many, much faster than one by one.
+
+    Example:
+        >>> are_hlcs(["Nn1JUF----07JQY8", ""]), are_hlcs(["Nn1JUF----07JQY8", "bad"])
+        (True, False)
+    """
+    together = "".join(hlcs)
+    return (
+        together.isascii()
+        and not together.encode().translate(None, delete=_ALPHABET_BYTES)
+        and _LENGTHS.issuperset(map(len, hlcs))
+    )
 
 
 def latest_allowed(now: int) -> str:

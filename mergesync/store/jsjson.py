@@ -18,15 +18,20 @@ from fnv_hash_fast import fnv1a_32
 from mergesync.limits import MAX_INTEGER
 
 __all__ = [
+    "canonical",
     "canonical_number",
     "child_hash",
     "dumps",
     "fnv1a",
+    "joined",
     "js_ordered",
     "loads",
     "number_text",
     "parse",
+    "string_text",
     "utf8",
+    "without_subclass",
+    "zero_child_hash",
 ]
 
 _MAX_ARRAY_INDEX = 2**32 - 2  # the largest key that JavaScript engines order numerically
@@ -124,24 +129,40 @@ def js_ordered(keys: Iterable[str]) -> list[str]:
     return indices + [key for key in keys if not _is_array_index(key)]
 
 
-def _string_text(text: str) -> str:
+def joined(text: str) -> str:
+    """A text in which two surrogates that make a character are that character, as they are in JavaScript.
+
+    Example:
+        >>> joined(chr(0xD83D) + chr(0xDE00)) == chr(0x1F600), joined(chr(0xD83D)) == chr(0xD83D)
+        (True, True)
+    """
     try:
-        return orjson.dumps(text).decode()
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text
+
+
+def string_text(text: str) -> bytes:
+    """The JSON text of a string, in UTF-8."""
+    try:
+        return orjson.dumps(text)
     except TypeError:  # a lone surrogate, which JSON.stringify escapes
         return "".join(
             f"\\u{ord(character):04x}" if "\ud800" <= character <= "\udfff" else orjson.dumps(character).decode()[1:-1]
-            for character in text
-        ).join('""')
+            for character in joined(text)
+        ).join('""').encode()  # fmt: skip
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, *, finite: bool = False) -> str:
     """The text that JSON.stringify gives, to the character.
 
     Args:
         value: JSON as Python has it; tuples count as arrays.
+        finite: refuse infinite numbers. Else they are null, JSON.stringify's own word for what `1e400` is read as.
 
     Raises:
-        ValueError: NaN, or an integer beyond 2**53.
+        ValueError: NaN, or an integer beyond 2**53, or infinite where that is refused.
         TypeError: not JSON at all.
         RecursionError: nested too deeply.
 
@@ -151,7 +172,7 @@ def dumps(value: Any) -> str:
     """
     kind = type(value)
     if kind is str:
-        return _string_text(value)
+        return string_text(value).decode()
     if value is None:
         return "null"
     if kind is bool:
@@ -161,28 +182,38 @@ def dumps(value: Any) -> str:
             return str(value)
         raise ValueError("an integer beyond 2**53 is not exact in JavaScript")
     if kind is float:
-        if math.isinf(value):
-            return "null"  # JSON.stringify's own word for an overflowing literal such as 1e400
-        if math.isnan(value):
-            raise ValueError("NaN is not JSON")
-        return number_text(value)
+        if math.isfinite(value):
+            return number_text(value)
+        if finite or math.isnan(value):
+            raise ValueError(f"{value} is not JSON")
+        return "null"
     if isinstance(value, list | tuple):
-        return f"[{','.join([dumps(item) for item in value])}]"
+        return f"[{','.join([dumps(item, finite=finite) for item in value])}]"
     if isinstance(value, dict):
-        return _object_text(value)
-    return _subclass_text(value)
+        return _object_text(value, finite)
+    return dumps(without_subclass(value), finite=finite)
 
 
-def _object_text(value: dict[Any, Any]) -> str:
+def _object_text(value: dict[Any, Any], finite: bool) -> str:
     if not all(isinstance(key, str) for key in value):
         raise TypeError("the keys of an object must be strings")
-    return f"{{{','.join([f'{_string_text(key)}:{dumps(value[key])}' for key in js_ordered(value)])}}}"
+    said = {without_subclass(key): item for key, item in value.items()}
+    pairs = [f"{string_text(key).decode()}:{dumps(said[key], finite=finite)}" for key in js_ordered(said)]
+    return f"{{{','.join(pairs)}}}"
 
 
-def _subclass_text(value: Any) -> str:
-    for base in (str, int, float):  # an enum member, a numpy scalar that is a float, ...
-        if isinstance(value, base):
-            return dumps(base(value))
+def without_subclass(value: Any) -> Any:
+    """A scalar of a subclass (an enum member, a numpy scalar that is a float) as what it is underneath.
+
+    Raises:
+        TypeError: it is not JSON.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
@@ -199,7 +230,7 @@ def loads(text: str) -> Any:
         [9007199254740992, 1]
     """
     try:
-        return _canonical(parse(text))
+        return canonical(parse(text))
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
 
@@ -216,19 +247,19 @@ def parse(text: str) -> Any:
         return _parse_slowly(text)
 
 
-def _canonical(value: Any) -> Any:
-    """Bring numbers into canonical form, in place where there is a place."""
+def canonical(value: Any) -> Any:
+    """Parsed JSON with its numbers in canonical form; arrays and objects are changed in place."""
     kind = type(value)
     if kind is float or kind is int:
         return canonical_number(value)
     if kind is list:
         for index, item in enumerate(value):
             if type(item) not in _UNCHANGED:
-                value[index] = _canonical(item)
+                value[index] = canonical(item)
     elif kind is dict:
         for key, item in value.items():
             if type(item) not in _UNCHANGED:
-                value[key] = _canonical(item)
+                value[key] = canonical(item)
     return value
 
 
@@ -252,12 +283,11 @@ def _parse_slowly(text: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _zero_child(child_id: str) -> int:
+def zero_child_hash(child_id: str) -> int:
+    """What a child with hash 0 adds to its parent; every leaf has that in its share, so it is kept at hand."""
     return fnv1a_32(utf8(child_id) + b":0")
 
 
 def child_hash(child_id: str, hash_: int) -> int:
     """What a child adds to its parent: F(id + ":" + hash) (protocol section 4, C)."""
-    if hash_ == 0:
-        return _zero_child(child_id)
     return fnv1a_32(b"%b:%d" % (utf8(child_id), hash_))

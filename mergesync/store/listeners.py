@@ -12,12 +12,23 @@ from itertools import product
 from typing import Any, TypeAlias
 
 from mergesync.exceptions import InvalidIdError
+from mergesync.store.cells import check_id
 
-__all__ = ["Listener", "ListenerIndex"]
+__all__ = ["KINDS", "Listener", "ListenerIndex", "Pattern"]
 
 Listener: TypeAlias = Callable[..., object]
 
-_Key: TypeAlias = tuple[Any, ...]
+Pattern: TypeAlias = tuple[str | None, ...]
+"""Ids, of which None stands for any."""
+
+TRANSACTION_KINDS = ("start_transaction", "will_finish_transaction", "did_finish_transaction")
+
+KINDS = (
+    "has_tables", "tables", "table_ids", "has_table", "table", "table_cell_ids", "has_table_cell", "row_count",
+    "row_ids", "sorted_row_ids", "has_row", "row", "cell_ids", "has_cell", "cell", "invalid_cell", "has_values",
+    "values", "value_ids", "has_value", "value", "invalid_value", "transaction",
+)  # fmt: skip
+"""The kinds of listeners as statistics count them."""
 
 
 def _arguments_taken(listener: Listener) -> int | None:
@@ -40,15 +51,19 @@ def _arguments_taken(listener: Listener) -> int | None:
 class _Entry:
     """One listener as it was added."""
 
-    __slots__ = ("arguments_taken", "extra", "kind", "listener", "mutator", "pattern")
+    __slots__ = ("arguments_taken", "extra", "kind", "listener", "mutator", "number", "pattern", "removed")
 
-    def __init__(self, kind: str, pattern: _Key, listener: Listener, mutator: bool, extra: Any) -> None:
+    def __init__(
+        self, number: int, kind: str, pattern: Pattern, listener: Listener, mutator: bool, extra: Any
+    ) -> None:
+        self.number = number
         self.kind = kind
         self.pattern = pattern
         self.listener = listener
         self.mutator = mutator
         self.extra = extra
         self.arguments_taken = _arguments_taken(listener)
+        self.removed = False
 
     def call(self, *arguments: Any) -> None:
         self.listener(*arguments[: self.arguments_taken])
@@ -57,80 +72,92 @@ class _Entry:
 class ListenerIndex:
     """The listeners of one store.
 
-    `extra` is whatever a kind needs beside the ids, such as the order of sorted rows.
+    `extra` is whatever a kind needs beside the ids, such as the page of sorted rows.
     """
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._index: dict[tuple[str, bool], dict[_Key, dict[str, _Entry]]] = {}
-        self._next_id = 0
+        self._index: dict[tuple[str, bool], dict[Pattern, dict[int, _Entry]]] = {}
+        self._next_number = 0
+        self._counts = {False: 0, True: 0}  # lookers and mutators, not counting the kinds of transactions
 
-    def add(self, kind: str, pattern: _Key, listener: Listener, mutator: bool = False, extra: Any = None) -> str:
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def add(self, kind: str, pattern: Pattern, listener: Listener, mutator: bool = False, extra: Any = None) -> str:
         """Add a listener; ids that are None in the pattern match any.
 
         Returns:
-            The id to call or remove it by.
+            The id to call or remove it by; it is never given again.
 
         Raises:
             InvalidIdError: an id is neither a string nor None.
             TypeError: the listener is not callable, or is a coroutine function.
         """
-        for id_ in pattern:
-            if id_ is not None and not isinstance(id_, str):
-                raise InvalidIdError(f"a listener's id must be a string or None, not {id_!r:.80}")
-        entry = _Entry(kind, pattern, listener, bool(mutator), extra)
-        listener_id = str(self._next_id)
-        self._next_id += 1
-        self._entries[listener_id] = entry
-        self._index.setdefault((kind, entry.mutator), {}).setdefault(pattern, {})[listener_id] = entry
-        return listener_id
+        try:
+            pattern = tuple(None if id_ is None else check_id(id_) for id_ in pattern)
+        except InvalidIdError as error:
+            raise InvalidIdError(f"a listener listens to strings, or to None for any: {error}") from None
+        entry = _Entry(self._next_number, kind, pattern, listener, bool(mutator), extra)
+        self._next_number += 1
+        self._entries[str(entry.number)] = entry
+        self._index.setdefault((kind, entry.mutator), {}).setdefault(pattern, {})[entry.number] = entry
+        self._count(entry, 1)
+        return str(entry.number)
 
     def remove(self, listener_id: str) -> None:
         """Remove a listener; an unknown id does nothing, as in the peer."""
         entry = self._entries.pop(listener_id, None)
         if entry is None:
             return
+        entry.removed = True
         patterns = self._index[entry.kind, entry.mutator]
-        del patterns[entry.pattern][listener_id]
+        del patterns[entry.pattern][entry.number]
         if not patterns[entry.pattern]:
             del patterns[entry.pattern]
         if not patterns:
             del self._index[entry.kind, entry.mutator]
+        self._count(entry, -1)
 
-    def get(self, listener_id: str) -> tuple[str, _Key, Callable[..., None], Any] | None:
+    def _count(self, entry: _Entry, change: int) -> None:
+        if entry.kind not in TRANSACTION_KINDS:
+            self._counts[entry.mutator] += change
+
+    def get(self, listener_id: str) -> tuple[str, Pattern, Callable[..., None], Any] | None:
         """The kind, pattern, callable and extra of a listener."""
         entry = self._entries.get(listener_id)
         return None if entry is None else (entry.kind, entry.pattern, entry.call, entry.extra)
 
-    def any(self, mutator: bool, kinds: frozenset[str]) -> bool:
-        """Whether there is a listener of one of these kinds."""
-        return any((kind, mutator) in self._index for kind in kinds) if self._index else False
+    def has_any(self, mutator: bool) -> bool:
+        """Whether anybody listens to anything but transactions."""
+        return self._counts[mutator] > 0
 
     def has(self, kind: str, mutator: bool) -> bool:
         """Whether there is a listener of this kind."""
         return (kind, mutator) in self._index
 
-    def matching(self, kind: str, mutator: bool, ids: _Key) -> Iterator[tuple[Callable[..., None], Any]]:
+    def matching(self, kind: str, mutator: bool, ids: Pattern) -> Iterator[tuple[Callable[..., None], Any]]:
         """The listeners for a concrete thing, most specific pattern first: their callables and extras.
 
-        They are collected before the first is handed out, so that a listener may add others; one that is removed
-        meanwhile is left out.
+        Where an id is None, only wildcards match. Listeners may come and go meanwhile: one that was removed is not
+        given out any more, one that was added to a pattern still under way is.
         """
-        patterns = self._index.get((kind, mutator))
-        if not patterns:
+        if (kind, mutator) not in self._index:
             return
-        found = [
-            (listener_id, entry)
-            for pattern in product(*((None,) if id_ is None else (id_, None) for id_ in ids))
-            for listener_id, entry in patterns.get(pattern, {}).items()
-        ]
-        for listener_id, entry in found:
-            if self._entries.get(listener_id) is entry:
-                yield entry.call, entry.extra
+        for pattern in product(*((id_, None) if id_ is not None else (None,) for id_ in ids)):
+            last = -1
+            while added := [entry for entry in self._under(kind, mutator, pattern) if entry.number > last]:
+                for entry in added:
+                    if not entry.removed:
+                        yield entry.call, entry.extra
+                last = added[-1].number
+
+    def _under(self, kind: str, mutator: bool, pattern: Pattern) -> list[_Entry]:
+        return list(self._index.get((kind, mutator), {}).get(pattern, {}).values())
 
     def counts(self) -> dict[str, int]:
-        """How many listeners there are of each kind."""
-        counts: dict[str, int] = {}
+        """How many listeners there are of each kind; those of transactions together."""
+        counts = dict.fromkeys(KINDS, 0)
         for entry in self._entries.values():
-            counts[entry.kind] = counts.get(entry.kind, 0) + 1
+            counts["transaction" if entry.kind in TRANSACTION_KINDS else entry.kind] += 1
         return counts

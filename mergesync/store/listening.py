@@ -6,13 +6,13 @@ with `mutator=True` are called first and may write; all others may only look. No
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
-from mergesync.store import notify
-from mergesync.store.listeners import Listener
+from mergesync.store.cells import check_id
+from mergesync.store.listeners import Listener, Pattern
 from mergesync.store.schemas import Schemas
-from mergesync.store.sorting import RowOrder, Sorter
-from mergesync.types import MISSING
+from mergesync.store.sorting import Page, Sorter
 
 __all__ = ["Listening"]
 
@@ -76,13 +76,12 @@ class Listening(Schemas):
         mutator: bool = False,
         sorter: Sorter | None = None,
     ) -> str:
-        """Listen to a sorted page of row ids, see `get_sorted_row_ids`; called when the page is another one.
+        """Listen to a page of sorted row ids, see `get_sorted_row_ids`; called when it is another one.
 
         The listener gets `(store, table_id, cell_id, descending, offset, limit, sorted_row_ids)`.
         """
-        order = RowOrder(cell_id, descending, offset, limit, sorter)
-        order.last_told = order.sort(self, table_id)
-        return self._listeners.add("sorted_row_ids", (table_id,), listener, mutator, order)
+        page = Page(self, check_id(table_id), cell_id, descending, offset, limit, sorter)
+        return self._listeners.add("sorted_row_ids", (table_id,), listener, mutator, page)
 
     def add_has_row_listener(
         self, table_id: str | None, row_id: str | None, listener: Listener, mutator: bool = False
@@ -204,33 +203,33 @@ class Listening(Schemas):
         return self
 
     def call_listener(self, listener_id: str) -> Self:
-        """Call a listener for everything it listens to that is there now, with the present state as the new one."""
+        """Call a listener for everything it listens to that is there now, as if that had just been looked at.
+
+        Listeners to transactions are called once, those to what a schema refuses not at all.
+        """
         found = self._listeners.get(listener_id)
         if found is not None:
-            kind, pattern, call, extra = found
-            for arguments in self._present(kind, pattern, extra):
-                call(self, *arguments)
+            kind, pattern, call, page = found
+            if kind == "sorted_row_ids":
+                page.turn(self)
+                call(self, *page.arguments, list(page.row_ids))
+            elif not kind.startswith("invalid_"):
+                for ids in self._present_ids(kind, pattern):
+                    call(self, *ids, *self._present_arguments(kind, ids))
         return self
 
     def get_listener_stats(self) -> dict[str, int]:
         """How many listeners there are, by kind."""
         return self._listeners.counts()
 
-    def _present(self, kind: str, pattern: tuple[Any, ...], order: Any) -> list[tuple[Any, ...]]:
-        """The arguments, after the store, of each call that `call_listener` makes."""
-        if kind == "sorted_row_ids":
-            table_id = pattern[0]
-            return [(table_id, *order.arguments, order.sort(self, table_id))]
-        return [(*ids, *self._present_arguments(kind, ids)) for ids in self._present_ids(kind, pattern)]
-
-    def _present_ids(self, kind: str, pattern: tuple[Any, ...]) -> list[tuple[str, ...]]:
+    def _present_ids(self, kind: str, pattern: Pattern) -> list[tuple[str, ...]]:
         """The concrete ids that a pattern with wildcards stands for."""
-        if kind in ("value", "has_value", "invalid_value"):
+        if kind in ("value", "has_value"):
             return [(value_id,) for value_id in _those(pattern[0], self.get_value_ids)]
-        found: list[tuple[str, ...]] = [()]
-        getters = (self.get_table_ids, self.get_row_ids, self.get_cell_ids)
+        getters: tuple[Callable[..., list[str]], ...] = (self.get_table_ids, self.get_row_ids, self.get_cell_ids)
         if kind == "has_table_cell":
-            getters = (self.get_table_ids, self.get_table_cell_ids, self.get_cell_ids)
+            getters = (self.get_table_ids, self.get_table_cell_ids)
+        found: list[tuple[str, ...]] = [()]
         for id_, getter in zip(pattern, getters, strict=False):
             found = [(*ids, each) for ids in found for each in _those(id_, getter, *ids)]
         return found
@@ -242,19 +241,18 @@ class Listening(Schemas):
             return (self.get_row_count(*ids),)
         if kind == "cell":
             cell = self.get_cell(*ids)
-            return cell, MISSING, notify.cell_change(self, self._changes_so_far())
+            return cell, cell, self._cell_change
         if kind == "value":
-            return self.get_value(*ids), MISSING, notify.value_change(self, self._changes_so_far())
+            value = self.get_value(*ids)
+            return value, value, self._value_change
         if kind in ("tables", "table", "row"):
-            return (notify.cell_change(self, self._changes_so_far()),)
+            return (self._cell_change,)
         if kind == "values":
-            return (notify.value_change(self, self._changes_so_far()),)
-        if kind.startswith("invalid_"):
-            return ([],)
+            return (self._value_change,)
         if kind.endswith("_ids"):
             return (dict,)  # get_id_changes, of which there are none
         return ()
 
 
-def _those(id_: str | None, getter: Any, *ids: str) -> list[str]:
-    return list(getter(*ids)) if id_ is None else [id_]
+def _those(id_: str | None, getter: Callable[..., list[str]], *ids: str) -> list[str]:
+    return getter(*ids) if id_ is None else [id_]

@@ -8,10 +8,10 @@ from mergesync.exceptions import ContentError
 from mergesync.store import diff, notify
 from mergesync.store.bodies import CHANGES, CONTENT, check_body
 from mergesync.store.cells import TOMBSTONE
+from mergesync.store.changes import Change
 from mergesync.store.hlc import latest_allowed
 from mergesync.store.merging import Merging
-from mergesync.store.stamps import Stamp
-from mergesync.store.transaction import Change
+from mergesync.store.stamps import unpack, unpacked, wire_in_text
 from mergesync.store.views import TablesView, ValuesView
 from mergesync.types import MISSING, MergeableChanges, MergeableContent
 
@@ -86,12 +86,19 @@ class MergeableStore(Merging):
         return self
 
     def merge(self, other: MergeableStore) -> Self:
-        """Merge with another store in the same process; both end equal."""
+        """Merge with another store in the same process; both end equal.
+
+        Raises:
+            ClockDriftError: a stamp of one is more than five minutes in the future of the other; nothing changed.
+        """
         if not isinstance(other, MergeableStore):
             raise TypeError(f"can only merge with a MergeableStore, not {type(other).__name__}")
-        ours, theirs = self.get_mergeable_content(), other.get_mergeable_content()
-        other.apply_mergeable_changes(ours)
-        return self.apply_mergeable_changes(theirs)
+        ours, theirs = diff.tree_changes(self._tree), diff.tree_changes(other._tree)
+        check_body(ours, CHANGES, other.latest_allowed_hlc())
+        check_body(theirs, CHANGES, self.latest_allowed_hlc())
+        other.merge_checked(ours)
+        self.merge_checked(theirs)
+        return self
 
     def latest_allowed_hlc(self) -> str:
         """The largest stamp that is not too far in the future for this store's clock."""
@@ -149,16 +156,15 @@ class MergeableStore(Merging):
         tables: dict[str, Any] = {}
         for table_id, row_id, row, stamps in self._transaction.changed_stamps():
             if table_id not in tables:
-                table = tree.tables.children[table_id]
-                tables[table_id] = _container({}, table, with_hashes)
-            leaves = _leaves(row, stamps, with_hashes)
-            tables[table_id][0][row_id] = _container(leaves, row, with_hashes)
-        values = _leaves(tree.values, self._transaction.changed_values(), with_hashes)
+                tables[table_id] = _container({}, tree.tables.children[table_id], with_hashes)
+            tables[table_id][0][row_id] = _container(_leaves(row, stamps, with_hashes), row, with_hashes)
+        changed = self._transaction.changed_values()
+        values = _leaves(tree.values, changed, with_hashes) if changed else {}
         return [_container(tables, tree.tables, with_hashes), _container(values, tree.values, with_hashes), 1]
 
     def get_transaction_changes(self) -> list[Any]:
         """The net changes of the running transaction: `[tables, values, 1]`, with `MISSING` for what is gone."""
-        changes = self._changes_so_far()
+        changes = self._net_changes()
         tables: dict[str, Any] = {}
         for table_id, rows in changes.rows.items():
             if not self.has_table(table_id):
@@ -177,7 +183,7 @@ class MergeableStore(Merging):
             ids, changed row ids, changed cell ids, changed value ids]`; changes are `[old, new]`, an id is 1 if it came
             and -1 if it went.
         """
-        changes = self._changes_so_far()
+        changes = self._net_changes()
         transaction = self._transaction
         invalid_cells: dict[Any, Any] = {}
         for (table_id, row_id, cell_id), cells in transaction.invalid_cells.items():
@@ -236,14 +242,11 @@ class MergeableStore(Merging):
         """Merge changes of which the form and the time were checked already, in `bodies`; nothing is checked here."""
         self._merge(changes[0], changes[1])
 
-    def get_stamp(self, table_id: str | None, row_id: str, leaf_id: str) -> Stamp | None:
+    def get_stamp(self, table_id: str | None, row_id: str, leaf_id: str) -> tuple[Any, str] | None:
         """The `(wire form, HLC)` of a cell, or of a value if the table id is None, tombstones included."""
-        tree = self._tree
-        if table_id is None:
-            return tree.values.stamps.get(leaf_id)
-        table = tree.tables.children.get(table_id)
-        row = None if table is None else table.children.get(row_id)
-        return None if row is None else row.stamps.get(leaf_id)
+        leaves = self._tree.values if table_id is None else self._find_row(table_id, row_id)
+        stamp = None if leaves is None else self._find_stamp(leaves, leaf_id)
+        return None if stamp is None else unpack(stamp)
 
     def get_kept_wire(self, table_id: str | None, row_id: str, leaf_id: str) -> Any:
         """The wire form that stays when a peer's leaf is refused: what is here, else the default, else a tombstone."""
@@ -252,8 +255,7 @@ class MergeableStore(Merging):
             return stamp[0]
         if table_id is not None and not self.has_row(table_id, row_id):
             return TOMBSTONE  # a row that does not show has no defaults
-        default = self._schema.default(table_id, leaf_id)
-        return TOMBSTONE if default is MISSING else default
+        return wire_in_text(self._schema.default(table_id, leaf_id))
 
     # --- for tests
 
@@ -261,18 +263,16 @@ class MergeableStore(Merging):
         """Recompute every hash and count from the leaves; AssertionError on any difference."""
         tree = self._ready_hashes()
         content = diff.tree_content(tree)
-        fresh = type(self)()
-        fresh._schema, fresh._has_schema = self._schema, self._has_schema
-        fresh._clock.get_now = lambda: 2**42 - 1
-        fresh._merge(content[0], content[1])
+        fresh = type(self)("fresh", get_now=lambda: 2**42 - 1)
+        fresh.merge_checked(content)
         assert diff.tree_content(fresh._tree) == content, "hashes"
-        for table_id, table in tree.tables.children.items():
-            for row_id, row in table.children.items():
-                live = sum(self._shows(table_id, cell_id, stamp) for cell_id, stamp in row.stamps.items())
-                assert row.live == live, (table_id, row_id, row.live, live)
-            assert table.live == sum(row.live > 0 for row in table.children.values()), table_id
-        assert tree.tables.live == sum(table.live > 0 for table in tree.tables.children.values())
-        assert tree.values.live == len(self.get_values())
+        kept = {table_id: (table.live, table.cells) for table_id, table in tree.tables.children.items()}
+        live = {(table_id, row_id): row.live for table_id, row_id, row in tree.rows()}
+        counts = tree.tables.live, tree.values.live
+        tree.recount(self._shows)
+        assert kept == {table_id: (table.live, table.cells) for table_id, table in tree.tables.children.items()}
+        assert live == {(table_id, row_id): row.live for table_id, row_id, row in tree.rows()}
+        assert counts == (tree.tables.live, tree.values.live)
 
 
 def _container(thing: Any, container: Any, with_hash: bool) -> list[Any]:
@@ -280,9 +280,7 @@ def _container(thing: Any, container: Any, with_hash: bool) -> list[Any]:
 
 
 def _leaves(leaves: Any, stamps: dict[str, Any], with_hashes: bool) -> dict[str, Any]:
-    if not with_hashes:
-        return diff.leaf_stamps(stamps)
-    return {leaf_id: [wire, hlc, leaves.hash_leaf(leaf_id)] for leaf_id, (wire, hlc) in stamps.items()}
+    return diff.hashed_leaves(leaves, stamps) if with_hashes else unpacked(stamps)
 
 
 def _new(changes: dict[str, Change]) -> dict[str, Any]:

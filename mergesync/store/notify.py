@@ -1,243 +1,206 @@
 """Telling the listeners what a transaction amounts to, in the peer's order: ids first, then cells up to tables.
 
-Only what somebody listens to is worked out.
+Each round sees the changes as they were when it began: a mutator is not called for what an earlier one wrote, but finds
+it in the store. Only what somebody listens to is worked out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mergesync.types import MISSING
 
 if TYPE_CHECKING:
+    from mergesync.store.changes import Change, NetChanges
     from mergesync.store.core import StoreCore
-    from mergesync.store.transaction import Change, NetChanges
 
-__all__ = [
-    "cell_change", "changed_cell_ids", "changed_row_ids", "changed_table_ids", "guarded", "id_changes", "notify",
-    "table_cell_ids", "value_change",
-]  # fmt: skip
+__all__ = ["Round", "call_all", "changed_cell_ids", "changed_row_ids", "changed_table_ids", "id_changes"]
 
-_ID_KINDS = frozenset(
-    (
-        "has_tables", "table_ids", "has_table", "table_cell_ids", "has_table_cell", "row_count", "row_ids",
-        "sorted_row_ids", "has_row", "cell_ids", "has_cell",
-    )
+_ID_KINDS = (
+    "has_tables", "table_ids", "has_table", "table_cell_ids", "has_table_cell", "row_count", "row_ids",
+    "sorted_row_ids", "has_row", "cell_ids", "has_cell",
 )  # fmt: skip
-_CELL_KINDS = frozenset(("cell", "row", "table", "tables"))
-_VALUE_KINDS = frozenset(("has_values", "value_ids", "has_value", "value", "values"))
-_INVALID_KINDS = frozenset(("invalid_cell", "invalid_value"))
+_CELL_KINDS = ("cell", "row", "table", "tables")
+_VALUE_KINDS = ("has_values", "value_ids", "has_value", "value", "values")
 
-_IdChanges = dict[str, int]
-
-
-def guarded(errors: list[Exception] | None, call: Callable[..., None], *arguments: Any) -> None:
-    """Call a listener; where errors are collected, one that fails does not keep the others from being called."""
-    if errors is None:
-        call(*arguments)
-        return
-    try:
-        call(*arguments)
-    except Exception as error:
-        errors.append(error)
+IdChanges = dict[str, int]
+"""1 for an id that came, -1 for one that went."""
 
 
-def notify(store: StoreCore, *, mutator: bool, errors: list[Exception] | None) -> None:
-    """Call all listeners, other than those of transactions, that may or may not write.
-
-    Args:
-        store: in its outermost transaction.
-        mutator: whether to call those that may write.
-        errors: where to put what listeners raise; None to let the first one through.
-    """
-    listeners = store._listeners
-    if listeners.any(mutator, _INVALID_KINDS):
-        _Round(store, mutator, errors).tell_invalid()
-    if listeners.any(mutator, _ID_KINDS | _CELL_KINDS):
-        _Round(store, mutator, errors).tell_tables(store._changes_so_far())
-    if listeners.any(mutator, _VALUE_KINDS):  # mutators of values hear what those of cells wrote
-        _Round(store, mutator, errors).tell_values(store._changes_so_far())
+def call_all(store: StoreCore, kind: str, errors: list[Exception] | None = None) -> None:
+    """Call the listeners of transactions; where errors are collected, one that fails does not keep others back."""
+    for call, _ in store._listeners.matching(kind, False, ()):
+        try:
+            call(store)
+        except Exception as error:
+            if errors is None:
+                raise
+            errors.append(error)
 
 
-def cell_change(store: StoreCore, changes: NetChanges) -> Callable[[str, str, str], tuple[bool, Any, Any]]:
-    """`get_cell_change(table_id, row_id, cell_id) -> (changed, old, new)`; old and new are alike if not changed."""
-
-    def get_cell_change(table_id: str, row_id: str, cell_id: str) -> tuple[bool, Any, Any]:
-        change = changes.rows.get(table_id, {}).get(row_id, {}).get(cell_id)
-        if change is not None:
-            return True, *change
-        table = store._tree.tables.children.get(table_id)
-        row = None if table is None else table.children.get(row_id)
-        cell = MISSING if row is None else store._show(table_id, cell_id, row.stamps.get(cell_id))
-        return False, cell, cell
-
-    return get_cell_change
+# --- which ids came and went
 
 
-def value_change(store: StoreCore, changes: NetChanges) -> Callable[[str], tuple[bool, Any, Any]]:
-    """`get_value_change(value_id) -> (changed, old, new)`; old and new are alike if not changed."""
-
-    def get_value_change(value_id: str) -> tuple[bool, Any, Any]:
-        change = changes.values.get(value_id)
-        if change is not None:
-            return True, *change
-        value = store._show(None, value_id, store._tree.values.stamps.get(value_id))
-        return False, value, value
-
-    return get_value_change
+def id_changes(changes: dict[str, Change]) -> IdChanges:
+    """The leaves that came or went."""
+    return {
+        leaf_id: (old is MISSING) - (new is MISSING)
+        for leaf_id, (old, new) in changes.items()
+        if (old is MISSING) is not (new is MISSING)
+    }
 
 
-def _id_change(change: Change) -> int:
-    """1 if a leaf came, -1 if it went, 0 if it is there before and after."""
-    old, new = change
-    return (old is MISSING) - (new is MISSING)
-
-
-def id_changes(changes: dict[str, Change]) -> _IdChanges:
-    """The leaves that came (1) or went (-1)."""
-    return {leaf_id: came for leaf_id, change in changes.items() if (came := _id_change(change))}
-
-
-def changed_cell_ids(changes: NetChanges) -> dict[str, dict[str, _IdChanges]]:
+def changed_cell_ids(changes: NetChanges) -> dict[str, dict[str, IdChanges]]:
     """By table and row, the cells that came or went."""
     return {t: {r: id_changes(cells) for r, cells in rows.items()} for t, rows in changes.rows.items()}
 
 
-def changed_row_ids(store: StoreCore, table_id: str, rows: dict[str, _IdChanges]) -> _IdChanges:
+def _came(live: int, change: int) -> int:
+    """1 if something of which so much is live came to life by this change, -1 if it ceased, else 0."""
+    return (live > 0) - (live - change > 0)
+
+
+def changed_row_ids(store: StoreCore, table_id: str, rows: dict[str, IdChanges]) -> IdChanges:
     """The rows of a table that came or went, told by the cells that did."""
-    table = store._tree.tables.children[table_id]
-    changed: _IdChanges = {}
+    changed: IdChanges = {}
     for row_id, cells in rows.items():
-        live = table.children[row_id].live
-        if came := bool(live) - bool(live - sum(cells.values())):
+        row = store._find_row(table_id, row_id)
+        if came := _came(row.live if row else 0, sum(cells.values())):
             changed[row_id] = came
     return changed
 
 
-def changed_table_ids(store: StoreCore, rows: dict[str, _IdChanges]) -> _IdChanges:
+def changed_table_ids(store: StoreCore, rows: dict[str, IdChanges]) -> IdChanges:
     """The tables that came or went, told by the rows that did."""
-    changed: _IdChanges = {}
+    changed: IdChanges = {}
     for table_id, row_changes in rows.items():
-        live = store._tree.tables.children[table_id].live
-        if came := bool(live) - bool(live - sum(row_changes.values())):
+        table = store._find_table(table_id)
+        if came := _came(table.live if table else 0, sum(row_changes.values())):
             changed[table_id] = came
     return changed
 
 
-def table_cell_ids(store: StoreCore, table_id: str) -> dict[str, int]:
-    """In how many rows of a table each cell id shows, in the order of the rows."""
-    counts: dict[str, int] = {}
-    table = store._tree.tables.children.get(table_id)
-    for row in table.children.values() if table else ():
-        for cell_id, stamp in row.stamps.items():
-            if store._shows(table_id, cell_id, stamp):
-                counts[cell_id] = counts.get(cell_id, 0) + 1
-    return counts
+def _changed_table_cell_ids(store: StoreCore, table_id: str, rows: Iterable[IdChanges]) -> IdChanges:
+    """The cell ids that came into use in a table or went out of it, told by the cells that did."""
+    table = store._find_table(table_id)
+    counts = table.cells if table else {}
+    totals: IdChanges = {}
+    for cells in rows:
+        for cell_id, change in cells.items():
+            totals[cell_id] = totals.get(cell_id, 0) + change
+    return {cell_id: came for cell_id, change in totals.items() if (came := _came(counts.get(cell_id, 0), change))}
 
 
-class _Round:
-    """One pass over the listeners that may, or may not, write."""
+class Round:
+    """One pass over the listeners that may write, or over those that may only look.
 
-    def __init__(self, store: StoreCore, mutator: bool, errors: list[Exception] | None) -> None:
+    Args:
+        store: in its outermost transaction.
+        mutator: which of the two.
+    """
+
+    def __init__(self, store: StoreCore, *, mutator: bool) -> None:
         self.store = store
         self.mutator = mutator
-        self.errors = errors
 
-    def call(self, kind: str, ids: tuple[str, ...], *arguments: Any) -> None:
-        for listener, _ in self.store._listeners.matching(kind, self.mutator, ids):
-            guarded(self.errors, listener, self.store, *ids, *arguments)
-
-    # --- what was refused
-
-    def tell_invalid(self) -> None:
+    def tell(self) -> None:
+        """Call all listeners, other than those of transactions. The first one that raises ends it."""
         transaction = self.store._transaction
-        for ids, cells in list(transaction.invalid_cells.items()):
-            self.call("invalid_cell", ids, list(cells))  # type: ignore[arg-type]
+        for (table_id, row_id, cell_id), cells in list(transaction.invalid_cells.items()):
+            self._call("invalid_cell", (table_id, row_id, cell_id), list(cells))
+        if self._heard(*_ID_KINDS, *_CELL_KINDS):
+            self._tell_tables(self.store._net_changes())
         for value_id, values in list(transaction.invalid_values.items()):
-            self.call("invalid_value", (value_id,), list(values))  # type: ignore[arg-type]
+            self._call("invalid_value", (value_id,), list(values))
+        if self._heard(*_VALUE_KINDS):
+            self._tell_values(self.store._net_changes())
 
-    # --- what changed
+    def _heard(self, *kinds: str) -> bool:
+        return any(self.store._listeners.has(kind, self.mutator) for kind in kinds)
 
-    def tell_tables(self, changes: NetChanges) -> None:
-        listeners = self.store._listeners
-        if changes.rows and listeners.any(self.mutator, _ID_KINDS):
-            self.tell_ids(changes)
-        if changes.rows and listeners.any(self.mutator, _CELL_KINDS):
-            self.tell_cells(changes)
+    def _call(self, kind: str, ids: tuple[str | None, ...], *arguments: Any) -> None:
+        shown = tuple(MISSING if id_ is None else id_ for id_ in ids)
+        for call, _ in self.store._listeners.matching(kind, self.mutator, ids):
+            call(self.store, *shown, *arguments)
 
-    def tell_ids(self, changes: NetChanges) -> None:
+    # --- tables
+
+    def _tell_tables(self, changes: NetChanges) -> None:
+        if changes.rows:
+            if self._heard(*_ID_KINDS):
+                self._tell_ids(changes)
+            if self._heard(*_CELL_KINDS):
+                self._tell_cells(changes)
+
+    def _tell_ids(self, changes: NetChanges) -> None:
+        store = self.store
         cells = changed_cell_ids(changes)
-        rows = {table_id: changed_row_ids(self.store, table_id, changed) for table_id, changed in cells.items()}
-        tables = changed_table_ids(self.store, rows)
-        live = self.store._tree.tables.live
-        lived = live - sum(tables.values())
-        if bool(live) is not bool(lived):
-            self.call("has_tables", (), bool(live))
-        self.tell_id_changes("table_ids", "has_table", (), tables)
-        for table_id in changes.rows:
-            self.tell_table_cell_ids(table_id, cells[table_id])
+        rows = {table_id: changed_row_ids(store, table_id, changed) for table_id, changed in cells.items()}
+        tables = changed_table_ids(store, rows)
+        table_cells = {
+            table_id: _changed_table_cell_ids(store, table_id, changed.values()) for table_id, changed in cells.items()
+        }
+        counts = {table_id: sum(changed.values()) for table_id, changed in rows.items()}
+        if came := _came(store._tree.tables.live, sum(tables.values())):
+            self._call("has_tables", (), came > 0)
+        self._tell_id_changes("table_ids", (), tables)
+        self._tell_has("has_table", (), tables)
+        for table_id, changed in table_cells.items():
+            self._tell_id_changes("table_cell_ids", (table_id,), changed)
+            self._tell_has("has_table_cell", (table_id,), changed)
+        for table_id, change in counts.items():
+            if change:
+                table = store._find_table(table_id)
+                self._call("row_count", (table_id,), table.live if table else 0)
         for table_id, changed in rows.items():
-            if sum(changed.values()):
-                self.call("row_count", (table_id,), self.store._tree.tables.children[table_id].live)
+            self._tell_id_changes("row_ids", (table_id,), changed)
+            self._tell_has("has_row", (table_id,), changed)
+            if changed:
+                self._tell_sorted(table_id, None)
         for table_id, changed in rows.items():
-            self.tell_id_changes("row_ids", "has_row", (table_id,), changed)
-            self.tell_sorted_row_ids(table_id, None if changed else changes.rows[table_id])
+            if not changed:
+                self._tell_sorted(table_id, {cell_id for row in changes.rows[table_id].values() for cell_id in row})
         for table_id, changed_rows in cells.items():
             for row_id, changed in changed_rows.items():
-                self.tell_id_changes("cell_ids", "has_cell", (table_id, row_id), changed)
+                self._tell_id_changes("cell_ids", (table_id, row_id), changed)
+                self._tell_has("has_cell", (table_id, row_id), changed)
 
-    def tell_id_changes(self, ids_kind: str, has_kind: str, ids: tuple[str, ...], changed: _IdChanges) -> None:
+    def _tell_id_changes(self, kind: str, ids: tuple[str, ...], changed: IdChanges) -> None:
         if changed:
-            self.call(ids_kind, ids, lambda: dict(changed))
+            self._call(kind, ids, lambda: dict(changed))
+
+    def _tell_has(self, kind: str, ids: tuple[str, ...], changed: IdChanges) -> None:
         for id_, came in changed.items():
-            self.call(has_kind, (*ids, id_), came > 0)
+            self._call(kind, (*ids, id_), came > 0)
 
-    def tell_table_cell_ids(self, table_id: str, rows: dict[str, _IdChanges]) -> None:
-        listeners = self.store._listeners
-        if not listeners.any(self.mutator, frozenset(("table_cell_ids", "has_table_cell"))):
-            return
-        came: _IdChanges = {}
-        for cells in rows.values():
-            for cell_id, change in cells.items():
-                came[cell_id] = came.get(cell_id, 0) + change
-        counts = table_cell_ids(self.store, table_id) if came else {}
-        changed = {
-            cell_id: difference
-            for cell_id, change in came.items()
-            if (difference := bool(counts.get(cell_id, 0)) - bool(counts.get(cell_id, 0) - change))
-        }
-        self.tell_id_changes("table_cell_ids", "has_table_cell", (table_id,), changed)
+    def _tell_sorted(self, table_id: str, touched: set[str] | None) -> None:
+        """Rows came or went (None), or these cells changed; tell those whose page is another one now."""
+        for call, page in self.store._listeners.matching("sorted_row_ids", self.mutator, (table_id,)):
+            if (touched is None or page.cell_id in touched) and page.turn(self.store):
+                call(self.store, *page.arguments, list(page.row_ids))
 
-    def tell_sorted_row_ids(self, table_id: str, rows: dict[str, dict[str, Change]] | None) -> None:
-        """Rows came or went (None), or these cells changed; tell those whose slice may be another one now."""
-        touched = None if rows is None else {cell_id for cells in rows.values() for cell_id in cells}
-        for listener, order in self.store._listeners.matching("sorted_row_ids", self.mutator, (table_id,)):
-            if touched is None or order.cell_id in touched:
-                ids = order.sort(self.store, table_id)
-                if ids != order.last_told:
-                    order.last_told = ids
-                    guarded(self.errors, listener, self.store, table_id, *order.arguments, list(ids))
-
-    def tell_cells(self, changes: NetChanges) -> None:
-        get_cell_change = cell_change(self.store, changes)
+    def _tell_cells(self, changes: NetChanges) -> None:
+        get_cell_change = self.store._cell_change
         for table_id, rows in changes.rows.items():
             for row_id, cells in rows.items():
                 for cell_id, (old, new) in cells.items():
-                    self.call("cell", (table_id, row_id, cell_id), new, old, get_cell_change)
-                self.call("row", (table_id, row_id), get_cell_change)
-            self.call("table", (table_id,), get_cell_change)
-        self.call("tables", (), get_cell_change)
+                    self._call("cell", (table_id, row_id, cell_id), new, old, get_cell_change)
+                self._call("row", (table_id, row_id), get_cell_change)
+            self._call("table", (table_id,), get_cell_change)
+        self._call("tables", (), get_cell_change)
 
-    def tell_values(self, changes: NetChanges) -> None:
+    # --- values
+
+    def _tell_values(self, changes: NetChanges) -> None:
         if not changes.values:
             return
         changed = id_changes(changes.values)
-        live = self.store._tree.values.live
-        if bool(live) is not bool(live - sum(changed.values())):
-            self.call("has_values", (), bool(live))
-        self.tell_id_changes("value_ids", "has_value", (), changed)
-        get_value_change = value_change(self.store, changes)
+        if came := _came(self.store._tree.values.live, sum(changed.values())):
+            self._call("has_values", (), came > 0)
+        self._tell_id_changes("value_ids", (), changed)
+        self._tell_has("has_value", (), changed)
+        get_value_change: Callable[..., Any] = self.store._value_change
         for value_id, (old, new) in changes.values.items():
-            self.call("value", (value_id,), new, old, get_value_change)
-        self.call("values", (), get_value_change)
+            self._call("value", (value_id,), new, old, get_value_change)
+        self._call("values", (), get_value_change)

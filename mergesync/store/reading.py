@@ -9,11 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mergesync.store import notify
+from mergesync.store.cells import check_id
 from mergesync.store.core import StoreCore
 from mergesync.store.jsjson import dumps
-from mergesync.store.sorting import RowOrder, Sorter
-from mergesync.store.stamps import Leaves
+from mergesync.store.sorting import Page, Sorter
+from mergesync.store.stamps import wire_in_text
+from mergesync.store.tree import Leaves
 from mergesync.types import MISSING, CellOrMissing, Content, Row, Table, Tables, Values
 
 __all__ = ["Reading"]
@@ -48,14 +49,14 @@ class Reading(StoreCore):
 
     def get_table(self, table_id: str) -> Table:
         """A table's rows; empty if there is no such table."""
-        table = self._tree.tables.children.get(table_id)
+        table = self._find_table(table_id)
         if table is None:
             return {}
         return {row_id: self._shown(table_id, row) for row_id, row in table.children.items() if row.live}
 
     def get_row_ids(self, table_id: str) -> list[str]:
         """The ids of a table's rows, in the order in which they came."""
-        table = self._tree.tables.children.get(table_id)
+        table = self._find_table(table_id)
         return [row_id for row_id, row in table.children.items() if row.live] if table else []
 
     def get_sorted_row_ids(
@@ -71,27 +72,29 @@ class Reading(StoreCore):
 
         Args:
             table_id: the table.
-            cell_id: sort by this cell; rows without it come last. None sorts by row id.
+            cell_id: sort by this cell, as JavaScript compares; a missing one counts as 0. None sorts by row id.
             descending: the other way round.
             offset: leave out so many at the beginning.
             limit: return so many at most; None for all.
-            sorter: compares two cells or ids: negative, zero or positive. None: numbers, then texts, then the rest.
+            sorter: compares two cells (`MISSING` where there is none), or two row ids: negative if the first one
+                comes first, positive if the other one does.
 
         Example:
             >>> store = MergeableStore().set_table("pets", {"a": {"age": 3}, "b": {"age": 1}})
             >>> store.get_sorted_row_ids("pets", "age")
             ['b', 'a']
         """
-        return RowOrder(cell_id, descending, offset, limit, sorter).sort(self, table_id)
+        return Page(self, table_id, cell_id, descending, offset, limit, sorter).row_ids
 
     def get_row_count(self, table_id: str) -> int:
         """How many rows a table has."""
-        table = self._tree.tables.children.get(table_id)
+        table = self._find_table(table_id)
         return table.live if table else 0
 
     def get_table_cell_ids(self, table_id: str) -> list[str]:
-        """The ids of all cells that any row of a table has. Looks at every row."""
-        return list(notify.table_cell_ids(self, table_id))
+        """The ids of all cells that any row of a table has, in the order in which they came to the table."""
+        table = self._find_table(table_id)
+        return list(table.cells) if table else []
 
     def get_row(self, table_id: str, row_id: str) -> Row:
         """A row's cells; empty if there is no such row."""
@@ -112,7 +115,7 @@ class Reading(StoreCore):
             (None, MISSING)
         """
         row = self._find_row(table_id, row_id)
-        cell = MISSING if row is None else self._show(table_id, cell_id, row.stamps.get(cell_id))
+        cell = self._show(table_id, cell_id, self._find_stamp(row, cell_id))
         return default if cell is MISSING else cell
 
     def get_values(self) -> Values:
@@ -125,7 +128,7 @@ class Reading(StoreCore):
 
     def get_value(self, value_id: str, default: Any = MISSING) -> CellOrMissing:
         """A value, or the default (`MISSING`) if there is none."""
-        value = self._show(None, value_id, self._tree.values.stamps.get(value_id))
+        value = self._show(None, value_id, self._find_stamp(self._tree.values, value_id))
         return default if value is MISSING else value
 
     # --- existence
@@ -139,8 +142,9 @@ class Reading(StoreCore):
         return self.get_row_count(table_id) > 0
 
     def has_table_cell(self, table_id: str, cell_id: str) -> bool:
-        """Whether any row of a table has such a cell. Looks at every row."""
-        return cell_id in notify.table_cell_ids(self, table_id)
+        """Whether any row of a table has such a cell."""
+        table = self._find_table(table_id)
+        return check_id(cell_id) in table.cells if table else False
 
     def has_row(self, table_id: str, row_id: str) -> bool:
         """Whether a row has cells."""
@@ -150,7 +154,7 @@ class Reading(StoreCore):
     def has_cell(self, table_id: str, row_id: str, cell_id: str) -> bool:
         """Whether there is such a cell; also when it is None."""
         row = self._find_row(table_id, row_id)
-        return row is not None and self._shows(table_id, cell_id, row.stamps.get(cell_id))
+        return self._shows(table_id, cell_id, self._find_stamp(row, cell_id))
 
     def has_values(self) -> bool:
         """Whether there is any value."""
@@ -158,7 +162,7 @@ class Reading(StoreCore):
 
     def has_value(self, value_id: str) -> bool:
         """Whether there is such a value; also when it is None."""
-        return self._shows(None, value_id, self._tree.values.stamps.get(value_id))
+        return self._shows(None, value_id, self._find_stamp(self._tree.values, value_id))
 
     # --- iteration
 
@@ -182,7 +186,8 @@ class Reading(StoreCore):
 
     def for_each_table_cell(self, table_id: str, callback: Callable[[str, int], object]) -> None:
         """Call `callback(cell_id, count)` for every cell id of a table, with the number of rows that have it."""
-        for cell_id, count in notify.table_cell_ids(self, table_id).items():
+        table = self._find_table(table_id)
+        for cell_id, count in list(table.cells.items()) if table else ():
             callback(cell_id, count)
 
     def for_each_value(self, callback: Callable[[str, Any], object]) -> None:
@@ -193,27 +198,32 @@ class Reading(StoreCore):
     # --- JSON
 
     def get_json(self) -> str:
-        """The content as JSON text, `[tables, values]`.
+        """The content as JSON text, `[tables, values]`; objects and arrays in wire form, as TinyBase gives them.
 
         Example:
             >>> MergeableStore().set_value("open", True).get_json()
             '[{},{"open":true}]'
         """
-        return dumps(self.get_content())
+        return f"[{self.get_tables_json()},{self.get_values_json()}]"
 
     def get_tables_json(self) -> str:
         """The tables as JSON text."""
-        return dumps(self.get_tables())
+        return dumps(
+            {
+                table_id: {
+                    row_id: self._shown_wires(table_id, row)
+                    for row_id, row in self._tree.tables.children[table_id].children.items()
+                    if row.live
+                }
+                for table_id in self.get_table_ids()
+            }
+        )
 
     def get_values_json(self) -> str:
         """The values as JSON text."""
-        return dumps(self.get_values())
+        return dumps(self._shown_wires(None, self._tree.values))
 
     # --- helpers
-
-    def _find_row(self, table_id: str, row_id: str) -> Leaves | None:
-        table = self._tree.tables.children.get(table_id)
-        return None if table is None else table.children.get(row_id)
 
     def _shown(self, table_id: str | None, leaves: Leaves) -> dict[str, Any]:
         show = self._show
@@ -225,3 +235,13 @@ class Reading(StoreCore):
 
     def _shown_ids(self, table_id: str | None, leaves: Leaves) -> list[str]:
         return [leaf_id for leaf_id, stamp in leaves.stamps.items() if self._shows(table_id, leaf_id, stamp)]
+
+    def _shown_wires(self, table_id: str | None, leaves: Leaves) -> dict[str, Any]:
+        return {leaf_id: wire_in_text(text) for leaf_id, text in self._shown_texts(table_id, leaves).items()}
+
+    def _shown_texts(self, table_id: str | None, leaves: Leaves) -> dict[str, bytes]:
+        return {
+            leaf_id: text
+            for leaf_id, stamp in leaves.stamps.items()
+            if (text := self._text(table_id, leaf_id, stamp))
+        }

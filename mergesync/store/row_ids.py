@@ -1,39 +1,38 @@
-"""Ids for rows that are added without one, as the peer gives them out."""
+"""The ids that `add_row` gives: those of deleted rows first, then the next number."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 __all__ = ["RowIds"]
 
-_MAX_FREE: Final = 1000
-"""Ids of deleted rows that are remembered (the peer's bound)."""
+_MOST_RELEASED: Final = 1000
+"""How many ids of deleted rows are kept at most (the peer's bound)."""
 
 
 class RowIds:
-    """The ids of one table: those of deleted rows first, in the order of deletion, then the next number.
+    """The ids of one table that are free again, and how far the numbers have been given out."""
 
-    Only ids that were deleted here count, and only those of digits. Two stores that add rows apart give out the same
-    ids, and their rows are merged into one; programs that do so make ids of their own.
-    """
+    __slots__ = ("_next", "_released")
 
     def __init__(self) -> None:
-        self._free: list[str] = []
+        self._released: deque[str] = deque()
         self._next = 0
 
-    def take(self, is_used: Callable[[str], bool], reuse: bool) -> str:
-        """An id that is not in use."""
-        while reuse and self._free:
-            row_id = self._free.pop(0)
-            if not is_used(row_id):
-                return row_id
-        while is_used(str(self._next)):
-            self._next += 1
-        self._next += 1
-        return str(self._next - 1)
+    def release(self, row_id: str) -> None:
+        """The row is gone; its id may come again if it is made of decimal digits."""
+        if len(self._released) < _MOST_RELEASED and row_id.isascii() and row_id.isdigit():
+            self._released.append(row_id)
 
-    def give_back(self, row_id: str) -> None:
-        """A row was deleted."""
-        if row_id.isascii() and row_id.isdecimal() and len(self._free) < _MAX_FREE:
-            self._free.append(row_id)
+    def take(self, is_taken: Callable[[str], bool], reuse: bool) -> str:
+        """An id that no row has."""
+        while True:
+            if reuse and self._released:
+                row_id = self._released.popleft()
+            else:
+                row_id = str(self._next)
+                self._next += 1
+            if not is_taken(row_id):
+                return row_id

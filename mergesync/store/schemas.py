@@ -1,62 +1,51 @@
-"""Giving a store a schema, and what becomes of what it holds already."""
+"""Setting, removing and telling the schemas of a store; `schema` says what they mean."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Self
 
-from mergesync.store.cells import TOMBSTONE
 from mergesync.store.jsjson import dumps
+from mergesync.store.said import Texts
 from mergesync.store.schema import Schema
-from mergesync.store.stamps import Leaves
 from mergesync.store.writing import Writing
-from mergesync.types import MISSING
 
 __all__ = ["Schemas"]
 
 
 class Schemas(Writing):
-    """The methods of a store that set, remove and show its schemas."""
+    """The methods of a store that are about schemas."""
 
     def set_schema(self, tables_schema: Any, values_schema: Any = None) -> Self:
         """Set the schema of the tables and, if given, that of the values."""
-        with self.transaction():
-            self.set_tables_schema(tables_schema)
-            if values_schema is not None:
-                self.set_values_schema(values_schema)
-        return self
+        schema = self._schema.with_tables(tables_schema)
+        return self._adopt(schema if values_schema is None else schema.with_values(values_schema))
 
     def set_tables_schema(self, tables_schema: Mapping[str, Mapping[str, Any]]) -> Self:
         """Say which cells there are, and their types: `{table_id: {cell_id: {"type": ..., "default": ...}}}`.
 
-        Types are string, number, boolean, object and array; `"allowNull": True` allows None as well. What is in the
-        store and does not fit is replaced by its default or deleted, as a local change.
+        What is in the store and does not fit is replaced by its default or deleted, as a local change.
 
         Raises:
             SchemaError: a type is missing or unknown, or a default does not fit its type; the old schema stays.
-
-        Example:
-            >>> store = MergeableStore().set_tables_schema({"pets": {"age": {"type": "number", "default": 0}}})
-            >>> store.set_row("pets", "fido", {"age": "old"}).get_tables()
-            {'pets': {'fido': {'age': 0}}}
         """
-        return self._change_schema(self._schema.with_tables(tables_schema))
+        return self._adopt(self._schema.with_tables(tables_schema))
 
     def set_values_schema(self, values_schema: Mapping[str, Any]) -> Self:
         """Say which values there are, and their types: `{value_id: {"type": ..., "default": ...}}`."""
-        return self._change_schema(self._schema.with_values(values_schema))
+        return self._adopt(self._schema.with_values(values_schema))
 
     def del_tables_schema(self) -> Self:
-        """Let tables hold anything again."""
-        return self._change_schema(self._schema.with_tables(None))
+        """Let tables hold anything again; what the schema kept from showing shows."""
+        return self._drop(self._schema.with_tables(None))
 
     def del_values_schema(self) -> Self:
-        """Let values be anything again."""
-        return self._change_schema(self._schema.with_values(None))
+        """Let values be anything again; what the schema kept from showing shows."""
+        return self._drop(self._schema.with_values(None))
 
     def del_schema(self) -> Self:
         """Remove both schemas."""
-        return self._change_schema(Schema())
+        return self._drop(Schema())
 
     def has_tables_schema(self) -> bool:
         """Whether the tables have a schema."""
@@ -80,50 +69,34 @@ class Schemas(Writing):
 
     # --- helpers
 
-    def _change_schema(self, schema: Schema) -> Self:
+    def _drop(self, schema: Schema) -> Self:
         with self._writing():
-            if self._schema_before is None:
-                self._schema_before = self._schema
-            self._install(schema)
-            for table_id, table in list(self._tree.tables.children.items()):
-                for row_id, row in list(table.children.items()):
-                    self._fit(table_id, row_id, row)
-            self._fit(None, "", self._tree.values)
+            self._change_schema(schema)
         return self
 
-    def _install(self, schema: Schema) -> None:
-        old = self._schema
-        self._transaction.on_rollback(lambda: self._use(old))
-        self._use(schema)
+    def _adopt(self, schema: Schema) -> Self:
+        """See the store with this schema; write over what showed and does not fit, and add defaults."""
+        with self._writing():
+            tables = {
+                table_id: {
+                    row_id: self._shown_texts(table_id, row) for row_id, row in table.children.items() if row.live
+                }
+                for table_id, table in self._tree.tables.children.items()
+            }
+            values = self._shown_texts(None, self._tree.values)
+            self._change_schema(schema)
+            for table_id, rows in tables.items():
+                for row_id, row in rows.items():
+                    self._write_over(table_id, row_id, row)
+                    self._fill_defaults(table_id, row_id)
+            self._write_over(None, "", values)
+            self._fill_defaults(None, "")
+        return self
 
-    def _use(self, schema: Schema) -> None:
-        """What shows means something else from now on: count it again."""
-        self._schema = schema
-        self._has_schema = schema.is_set
-        tables = self._tree.tables
-        for table_id, table in tables.children.items():
-            for row in table.children.values():
-                row.live = len(self._shown_ids(table_id, row))
-            table.live = sum(row.live > 0 for row in table.children.values())
-        tables.live = sum(table.live > 0 for table in tables.children.values())
-        self._tree.values.live = len(self._shown_ids(None, self._tree.values))
-
-    def _fit(self, table_id: str | None, row_id: str, leaves: Leaves) -> None:
-        """Write over what showed and does not fit; fill in defaults; let listeners hear of what shows otherwise."""
-        was_there = table_id is None
-        for leaf_id, stamp in list(leaves.stamps.items()):
-            showed = self._showed(table_id, leaf_id, stamp)
-            was_there = was_there or showed is not MISSING
-            if showed is not MISSING and not self._admits(table_id, row_id, leaf_id, stamp[0]):
-                default = self._schema.default(table_id, leaf_id)
-                self._set_leaf(table_id, row_id, leaf_id, TOMBSTONE if default is MISSING else default)
-            elif showed != self._show(table_id, leaf_id, stamp):
-                self._touch(table_id, row_id, leaf_id, stamp)
-        if was_there:
-            self._fill_defaults(table_id, row_id)
-
-    def _touch(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Any) -> None:
-        """A leaf shows otherwise although its stamp is as it was."""
+    def _write_over(self, table_id: str | None, row_id: str, texts: Texts) -> None:
+        """Write over what does not fit the new schema."""
         leaves = self._values() if table_id is None else self._row(table_id, row_id)
-        if leaves.before is not None:
-            leaves.before.setdefault(leaf_id, stamp)
+        for leaf_id, text in texts.items():
+            if not self._schema.admits(table_id, leaf_id, text):
+                self._refuse(table_id, row_id, leaf_id, text)
+                self._write(leaves, table_id, row_id, leaf_id, self._schema.default(table_id, leaf_id))

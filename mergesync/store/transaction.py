@@ -1,34 +1,36 @@
-"""One transaction: what it touched, what that amounts to, and how to take it back.
+"""One transaction: what it touched, and how to take it back.
 
 The tree keeps, per row, the stamps that the transaction replaced (`Leaves.before`); this module keeps which rows, and
-the rare things that are not stamps. From both follow the exact old state, and the net changes that listeners hear of.
+the rare things that are not stamps. From both follow the exact old state, and what changed.
+
+A row that the transaction made has no stamps to go back to: its `before` is `NEW`, and the row itself goes. So a merge
+of many rows into an empty store remembers one thing per row.
+
+In two cases the order of writes matters, and each one is written to a journal: where there is a savepoint to go back
+to, and after somebody asked for hashes in the middle, since `before` then no longer says what those hashes lack.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Final, TypeAlias
 
-from mergesync.store.jsjson import dumps
-from mergesync.store.stamps import Leaves, Row, Stamp, Table, Tree
-from mergesync.types import CellOrMissing
+from mergesync.store.stamps import Stamp
+from mergesync.store.tree import Before, Leaves, Row, Tree
 
-__all__ = ["Change", "NetChanges", "Savepoint", "Show", "Shows", "Transaction"]
+__all__ = ["NEW", "Savepoint", "Shows", "Transaction"]
 
-Change: TypeAlias = tuple[CellOrMissing, CellOrMissing]
-"""`(old, new)` as an application sees them."""
+NEW: Final[Before] = {}
+"""The `before` of a row that the transaction made. Told by identity; never written to."""
 
-Show: TypeAlias = Callable[[str | None, str, Stamp | None], CellOrMissing]
-"""What an application sees of a stamp: `show(table id or None for values, leaf id, stamp)`."""
-
-JournalEntry: TypeAlias = tuple[str | None, str, str, Stamp | None]
-"""`(table id or None for values, row id, leaf id, old stamp)`."""
+_UNTOUCHED: Final[Before] = {}
 
 Shows: TypeAlias = Callable[[str | None, str, Stamp | None], bool]
-"""Whether a stamp shows at all, with the arguments of `Show`."""
+"""Whether a stamp shows: `shows(table id or None for values, leaf id, stamp)`."""
 
-_NOTHING: dict[str, Stamp | None] = {}
+JournalEntry: TypeAlias = tuple[str | None, str, Leaves, str, Stamp | None, bool]
+"""`(table id or None for values, row id, row or values, leaf id, old stamp, touched for the first time)`."""
 
 
 @dataclass(slots=True)
@@ -38,72 +40,120 @@ class Savepoint:
     rows: int
     tables: int
     undo: int
-    outer_journal: list[JournalEntry] | None
+    journal: int
 
 
 class Transaction:
-    """What the running transaction has touched.
+    """What the running transaction of a store has touched; empty outside one.
 
     Attributes:
+        tree: the store's.
+        replaced: the transaction on the tree that was there before content was loaded, if any was.
         rows: the rows touched, in order: `(table id, row id, row)`.
-        tables: the tables it made: `(table id, table)`.
-        hashed: whether a hash was asked for meanwhile, so that `before` no longer says what the hash lacks.
-        invalid_cells, invalid_values: what was refused, by ids.
-        journal: every stamp replaced since the innermost savepoint, None where there is no savepoint.
+        tables: the ids of the tables it made.
+        vanished: rows that a load has removed; in `rows`, too, so that their cells can be told as gone.
+        journal: every stamp replaced, in order, once there is a need for it; else None.
+        invalid_cells, invalid_values: what the schema refused, by ids.
     """
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
+    __slots__ = (
+        "_hashed_rows",
+        "_hashed_to",
+        "_undo",
+        "invalid_cells",
+        "invalid_values",
+        "journal",
+        "replaced",
+        "rows",
+        "tables",
+        "tree",
+        "vanished",
+    )
+
+    def __init__(self, tree: Tree, replaced: Transaction | None = None) -> None:
+        self.tree = tree
+        self._reset(replaced)
+
+    def _reset(self, replaced: Transaction | None) -> None:
+        self.replaced = replaced
         self.rows: list[tuple[str, str, Row]] = []
-        self.tables: list[tuple[str, Table]] = []
-        self.hashed = False
-        self.invalid_cells: dict[tuple[str, str | None, str | None], list[Any]] = {}
-        self.invalid_values: dict[str | None, list[Any]] = {}
+        self.tables: list[str] = []
+        self.vanished: dict[tuple[str, str], Row] = {}
         self.journal: list[JournalEntry] | None = None
-        self._loaded = False
+        self.invalid_cells: dict[tuple[str | None, str | None, str | None], list[object]] = {}
+        self.invalid_values: dict[str | None, list[object]] = {}
         self._undo: list[Callable[[], None]] = []
+        # Up to here hashes know of the journal and of new rows; -1: of nothing that this transaction did.
+        self._hashed_to = -1
+        self._hashed_rows = 0
 
     def on_rollback(self, undo: Callable[[], None]) -> None:
         """Remember how to take back something that is not a stamp."""
         self._undo.append(undo)
 
-    # --- finishing
-
-    def soil_hashes(self) -> None:
-        """Tell the tree what was touched, so that the next hash is right."""
-        if self._loaded:  # hashes came with the content; only what listeners have written since is news
-            for table_id, row_id, leaf_id, old in self.journal or ():
-                if table_id is None:
-                    self._tree.values.soil({leaf_id: old})
-                else:
-                    self._tree.soil_row(table_id, row_id, {leaf_id: old})
-            return
-        for table_id, row_id, row in self.rows:
-            self._tree.soil_row(table_id, row_id, None if row.created or self.hashed else row.before)
-        values = self._tree.values
-        if values.before:
-            if self.hashed:
-                values.forget_hash()
-            else:
-                values.soil(values.before)
-
-    def content_loaded(self) -> None:
-        """The tree was replaced by content with known hashes; from now on, keep a journal."""
-        self._loaded = True
-        self.journal = []
-
     def close(self) -> None:
-        """Forget what was replaced."""
+        """Forget everything; the transaction is over."""
         for _, _, row in self.rows:
             row.before = None
-            row.created = False
-        self._tree.values.before = None
+        self.tree.values.before = None
+        if self.tables or self._undo or self.journal is not None or self.invalid_cells or self.invalid_values:
+            self._reset(None)
+        else:
+            self.rows.clear()
 
-    def forget(self) -> None:
-        """Know of no touched stamps any more: what they belong to is thrown away as a whole."""
-        self.close()
-        self.rows.clear()
-        self.tables.clear()
+    def original(self, leaves: Leaves) -> dict[str, Stamp]:
+        """The stamps of a row or of the values as they were when the transaction began."""
+        if leaves.before is None:
+            return leaves.stamps
+        if leaves.before is NEW:
+            return {}
+        stamps = {**leaves.stamps, **leaves.before}
+        return {leaf_id: stamp for leaf_id, stamp in stamps.items() if stamp is not None}
+
+    # --- hashes
+
+    def settle_hashes(self, *, final: bool) -> None:
+        """Tell the tree what was touched since it last heard, so that the next hash is right.
+
+        Args:
+            final: whether the transaction touches nothing more.
+        """
+        tree = self.tree
+        if tree.hashed:
+            if self._hashed_to < 0:
+                self._soil_all(final)
+            elif self.journal is not None:
+                self._soil_journaled(self.journal)
+        if not final:
+            self.hashes_are_settled()
+
+    def _soil_all(self, final: bool) -> None:
+        tree = self.tree
+        for table_id, row_id, row in self.rows:
+            tree.soil_row(table_id, row_id)
+            if row.before:
+                row.soil(row.before if final else dict(row.before))
+        if tree.values.before:
+            tree.values.soil(tree.values.before if final else dict(tree.values.before))
+
+    def _soil_journaled(self, journal: list[JournalEntry]) -> None:
+        for table_id, row_id, _ in self.rows[self._hashed_rows :]:
+            self.tree.soil_row(table_id, row_id)
+        for entry in journal[self._hashed_to :]:
+            table, row, leaves, leaf_id, old, _ = entry
+            if table is not None:
+                self.tree.soil_row(table, row)
+            leaves.soil({leaf_id: old})
+
+    def hashes_are_settled(self) -> None:
+        """From now on, hashes are told what is touched by the journal."""
+        self.tree.hashed = True
+        if self.journal is None:
+            self.journal = []
+        self._hashed_to = len(self.journal)
+        self._hashed_rows = len(self.rows)
+
+    # --- taking back
 
     def rollback(self, shows: Shows) -> None:
         """Bring back the exact old state.
@@ -111,73 +161,75 @@ class Transaction:
         Args:
             shows: whether a stamp shows.
         """
-        if self.hashed:
-            self.soil_hashes()
+        if self._hashed_to >= 0:
+            self.settle_hashes(final=False)
         self._undo_from(0)
         for table_id, row_id, row in reversed(self.rows):
-            if not row.created:
-                for leaf_id, old in (row.before or _NOTHING).items():
-                    self._put_back(table_id, row_id, leaf_id, old, shows)
-        for leaf_id, old in (self._tree.values.before or _NOTHING).items():
-            self._put_back(None, "", leaf_id, old, shows)
-        self._drop_created(0, 0)
+            if row.before is not NEW:
+                for leaf_id, old in (row.before or _UNTOUCHED).items():
+                    self._put_back(table_id, row_id, row, leaf_id, old, shows)
+        for value_id, old in (self.tree.values.before or _UNTOUCHED).items():
+            self._put_back(None, "", self.tree.values, value_id, old, shows)
+        self._drop_new(0, 0, shows)
 
     def savepoint(self) -> Savepoint:
         """Begin to keep a journal, so that what follows can be taken back alone."""
-        savepoint = Savepoint(len(self.rows), len(self.tables), len(self._undo), self.journal)
-        self.journal = []
-        return savepoint
-
-    def release(self, savepoint: Savepoint) -> None:
-        """What followed the savepoint stands; it is now the business of the savepoint around it, if there is one."""
-        inner, self.journal = self.journal, savepoint.outer_journal
-        if self.journal is not None:
-            self.journal.extend(inner or ())
+        if self.journal is None:
+            self.journal = []
+        return Savepoint(len(self.rows), len(self.tables), len(self._undo), len(self.journal))
 
     def rollback_to(self, savepoint: Savepoint, shows: Shows) -> None:
         """Take back what followed the savepoint."""
-        if self.hashed:
-            self.soil_hashes()
+        if self._hashed_to >= 0:
+            self.settle_hashes(final=False)
         self._undo_from(savepoint.undo)
-        for table_id, row_id, leaf_id, old in reversed(self.journal or ()):
-            self._put_back(table_id, row_id, leaf_id, old, shows)
-        self.journal = savepoint.outer_journal
-        self._drop_created(savepoint.rows, savepoint.tables)
+        assert self.journal is not None
+        for entry in reversed(self.journal[savepoint.journal :]):
+            table_id, row_id, leaves, leaf_id, old, first = entry
+            self._put_back(table_id, row_id, leaves, leaf_id, old, shows)
+            if first and leaves.before is not None:
+                del leaves.before[leaf_id]
+        del self.journal[savepoint.journal :]
+        self._drop_new(savepoint.rows, savepoint.tables, shows)
+        if self._hashed_to >= 0:
+            self.hashes_are_settled()
 
     def _undo_from(self, first: int) -> None:
         for undo in reversed(self._undo[first:]):
             undo()
         del self._undo[first:]
 
-    def _put_back(self, table_id: str | None, row_id: str, leaf_id: str, old: Stamp | None, shows: Shows) -> None:
-        tables = self._tree.tables
-        table = None if table_id is None else tables.children[table_id]
-        leaves = self._tree.values if table is None else table.children[row_id]
-        lived = bool(leaves.live)
-        leaves.live += shows(table_id, leaf_id, old) - shows(table_id, leaf_id, leaves.stamps.get(leaf_id))
+    def _put_back(
+        self, table_id: str | None, row_id: str, leaves: Leaves, leaf_id: str, old: Stamp | None, shows: Shows
+    ) -> None:
+        now = leaves.stamps.get(leaf_id)
+        if self._hashed_to >= 0:
+            if table_id is not None:
+                self.tree.soil_row(table_id, row_id)
+            leaves.soil({leaf_id: now})
         if old is None:
             leaves.stamps.pop(leaf_id, None)
         else:
             leaves.stamps[leaf_id] = old
-        if table is not None and lived != bool(leaves.live):
-            table_lived = bool(table.live)
-            table.live += 1 - 2 * lived
-            tables.live += bool(table.live) - table_lived
+        change = shows(table_id, leaf_id, old) - shows(table_id, leaf_id, now)
+        if change:
+            self.tree.count(table_id, row_id, leaves, leaf_id, change)
 
-    def _drop_created(self, first_row: int, first_table: int) -> None:
-        tables = self._tree.tables
+    def _drop_new(self, first_row: int, first_table: int, shows: Shows) -> None:
+        tree = self.tree
         for table_id, row_id, row in reversed(self.rows[first_row:]):
-            if row.created:
-                table = tables.children[table_id]
-                del table.children[row_id]
-                if row.live:
-                    table.live -= 1
-                    tables.live -= not table.live
-        for table_id, _ in reversed(self.tables[first_table:]):
-            del tables.children[table_id]
-        for _, _, row in self.rows[first_row:]:
+            if row.before is NEW:
+                for cell_id, stamp in row.stamps.items():
+                    if shows(table_id, cell_id, stamp):
+                        tree.count(table_id, row_id, row, cell_id, -1)
+                if self._hashed_to >= 0:
+                    tree.soil_row(table_id, row_id)
+                del tree.tables.children[table_id].children[row_id]
             row.before = None
-            row.created = False
+        for table_id in reversed(self.tables[first_table:]):
+            if self._hashed_to >= 0:
+                tree.soil_table(table_id)
+            del tree.tables.children[table_id]
         del self.rows[first_row:], self.tables[first_table:]
 
     # --- what it amounts to
@@ -185,69 +237,23 @@ class Transaction:
     def changed_stamps(self) -> Iterator[tuple[str, str, Row, dict[str, Stamp]]]:
         """The rows of which stamps are not what they were, with those stamps as they are now."""
         for table_id, row_id, row in self.rows:
-            changed = _changed_leaves(row)
+            changed = _changed(row)
             if changed:
                 yield table_id, row_id, row, changed
 
     def changed_values(self) -> dict[str, Stamp]:
         """The values whose stamps are not what they were, with those stamps as they are now."""
-        return _changed_leaves(self._tree.values)
-
-    def net_changes(self, showed: Show, shows: Show) -> NetChanges:
-        """What an application sees changed from the beginning of the transaction to now.
-
-        Args:
-            showed: what a stamp was seen as at the beginning.
-            shows: what a stamp is seen as now.
-        """
-        changes = NetChanges()
-        for table_id, row_id, row in self.rows:
-            cells = _net(table_id, row, showed, shows)
-            if cells:
-                changes.rows.setdefault(table_id, {})[row_id] = cells
-        changes.values = _net(None, self._tree.values, showed, shows)
-        return changes
+        return _changed(self.tree.values)
 
 
-def _before(leaves: Leaves) -> Iterator[tuple[str, Stamp | None]]:
-    """The touched leaves with their old stamps."""
-    if leaves.created:
-        return ((leaf_id, None) for leaf_id in leaves.stamps)
-    return iter((leaves.before or _NOTHING).items())
-
-
-def _changed_leaves(leaves: Leaves) -> dict[str, Stamp]:
-    if leaves.created:
+def _changed(leaves: Leaves) -> dict[str, Stamp]:
+    before = leaves.before
+    if before is NEW:
         return leaves.stamps
     stamps = leaves.stamps
-    return {
-        leaf_id: stamps[leaf_id]
-        for leaf_id, old in (leaves.before or _NOTHING).items()
-        if leaf_id in stamps and stamps[leaf_id] is not old
-    }
-
-
-def _net(table_id: str | None, leaves: Leaves, showed: Show, shows: Show) -> dict[str, Change]:
-    changes: dict[str, Change] = {}
-    for leaf_id, old_stamp in _before(leaves):
-        old = showed(table_id, leaf_id, old_stamp)
-        new = shows(table_id, leaf_id, leaves.stamps.get(leaf_id))
-        if type(old) is not type(new) or (dumps(old) != dumps(new) if isinstance(old, dict | list) else old != new):
-            changes[leaf_id] = (old, new)
-    return changes
-
-
-class NetChanges:
-    """What an application sees changed.
-
-    Attributes:
-        rows: by table, row and cell id, the `(old, new)` of each cell that differs.
-        values: by value id, the same.
-    """
-
-    def __init__(self) -> None:
-        self.rows: dict[str, dict[str, dict[str, Change]]] = {}
-        self.values: dict[str, Change] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.values)
+    changed = {}
+    for leaf_id, old in (before or _UNTOUCHED).items():
+        new = stamps.get(leaf_id)
+        if new is not None and new != old:
+            changed[leaf_id] = new
+    return changed

@@ -228,30 +228,7 @@ INSTEAD: dict[str, str] = {}
 
 # Where mergesync differs from TinyBase and nobody has decided yet: to be mended, or to become a departure with a test.
 # A script that begins to pass fails the run until its line is taken out here.
-OPEN: dict[str, str] = {
-    # Wrong.
-    "listeners: start, will-finish and did-finish that throw": "after a start listener that throws, the store stays in "
-    "a transaction for ever",
-    "set: objects with undefined, NaN or a date inside": "infinities inside objects and arrays are taken as null",
-    "invalid: listeners are told of empty things": "called once per wildcard that matches an id that is None",
-    # Other, and perhaps as well so.
-    "order: tables, rows and cells in the order of first change": "tables in another order",
-    "arguments: get_cell_change and get_value_change of what was touched and put back": "says false",
-    "mutator: get_cell_change tells what earlier mutators wrote": "it tells what was when the round began",
-    "listeners: stats": "other keys; kinds without listeners are absent",
-    "listeners: called by hand": "MISSING as the old cell; invalid listeners are called",
-    "listeners: added while they are called": "called from the next transaction on",
-    "listeners: one that throws stops the rest, and the change stays": "the rest is called",
-    "order of ids: of the cells of a table": "the order of the rows",
-    "sorted: equal cells are turned round when descending": "they keep the order of the store",
-    "sorted: missing and null cells count as 0, booleans as numbers": "missing and null are last",
-    "sorted: numbers among strings, arrays as text": "sorted by type first",
-    "json: objects and arrays are given in encoded form": "given as they are",
-    "schema: defaults of a row that is added": "with the empty stamp, as in any row",
-    "schema: a missing cell without a default is told as invalid": "it is not",
-    "schema: rows of which a part is wrong": "a default in place of a wrong cell is written after the deletions",
-    "schema: an added row of which nothing is right": "as above",
-}
+OPEN: dict[str, str] = {}
 
 
 def instead(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
