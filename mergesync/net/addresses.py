@@ -19,7 +19,7 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _ATTEMPTS = 10
 
 
-async def usable_addresses(host: Host, port: int) -> tuple[list[str], int]:
+async def usable_addresses(host: Host, port: int, *, reuse_port: bool = False) -> tuple[list[str], int]:
     """The addresses of a host on which this machine can listen, and a port that is free on all of them.
 
     Listening on "localhost" with asyncio alone fails where the name has an IPv6 address but the machine has not, as in
@@ -28,6 +28,7 @@ async def usable_addresses(host: Host, port: int) -> tuple[list[str], int]:
     Args:
         host: where to listen.
         port: 0 for any.
+        reuse_port: other processes may listen on the port as well.
 
     Raises:
         OSError: none of the addresses can be used, or the port is in use on one of them.
@@ -35,11 +36,11 @@ async def usable_addresses(host: Host, port: int) -> tuple[list[str], int]:
     addresses = await _resolve(host, port)
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _probe(addresses, port)
+            return _probe(addresses, port, reuse_port)
         except OSError as error:
             if port != 0 or error.errno != errno.EADDRINUSE:
                 raise
-    return _probe(addresses, port)
+    return _probe(addresses, port, reuse_port)
 
 
 async def _resolve(host: Host, port: int) -> list[_Address]:
@@ -51,7 +52,7 @@ async def _resolve(host: Host, port: int) -> list[_Address]:
     return list(addresses)
 
 
-def _probe(addresses: list[_Address], port: int) -> tuple[list[str], int]:
+def _probe(addresses: list[_Address], port: int, reuse_port: bool) -> tuple[list[str], int]:
     """Bind all addresses at once, which shows that they can be, and let go of them."""
     sockets: list[socket.socket] = []
     usable = []
@@ -59,7 +60,7 @@ def _probe(addresses: list[_Address], port: int) -> tuple[list[str], int]:
     try:
         for family, address in addresses:
             try:
-                sockets.append(_bound(family, (address[0], port, *address[2:])))
+                sockets.append(_bound(family, (address[0], port, *address[2:]), reuse_port))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
@@ -75,10 +76,12 @@ def _probe(addresses: list[_Address], port: int) -> tuple[list[str], int]:
     return usable, port
 
 
-def _bound(family: int, address: Any) -> socket.socket:
+def _bound(family: int, address: Any, reuse_port: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)

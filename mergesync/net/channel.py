@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.connection import Connection, broadcast
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ProtocolError
+from websockets.frames import Close
 from websockets.protocol import State
 
 from mergesync.limits import CLOSE_TIMEOUT_SECONDS
@@ -22,6 +23,7 @@ __all__ = [
     "ChannelClosed",
     "TextChannel",
     "WebsocketsChannel",
+    "check_close",
     "post_to_all",
 ]
 
@@ -30,6 +32,7 @@ AsgiReceive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiSend: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _NO_CLOSE_FRAME = 1006
+_MAX_CLOSE_REASON_BYTES = 123
 
 
 class ChannelClosed(Exception):  # noqa: N818 - an event rather than an error
@@ -68,6 +71,20 @@ class TextChannel(Protocol):
 
         Somebody must go on receiving meanwhile, or what still comes keeps the other side's close frame back.
         """
+
+
+def check_close(code: int, reason: str) -> None:
+    """See to it that a close frame can carry a code and a reason.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    try:
+        Close(code, reason).check()
+    except ProtocolError as error:
+        raise ValueError(f"not a close code for an application: {code}") from error
+    if len(utf8(reason)) > _MAX_CLOSE_REASON_BYTES:
+        raise ValueError(f"a close reason of more than {_MAX_CLOSE_REASON_BYTES} bytes")
 
 
 def post_to_all(channels: Iterable[TextChannel], text: str) -> None:

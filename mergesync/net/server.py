@@ -18,7 +18,7 @@ from websockets.protocol import State
 
 from mergesync.limits import CLOSE_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS, MAX_OUTBOX_BYTES, MAX_READ_BYTES
 from mergesync.net.addresses import Host, usable_addresses
-from mergesync.net.channel import AsgiChannel, AsgiReceive, AsgiScope, AsgiSend, WebsocketsChannel
+from mergesync.net.channel import AsgiChannel, AsgiReceive, AsgiScope, AsgiSend, WebsocketsChannel, check_close
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
@@ -213,7 +213,11 @@ class WsServer:
         Args:
             code: what the clients are told; 1012 for a restart.
             reason: likewise.
+
+        Raises:
+            ValueError: a close frame cannot carry these.
         """
+        check_close(code, reason)
         if self._destruction is None:
             self._destruction = asyncio.create_task(self._destroy(code, reason))
         await asyncio.shield(self._destruction)
@@ -236,7 +240,8 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_connection: called with a `ClientInfo` for each socket.
         on_ignored_error: called with every error that nobody called for.
         ssl_context: serve wss with this.
-        serve_options: passed to `websockets.serve`, such as `ping_interval` or `origins`.
+        serve_options: passed to `websockets.serve`, such as `ping_interval`, `origins`, or `sock` in place of host and
+            port.
 
     Example:
         async with create_ws_server("localhost", 8047, sqlite_persisters("data.db")) as server:
@@ -299,8 +304,13 @@ class ListeningWsServer(WsServer):
             raise RuntimeError("the server listens already")
         self._accepted = weakref.WeakSet()
         options: dict[str, Any] = {**self.serve_options, "create_connection": self._accept, **serve_options}
+        if options.get("sock") is not None:
+            self._port = options["sock"].getsockname()[1]
+            self._listening = await serve(self.handler, **options)
+            return self
+        reuse_port = bool(options.get("reuse_port"))
         for attempts_left in reversed(range(_LISTEN_ATTEMPTS)):
-            options["host"], self._port = await usable_addresses(host, port)
+            options["host"], self._port = await usable_addresses(host, port, reuse_port=reuse_port)
             try:
                 self._listening = await serve(self.handler, port=self._port, **options)
                 break

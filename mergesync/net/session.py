@@ -285,6 +285,7 @@ class Session:
     def pulled(self) -> None:
         """An exchange is over."""
         if self._core.state is SyncState.LIVE:
+            self._initial_content = None  # it is for the first start, not for each connection
             self._settle(None)
 
     def refused(self, sender: str, changes: MergeableChanges) -> None:

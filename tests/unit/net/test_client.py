@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -110,6 +112,17 @@ async def test_initial_content(server: ListeningWsServer) -> None:
         async with synced(two, url_of(server), initial_content=({}, {"open": "initial"})):
             assert two.get_value("open") is False
             await eventually(lambda: same_content(one, two))
+
+
+async def test_initial_content_is_for_the_first_start(server: ListeningWsServer) -> None:
+    """After a reconnect, what was deleted meanwhile does not come back."""
+    store = MergeableStore()
+    options: Any = {"initial_content": ({}, {"a": 1, "b": 2}), "on_ignored_error": lambda _: None}
+    async with Proxy(lambda: server.port) as proxy, synced(store, proxy.url, **options) as synchronizer:
+        store.del_value("a")
+        proxy.cut()
+        await eventually(lambda: synchronizer.client.connections == 2 and synchronizer.status == "live")
+        assert store.get_values() == {"b": 2}
 
 
 async def test_connection_refused(errors: Errors) -> None:
@@ -390,23 +403,66 @@ async def test_stopping_while_somebody_waits() -> None:
         assert await within(starting) is synchronizer
 
 
-@pytest.mark.parametrize("steps", range(40))
-async def test_cancelled_at_any_point(server: ListeningWsServer, steps: int) -> None:
-    """Creating, entering, syncing and leaving can be cancelled at any await, and nothing is left."""
+class _Interrupted:
+    """Awaits something, and is cancelled when that waits for the n-th time."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], turn: int) -> None:
+        self._work = work.__await__()
+        self._turn = turn
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        turn = 0
+        say: Callable[[], Any] = lambda: next(self._work)  # noqa: E731
+        while True:
+            try:
+                awaited = say()
+            except StopIteration:
+                return
+            task = asyncio.current_task()
+            if turn == self._turn and task is not None:
+                task.cancel()
+            turn += 1
+            try:
+                yield awaited
+                say = lambda: next(self._work)  # noqa: E731
+            except BaseException as error:
+                say = functools.partial(self._work.throw, error)
+
+
+async def test_cancelled_at_any_point(server: ListeningWsServer) -> None:
+    """Creating, entering, syncing and leaving can be cancelled wherever they wait, and nothing is left."""
     left = Leftovers()
     store = MergeableStore()
+    other = MergeableStore()
 
     async def live() -> None:
         async with create_ws_synchronizer(store, url_of(server)):
             store.set_value("v", 1)
+            await asyncio.sleep(0)
+        async with await create_ws_synchronizer(other, url_of(server)) as synchronizer:
+            await synchronizer.start_sync()
 
-    task = asyncio.create_task(live())
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
-    await eventually(lambda: server.get_stats().connections == 0)
-    await eventually(lambda: not left.tasks())
+    async def interrupted(turn: int) -> bool:
+        try:
+            await _Interrupted(live(), turn)
+        except asyncio.CancelledError:
+            return True
+        return False
+
+    for turn in itertools.count():
+        was_interrupted = await within(asyncio.create_task(interrupted(turn)))
+        await eventually(lambda: server.get_stats().connections == 0 and not left.tasks())
+        await left.none()
+        if not was_interrupted:
+            break
+    assert turn >= 6
+    for turns_of_the_loop in range(30):  # the socket's own task is then anywhere in connecting
+        task = asyncio.create_task(live())
+        for _ in range(turns_of_the_loop):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await eventually(lambda: server.get_stats().connections == 0 and not left.tasks())
     await left.none()
 
 
@@ -576,6 +632,22 @@ async def test_server_that_does_not_accept_channels(errors: Errors) -> None:
             await eventually(lambda: client.connections == 3)
     assert [type(error) for error in errors[:2]] == [RequestTimeoutError] * 2
     assert "hello" in str(errors[0])
+
+
+async def test_one_channel_waits_and_another_does_not(errors: Errors) -> None:
+    """A channel that cannot wait for a connection fails alone; the socket goes on for the other."""
+    port = unused_port()
+    client = WsClient(f"ws://127.0.0.1:{port}", multiplexed=True, on_ignored_error=errors.append)
+    target: Any = client
+    one, two = pet("fido"), MergeableStore()
+    async with synced(one, target, "c", wait=False) as first:
+        with pytest.raises(ConnectionLostError, match="cannot connect"):
+            await create_ws_synchronizer(two, client, "d")
+        async with create_ws_server("127.0.0.1", port) as server:
+            await eventually(lambda: first.status == "live")
+            async with synced(two, target, "d"):
+                assert sorted(server.get_path_ids()) == ["c", "d"]
+            await first.destroy()
 
 
 async def test_errors_of_channels_go_to_the_client(server: ListeningWsServer, errors: Errors) -> None:

@@ -204,6 +204,29 @@ async def test_client_that_gave_up_waiting_for_the_load() -> None:
             await eventually(lambda: same_content(store, backend.persisters[0].store))
 
 
+async def test_stock_client_that_gave_up_waiting_for_the_load() -> None:
+    """A client that does not listen to late answers is told hashes, so that it asks again."""
+    backend = Backend()
+    backend.load_gate.clear()
+    backend.stored["p"] = stored(1)
+    async with (
+        create_ws_server("localhost", 0, backend, request_timeout_seconds=0.2) as server,
+        raw(url_of(server)) as socket,
+    ):
+        await socket.send('\n["question",1,""]')
+        await socket.send('\n["announcement",2,[0,0]]')
+        await eventually(lambda: server.get_stats().receives == 2)
+        await asyncio.sleep(0.15)
+        backend.load_gate.set()
+        announced = False
+        while not announced:
+            sender, _, text = str(await within(socket.recv())).partition("\n")
+            _, kind, body = json.loads(text)
+            announced = kind == 2
+        assert sender == "S"
+        assert body == backend.persisters[0].store.get_mergeable_content_hashes()
+
+
 async def test_load_that_hangs(errors: Errors) -> None:
     """It holds only its own path; who waits there is told with 1013 after ten time-outs, as by the peer."""
     backend = Backend()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -165,6 +167,28 @@ async def test_on_connection_that_raises(is_async: bool, errors: list[Exception]
     (error,) = errors
     assert isinstance(error, ValueError)
     assert "'bad'" in error.__notes__[0]
+
+
+async def test_on_connection_that_ends_after_the_server() -> None:
+    """A client that is introduced only when its socket is being closed does not come onto a path any more."""
+    gate = asyncio.Event()
+    told: list[Any] = []
+
+    async def wait(_: ClientInfo) -> None:
+        await gate.wait()
+
+    server = await create_ws_server("localhost", 0, on_connection=wait)
+    server.add_path_ids_listener(lambda *said: told.append(said))
+    async with raw(url_of(server)) as socket:
+        await eventually(lambda: server.get_stats().connections == 1)
+        socket.transport.pause_reading()
+        destroying = asyncio.create_task(server.destroy())
+        await asyncio.sleep(0.02)
+        gate.set()
+        await asyncio.sleep(0.02)
+        socket.transport.resume_reading()
+        await within(destroying)
+    assert told == []
 
 
 async def test_on_connection_that_hangs_does_not_hold_up_the_end() -> None:
@@ -468,6 +492,52 @@ async def test_server_listens_once() -> None:
     async with creating:
         with pytest.raises(RuntimeError, match="already"):
             await creating
+
+
+async def test_socket_of_ones_own() -> None:
+    """`serve_options` may bring a socket, and ports may be shared by processes."""
+    with socket.socket() as ours:
+        ours.bind(("127.0.0.1", 0))
+        async with create_ws_server(serve_options={"sock": ours}) as server:
+            assert server.port == ours.getsockname()[1]
+            async with raw(url_of(server)):
+                pass
+    shared: Any = {"serve_options": {"reuse_port": True}}
+    async with (
+        create_ws_server("127.0.0.1", 0, **shared) as one,
+        create_ws_server("127.0.0.1", one.port, **shared) as two,
+    ):
+        assert one.port == two.port
+
+
+async def test_close_codes_that_cannot_be_sent() -> None:
+    """They are refused at the call, and nothing is destroyed."""
+    async with create_ws_server("localhost", 0) as server:
+        for code, reason in ((1005, ""), (999, ""), (5000, ""), (1012, "x" * 124)):
+            with pytest.raises(ValueError, match="close"):
+                await server.destroy(code, reason)
+        async with raw(url_of(server)) as client:
+            destroying = asyncio.create_task(server.destroy(4000, "ü" * 61))
+            assert await closed_with(client) == (4000, "ü" * 61)
+            await within(destroying)
+
+
+async def test_a_join_costs_few_frames() -> None:
+    """With 100 clients on a path and data on both sides, one more brings at most 8 frames out, besides its news."""
+    newcomer = pet("felix")
+    async with (
+        create_ws_server("localhost", 0) as server,
+        contextlib.AsyncExitStack() as stack,
+        synced(pet("fido"), url_of(server)),
+    ):
+        for _ in range(99):
+            await stack.enter_async_context(raw(url_of(server), ping_interval=None))
+        await eventually(lambda: server.get_stats().clients == 100)
+        sends = server.get_stats().sends
+        async with synced(newcomer, url_of(server)):
+            await eventually(lambda: server.get_stats().sends - sends > 100)
+            assert newcomer.get_row_ids("pets") == ["fido", "felix"] or newcomer.has_row("pets", "fido")
+            assert server.get_stats().sends - sends <= 100 + 8
 
 
 async def test_serve_options() -> None:
