@@ -62,7 +62,7 @@ def _add_serve(commands: _Commands[_Parser]) -> None:
     parser = _add(
         commands, "serve", serve, "serve paths to Python and JavaScript clients",
         "It says its address on stdout once it accepts connections, and logs to stderr. SIGTERM and SIGINT store "
-        "everything and close the clients with 1012, upon which they reconnect; a second one ends it at once. Exit "
+        "everything and close the clients with 1012, upon which they reconnect; another one ends it at once. Exit "
         "code 1 if something could not be stored.",
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="where to listen; 0.0.0.0 for everywhere (%(default)s)")

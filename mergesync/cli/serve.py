@@ -25,6 +25,9 @@ __all__ = ["serve"]
 _STOP_SECONDS: Final = 60.0
 """More than all attempts to save on closing can take, and less than the patience of service managers."""
 
+_SAME_SIGNAL_SECONDS: Final = 0.5
+"""A signal may come twice, to the process group and passed on by make: within this time that is one signal."""
+
 _EVERYWHERE: Final = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}
 
 
@@ -69,12 +72,16 @@ def _catch_signals() -> asyncio.Future[str]:
     """The first signal ends the server; a second one ends the process, whatever it is doing."""
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[str] = loop.create_future()
+    since = 0.0
 
     def stop(number: signal.Signals) -> None:
-        if stopping.done():
+        nonlocal since
+        if not stopping.done():
+            since = loop.time()
+            stopping.set_result(number.name)
+        elif loop.time() - since > _SAME_SIGNAL_SECONDS:
             log("server.killed", level=logging.WARNING, signal=number.name)
             os._exit(FAILED)
-        stopping.set_result(number.name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         try:
