@@ -241,7 +241,7 @@ class _Schedule:
             failures.append(f"{path_id}: {name} differs")
         written = self.world.written.get(path_id)
         for leaf, (wire, hlc) in changed_leaves(store.get_mergeable_content()):
-            if written is not None and hlc and written.stamps.get(leaf, {}).get(hlc, ...) != wire:
+            if written is not None and hlc and written.stamps.get(leaf, {}).get(hlc, _NEVER) != wire:
                 failures.append(f"{path_id}: {name} holds {leaf} {hlc} that nobody wrote")
         return failures
 
@@ -277,6 +277,9 @@ class _Schedule:
             self.world.begin_to_disconnect(client)
         await asyncio.sleep(PEACE_SECONDS)
         await self.world.stop_server()
+
+
+_NEVER: Any = object()
 
 
 class _RollbackError(Exception):

@@ -20,7 +20,6 @@ from mergesync.exceptions import MergesyncError
 from mergesync.net import link as net_link
 from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
 from mergesync.persist import JsonFilePersister, SqliteDatabase, SqlitePersister, poller, sqlite
-from mergesync.store.stamps import Stamp
 
 from .database import Databases
 from .disk import Disk
@@ -220,7 +219,7 @@ class World:
         return [client.store for client in self.clients if client.path_id == path_id]
 
 
-def changed_leaves(body: Any) -> Iterator[tuple[Leaf, Stamp]]:
+def changed_leaves(body: Any) -> Iterator[tuple[Leaf, tuple[Any, str]]]:
     """Every leaf of changes or content."""
     for table_id, table in body[0][0].items():
         for row_id, row in table[0].items():
