@@ -45,7 +45,7 @@ MISSING: Final = Missing.MISSING
 Json: TypeAlias = Any
 """Anything JSON can say. Any, because a recursive alias makes every use site cast."""
 
-Cell: TypeAlias = str | int | float | bool | None | dict[str, Any] | list[Any]
+Cell: TypeAlias = str | int | float | bool | dict[str, Any] | list[Any] | None
 """A cell or a value: a string, finite number, boolean, None, JSON object or JSON array."""
 
 CellOrMissing: TypeAlias = Missing | Cell
