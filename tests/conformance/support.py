@@ -177,8 +177,7 @@ class PythonStore:
         return list(self.store.get_content())
 
     async def mergeable(self) -> Content:
-        """Stamped content with hashes, after a look whether the hashes are those of the stamps."""
-        self.store._check()
+        """Stamped content with hashes."""
         return self.store.get_mergeable_content()
 
     async def hashes(self) -> list[int]:
@@ -317,7 +316,7 @@ async def until_down(client: AnyClient, timeout: float = WAIT_SECONDS) -> None:
 
 
 async def settle(stores: Iterable[AnyStore], content: Content | None = None, timeout: float = WAIT_SECONDS) -> Content:
-    """Waits until all stores have the same visible content, stamps and hashes.
+    """Waits until all stores have the same visible content, stamps and hashes; ours are recomputed from the stamps.
 
     Args:
         stores: of either make.
@@ -331,21 +330,26 @@ async def settle(stores: Iterable[AnyStore], content: Content | None = None, tim
     end = time.monotonic() + timeout
     while True:
         hashes = await asyncio.gather(*(store.hashes() for store in stores))
-        late = time.monotonic() > end
-        if late or all(each == hashes[0] for each in hashes):
+        if all(each == hashes[0] for each in hashes):
             contents = await asyncio.gather(*(store.content() for store in stores))
-            mergeables = await asyncio.gather(*(store.mergeable() for store in stores))
             wanted = contents[0] if content is None else content
-            if late:
-                for store, has, stamps in zip(stores, contents, mergeables, strict=True):
-                    require_none(differences(has, wanted), f"content of {store!r} is not as it should be")
-                    require_none(
-                        differences(stamps, mergeables[0]), f"stamps of {store!r} are not as {stores[0]!r} has"
-                    )
-            contents_are_same = all(canonical(each) == canonical(wanted) for each in contents)
-            if contents_are_same and all(canonical(each) == canonical(mergeables[0]) for each in mergeables):
-                return contents[0]
+            if len({canonical(wanted), *map(canonical, contents)}) == 1:
+                mergeables = await asyncio.gather(*(store.mergeable() for store in stores))
+                if len(set(map(canonical, mergeables))) == 1:
+                    for store in stores:
+                        if isinstance(store, PythonStore):
+                            store.store._check()
+                    return contents[0]
+        if time.monotonic() > end:
+            break
         await asyncio.sleep(POLL_SECONDS)
+    contents = await asyncio.gather(*(store.content() for store in stores))
+    mergeables = await asyncio.gather(*(store.mergeable() for store in stores))
+    wanted = contents[0] if content is None else content
+    for store, has, stamps in zip(stores, contents, mergeables, strict=True):
+        require_none(differences(has, wanted), f"content of {store!r} is not as it should be")
+        require_none(differences(stamps, mergeables[0]), f"stamps of {store!r}, not as {stores[0]!r}")
+    raise AssertionError("equal only after the time-out")
 
 
 def require_none(things: Sequence[Any], what: str) -> None:
@@ -612,10 +616,12 @@ class World:
         mergeables = await asyncio.gather(*(store.mergeable() for store in self.stores.values()))
         return await self.settle(merged_content(*mergeables))
 
-    async def settle_of(self, *names: str, path: str, content: Content | None = None) -> Content:
+    async def settle_of(
+        self, *names: str, path: str, content: Content | None = None, timeout: float = WAIT_SECONDS
+    ) -> Content:
         """Waits until some stores, and that of the server for their path, are equal."""
-        of_server = self.server_store(path)
-        return await settle([*(self.stores[name] for name in names), *([of_server] if of_server else [])], content)
+        stores = [*(self.stores[name] for name in names), self.server_store(path)]
+        return await settle([store for store in stores if store is not None], content, timeout)
 
     async def settle_merged_of(self, *names: str, path: str) -> Content:
         """Waits as `settle_of`, for what must come of what they have."""
