@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mergesync.exceptions import InvalidCellError, InvalidIdError
 from mergesync.store import MergeableStore
-from mergesync.store.cells import check_id, decode_cell, encode_cell, is_live, same_wire
+from mergesync.store.cells import check_id, decode_cell, encode_cell, same_wire
+from mergesync.store.stamps import is_live, pack
 from mergesync.types import MISSING
 
 from .kit import TOMBSTONE, refused
 
 HIGH, LOW = chr(0xD83E), chr(0xDD89)
+PAIR = HIGH + LOW
 
 
 class Text(str):
@@ -142,7 +146,7 @@ def test_decode(wire: Any, cell: Any) -> None:
     """A tombstone and nonsense from a peer are missing; whatever is not missing is live."""
     assert decode_cell(wire) == cell
     assert type(decode_cell(wire)) is type(cell)
-    assert is_live(wire) is (cell is not MISSING)
+    assert is_live(pack(wire, "")) is (cell is not MISSING)
 
 
 def test_decode_gives_copies() -> None:
@@ -228,7 +232,26 @@ def test_ids_in_what_is_given() -> None:
             write()
 
 
-def test_two_surrogates() -> None:
-    """Two surrogates that make a character are that character in an id and in a text."""
-    assert check_id(HIGH + LOW) == "🦉"
-    assert MergeableStore().set_value("v", HIGH + LOW).get_value("v") == "🦉"
+def test_two_surrogates_in_an_object() -> None:
+    """Two surrogates that make a character are that character in the text of an object, beside lone ones or not."""
+    assert encode_cell([HIGH + LOW]) == '\ufffd["🦉"]'
+    assert encode_cell([HIGH, HIGH + LOW]) == '\ufffd["\\ud83e","🦉"]'
+    assert encode_cell({HIGH + LOW: 1}) == '\ufffd{"🦉":1}'
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.set_cell(PAIR, PAIR, PAIR, PAIR).set_value(PAIR, PAIR),
+        lambda store: store.set_row(PAIR, PAIR, {PAIR: PAIR}).set_values({PAIR: PAIR}),
+        lambda store: store.set_content(({PAIR: {PAIR: {PAIR: PAIR}}}, {PAIR: PAIR})),
+    ],
+)
+def test_two_surrogates_in_ids(write: Callable[[MergeableStore], MergeableStore]) -> None:
+    """Two surrogates that make a character are one id with that character, wherever an id is given."""
+    store = write(MergeableStore())
+    assert store.get_content() == ({"🦉": {"🦉": {"🦉": "🦉"}}}, {"🦉": "🦉"})
+    assert json.loads(json.dumps(store.get_mergeable_content())) == store.get_mergeable_content()
+    assert store.get_cell(PAIR, PAIR, PAIR) == store.get_value(PAIR) == "🦉"
+    assert store.del_cell(PAIR, PAIR, PAIR).del_value(PAIR).get_content() == ({}, {})
+    store._check()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mergesync.exceptions import SchemaError
+from mergesync.exceptions import InvalidIdError, SchemaError
 from mergesync.store import MergeableStore
 from mergesync.store.schema import CellSchema
 
@@ -31,7 +31,8 @@ NO_CELL_SCHEMAS: list[Any] = [
     None, "string", [], {}, {"type": "text"}, {"type": None}, {"type": str}, {"type": "string", "default": 1},
     {"type": "number", "default": True}, {"type": "boolean", "default": 0}, {"type": "number", "default": float("nan")},
     {"type": "string", "default": TOMBSTONE}, {"type": "string", "default": None}, {"type": "object", "default": []},
-    {"type": "array", "default": {}}, {"type": "string", "defalut": "x"},
+    {"type": "array", "default": {}}, {"type": "string", "defalut": "x"}, {"type": ["string"]},
+    {"type": "string", 1: 2},
 ]  # fmt: skip
 
 
@@ -64,12 +65,19 @@ def test_what_is_no_schema_of_values(said: Any) -> None:
         store.set_values_schema(said)
 
 
+def test_ids_of_schemas() -> None:
+    """The ids in a schema are strings."""
+    store = new_store()
+    for tables, values in (({1: {}}, None), ({"t": {1: {"type": "string"}}}, None), ({}, {1: {"type": "string"}})):
+        with refused(store, InvalidIdError):
+            store.set_schema(tables, values)
+
+
 def test_parse() -> None:
     """A schema of a cell is read with its default in wire form, null allowed by either spelling."""
     parsed = CellSchema.parse({"type": "array", "default": [1.0], "allowNull": True}, "t.c")
-    assert (parsed.type, parsed.default, parsed.allow_null) == ("array", "\ufffd[1]", True)
-    assert CellSchema.parse({"type": "string", "allow_null": True}, "t.c").admits(None)
-    assert CellSchema.parse({"type": "string", "default": None, "allowNull": True}, "t.c").default is None
+    assert (parsed.type, parsed.default, parsed.allow_null) == ("array", '"\ufffd[1]"'.encode(), True)
+    assert CellSchema.parse({"type": "string", "default": None, "allow_null": True}, "t.c").default == b"null"
 
 
 def test_what_is_said_is_copied() -> None:
