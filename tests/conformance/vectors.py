@@ -1,14 +1,11 @@
-"""The recorded vectors of the peer, `shared/tinybase/vectors.json`, and how its operations run on our store."""
+"""The recorded vectors of the peer, `golden/vectors.json`, and how its operations run on our store."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from mergesync.exceptions import MergesyncError
 from mergesync.store import MergeableStore, jsjson
@@ -16,22 +13,11 @@ from mergesync.store import MergeableStore, jsjson
 T0 = 1704067200000
 
 
-def vectors_path() -> Path:
-    """Where the vectors are: in the shared folder beside the project, or a copy in the tree."""
-    beside = Path(__file__).parents[3] / "shared" / "tinybase" / "vectors.json"
-    copy = Path(__file__).parent / "golden" / "vectors.json"
-    return beside if beside.exists() else copy
-
-
 @cache
 def load_vectors() -> dict[str, Any]:
-    """All vectors; skips with a reason where they are absent, which is a failure in CI."""
-    path = vectors_path()
-    if not path.exists():
-        if os.environ.get("CI"):
-            pytest.fail("vectors.json is missing")
-        pytest.skip("vectors.json is not beside this checkout")
-    loaded: dict[str, Any] = jsjson.loads(path.read_text(encoding="utf-8"))
+    """All vectors, numbers as JavaScript reads them."""
+    text = (Path(__file__).parent / "golden" / "vectors.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = jsjson.loads(text)
     return loaded
 
 
