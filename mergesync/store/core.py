@@ -81,7 +81,7 @@ class StoreCore:
         elif self._depth == 0:
             raise TransactionError("no transaction is running")
         elif do_rollback is None and not self._listeners:
-            self._transaction.settle_hashes(final=True)
+            self._transaction.settle()
             self._end()
         else:
             self._finish_heard(do_rollback)
@@ -92,7 +92,7 @@ class StoreCore:
         errors: list[Exception] = []
         try:
             if listeners.has_any(True):
-                Round(self, mutator=True).tell()
+                Round(self, None).tell()
             if do_rollback is not None and do_rollback(self):
                 self._take_back()
             if listeners.has("will_finish_transaction", False):
@@ -100,21 +100,24 @@ class StoreCore:
         except BaseException:
             self._abandon()
             raise
+        outcome = "the changes stand"
         if errors:
             self._take_back()
-        self._transaction.settle_hashes(final=True)
-        self._may_write = False
+            outcome = "everything is taken back"
+        self._settle()
         try:
             if listeners.has_any(False) and not errors:
-                try:
-                    Round(self, mutator=False).tell()
-                except Exception as error:
-                    errors.append(error)
+                Round(self, errors).tell()
             call_all(self, "did_finish_transaction", errors)
         finally:
             self._end()
         if errors:
-            raise errors[0] if len(errors) == 1 else ExceptionGroup("listeners failed", errors)
+            raise errors[0] if len(errors) == 1 else ExceptionGroup(f"listeners failed; {outcome}", errors)
+
+    def _settle(self) -> None:
+        """From here on the transaction stands, and nobody may write."""
+        self._may_write = False
+        self._transaction.settle()
 
     def _take_back(self) -> None:
         """Bring back the exact old state; the transaction goes on as an empty one."""
@@ -243,6 +246,13 @@ class StoreCore:
             stamp = None
         return stamp if stamp is not None else stamps.get(check_id(leaf_id))
 
+    def _live_rows(self, table: Table | None) -> list[tuple[str, Row]]:
+        """The rows of a table that show, in order."""
+        if table is None:
+            return []
+        rows = table.children
+        return [(row_id, rows[row_id]) for row_id in self._tree.order.ids(rows) if rows[row_id].live]
+
     # --- changing stamps; ids are checked by whoever calls
 
     def _row(self, table_id: str, row_id: str) -> Row:
@@ -301,16 +311,11 @@ class StoreCore:
             before[leaf_id] = old  # type: ignore[index]
         if self._transaction.journal is not None:
             self._transaction.journal.append((table_id, row_id, leaves, leaf_id, old, first))
-        if old is None:
-            stamps[leaf_id] = stamp
-            if lives:
-                self._tree.count(table_id, row_id, leaves, leaf_id, 1)
-            return
-        lived = self._shows(table_id, leaf_id, old)
-        if lives and not lived:
-            del stamps[leaf_id]  # what comes to life goes last, as in the peer
         stamps[leaf_id] = stamp
+        lived = old is not None and self._shows(table_id, leaf_id, old)
         if lives is not lived:
+            if lives:
+                self._tree.order.goes_last(stamps, leaf_id)
             self._tree.count(table_id, row_id, leaves, leaf_id, 1 if lives else -1)
 
     def _write(self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, text: bytes) -> None:
@@ -361,6 +366,6 @@ class StoreCore:
     def _ready_hashes(self) -> Tree:
         """The tree, with hashes right even in the middle of a transaction."""
         if self._depth and self._may_write:
-            self._transaction.settle_hashes(final=False)
+            self._transaction.settle_hashes()
         self._tree.hashed = True
         return self._tree

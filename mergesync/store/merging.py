@@ -93,7 +93,7 @@ class Merging(Listening):
                 shows = shows and self._shows(table_id, leaf_id, stamp)
             if shows:
                 live += 1
-                counts[leaf_id] = counts.get(leaf_id, 0) + 1
+                self._tree.count_cell(counts, leaf_id)
         leaves.live = live
         if live and table is not None and table_id is not None:
             self._tree.count_row(table_id, table, row_id, 1)

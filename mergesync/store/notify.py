@@ -29,14 +29,20 @@ IdChanges = dict[str, int]
 
 
 def call_all(store: StoreCore, kind: str, errors: list[Exception] | None = None) -> None:
-    """Call the listeners of transactions; where errors are collected, one that fails does not keep others back."""
+    """Call the listeners of transactions; where errors are collected, one that fails keeps nothing from the others."""
     for call, _ in store._listeners.matching(kind, False, ()):
-        try:
-            call(store)
-        except Exception as error:
-            if errors is None:
-                raise
-            errors.append(error)
+        guarded(errors, call, store)
+
+
+def guarded(errors: list[Exception] | None, call: Callable[..., None], *arguments: Any) -> None:
+    """Call a listener; what it raises is collected, or goes through if there is nowhere to put it."""
+    if errors is None:
+        call(*arguments)
+        return
+    try:
+        call(*arguments)
+    except Exception as error:
+        errors.append(error)
 
 
 # --- which ids came and went
@@ -97,15 +103,17 @@ class Round:
 
     Args:
         store: in its outermost transaction.
-        mutator: which of the two.
+        errors: where to put what listeners raise, for those that may only look: one that fails keeps nothing from the
+            others. None for those that may write; the first one that raises ends the round.
     """
 
-    def __init__(self, store: StoreCore, *, mutator: bool) -> None:
+    def __init__(self, store: StoreCore, errors: list[Exception] | None) -> None:
         self.store = store
-        self.mutator = mutator
+        self.errors = errors
+        self.mutator = errors is None
 
     def tell(self) -> None:
-        """Call all listeners, other than those of transactions. The first one that raises ends it."""
+        """Call all listeners, other than those of transactions."""
         transaction = self.store._transaction
         for (table_id, row_id, cell_id), cells in list(transaction.invalid_cells.items()):
             self._call("invalid_cell", (table_id, row_id, cell_id), list(cells))
@@ -122,7 +130,7 @@ class Round:
     def _call(self, kind: str, ids: tuple[str | None, ...], *arguments: Any) -> None:
         shown = tuple(MISSING if id_ is None else id_ for id_ in ids)
         for call, _ in self.store._listeners.matching(kind, self.mutator, ids):
-            call(self.store, *shown, *arguments)
+            guarded(self.errors, call, self.store, *shown, *arguments)
 
     # --- tables
 
@@ -178,7 +186,7 @@ class Round:
         """Rows came or went (None), or these cells changed; tell those whose page is another one now."""
         for call, page in self.store._listeners.matching("sorted_row_ids", self.mutator, (table_id,)):
             if (touched is None or page.cell_id in touched) and page.turn(self.store):
-                call(self.store, *page.arguments, list(page.row_ids))
+                guarded(self.errors, call, self.store, *page.arguments, list(page.row_ids))
 
     def _tell_cells(self, changes: NetChanges) -> None:
         get_cell_change = self.store._cell_change

@@ -128,7 +128,7 @@ class Placing(Reading):
                 self._refuse_cell(table_id, None, None)
             return None
         table = self._tree.tables.children.get(table_id)
-        row_ids = table.row_ids if table is not None and table.row_ids is not None else RowIds()
+        row_ids = (table.row_ids if table is not None and table.live else None) or RowIds()
         row_id = row_ids.take(lambda row_id: self.has_row(table_id, row_id), reuse)
         self._place(self._row(table_id, row_id), table_id, row_id, row, {})
         self._tree.tables.children[table_id].row_ids = row_ids

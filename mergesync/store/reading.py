@@ -45,19 +45,18 @@ class Reading(StoreCore):
 
     def get_table_ids(self) -> list[str]:
         """The ids of the tables that have rows."""
-        return [table_id for table_id, table in self._tree.tables.children.items() if table.live]
+        tables = self._tree.tables.children
+        return [table_id for table_id in self._tree.order.ids(tables) if tables[table_id].live]
 
     def get_table(self, table_id: str) -> Table:
         """A table's rows; empty if there is no such table."""
         table = self._find_table(table_id)
-        if table is None:
-            return {}
-        return {row_id: self._shown(table_id, row) for row_id, row in table.children.items() if row.live}
+        return {row_id: self._shown(table_id, row) for row_id, row in self._live_rows(table)}
 
     def get_row_ids(self, table_id: str) -> list[str]:
         """The ids of a table's rows, in the order in which they came."""
         table = self._find_table(table_id)
-        return [row_id for row_id, row in table.children.items() if row.live] if table else []
+        return [row_id for row_id, _ in self._live_rows(table)]
 
     def get_sorted_row_ids(
         self,
@@ -94,7 +93,7 @@ class Reading(StoreCore):
     def get_table_cell_ids(self, table_id: str) -> list[str]:
         """The ids of all cells that any row of a table has, in the order in which they came to the table."""
         table = self._find_table(table_id)
-        return list(table.cells) if table else []
+        return [cell_id for cell_id in self._tree.order.ids(table.cells) if table.cells[cell_id]] if table else []
 
     def get_row(self, table_id: str, row_id: str) -> Row:
         """A row's cells; empty if there is no such row."""
@@ -144,7 +143,7 @@ class Reading(StoreCore):
     def has_table_cell(self, table_id: str, cell_id: str) -> bool:
         """Whether any row of a table has such a cell."""
         table = self._find_table(table_id)
-        return check_id(cell_id) in table.cells if table else False
+        return table.cells.get(check_id(cell_id), 0) > 0 if table else False
 
     def has_row(self, table_id: str, row_id: str) -> bool:
         """Whether a row has cells."""
@@ -187,8 +186,8 @@ class Reading(StoreCore):
     def for_each_table_cell(self, table_id: str, callback: Callable[[str, int], object]) -> None:
         """Call `callback(cell_id, count)` for every cell id of a table, with the number of rows that have it."""
         table = self._find_table(table_id)
-        for cell_id, count in list(table.cells.items()) if table else ():
-            callback(cell_id, count)
+        for cell_id in self.get_table_cell_ids(table_id):
+            callback(cell_id, table.cells[cell_id] if table else 0)
 
     def for_each_value(self, callback: Callable[[str, Any], object]) -> None:
         """Call `callback(value_id, value)` for every value."""
@@ -212,8 +211,7 @@ class Reading(StoreCore):
             {
                 table_id: {
                     row_id: self._shown_wires(table_id, row)
-                    for row_id, row in self._tree.tables.children[table_id].children.items()
-                    if row.live
+                    for row_id, row in self._live_rows(self._find_table(table_id))
                 }
                 for table_id in self.get_table_ids()
             }
@@ -226,22 +224,26 @@ class Reading(StoreCore):
     # --- helpers
 
     def _shown(self, table_id: str | None, leaves: Leaves) -> dict[str, Any]:
-        show = self._show
+        show, stamps = self._show, leaves.stamps
         return {
             leaf_id: cell
-            for leaf_id, stamp in leaves.stamps.items()
-            if (cell := show(table_id, leaf_id, stamp)) is not MISSING
+            for leaf_id in self._tree.order.ids(stamps)
+            if (cell := show(table_id, leaf_id, stamps[leaf_id])) is not MISSING
         }
 
     def _shown_ids(self, table_id: str | None, leaves: Leaves) -> list[str]:
-        return [leaf_id for leaf_id, stamp in leaves.stamps.items() if self._shows(table_id, leaf_id, stamp)]
+        stamps = leaves.stamps
+        return [
+            leaf_id for leaf_id in self._tree.order.ids(stamps) if self._shows(table_id, leaf_id, stamps[leaf_id])
+        ]
+
+    def _shown_texts(self, table_id: str | None, leaves: Leaves) -> dict[str, bytes]:
+        stamps = leaves.stamps
+        return {
+            leaf_id: text
+            for leaf_id in self._tree.order.ids(stamps)
+            if (text := self._text(table_id, leaf_id, stamps[leaf_id]))
+        }
 
     def _shown_wires(self, table_id: str | None, leaves: Leaves) -> dict[str, Any]:
         return {leaf_id: wire_in_text(text) for leaf_id, text in self._shown_texts(table_id, leaves).items()}
-
-    def _shown_texts(self, table_id: str | None, leaves: Leaves) -> dict[str, bytes]:
-        return {
-            leaf_id: text
-            for leaf_id, stamp in leaves.stamps.items()
-            if (text := self._text(table_id, leaf_id, stamp))
-        }

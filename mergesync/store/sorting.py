@@ -53,8 +53,7 @@ class Page:
     def turn(self, store: StoreCore) -> bool:
         """Look again; whether the page is another one now."""
         table_id, cell_id, descending, _, _ = self.arguments
-        table = store._find_table(table_id)
-        rows = [(row_id, row) for row_id, row in table.children.items() if row.live] if table else []
+        rows = store._live_rows(store._find_table(table_id))
         cells: list[Any] = [row_id for row_id, _ in rows]
         if cell_id is not None:
             cells = [store._show(table_id, cell_id, row.stamps.get(cell_id)) for _, row in rows]

@@ -41,6 +41,7 @@ class Savepoint:
     tables: int
     undo: int
     journal: int
+    order: int
 
 
 class Transaction:
@@ -110,22 +111,27 @@ class Transaction:
         stamps = {**leaves.stamps, **leaves.before}
         return {leaf_id: stamp for leaf_id, stamp in stamps.items() if stamp is not None}
 
-    # --- hashes
+    # --- standing
 
-    def settle_hashes(self, *, final: bool) -> None:
-        """Tell the tree what was touched since it last heard, so that the next hash is right.
-
-        Args:
-            final: whether the transaction touches nothing more.
-        """
+    def settle(self) -> None:
+        """The transaction stands and touches nothing more."""
         tree = self.tree
+        if tree.order:
+            tree.order.settle()
         if tree.hashed:
-            if self._hashed_to < 0:
-                self._soil_all(final)
-            elif self.journal is not None:
-                self._soil_journaled(self.journal)
-        if not final:
-            self.hashes_are_settled()
+            self._soil(final=True)
+
+    def settle_hashes(self) -> None:
+        """Tell the tree what was touched since it last heard, so that the next hash is right."""
+        if self.tree.hashed:
+            self._soil(final=False)
+        self.hashes_are_settled()
+
+    def _soil(self, *, final: bool) -> None:
+        if self._hashed_to < 0:
+            self._soil_all(final)
+        elif self.journal is not None:
+            self._soil_journaled(self.journal)
 
     def _soil_all(self, final: bool) -> None:
         tree = self.tree
@@ -162,7 +168,7 @@ class Transaction:
             shows: whether a stamp shows.
         """
         if self._hashed_to >= 0:
-            self.settle_hashes(final=False)
+            self.settle_hashes()
         self._undo_from(0)
         for table_id, row_id, row in reversed(self.rows):
             if row.before is not NEW:
@@ -171,17 +177,20 @@ class Transaction:
         for value_id, old in (self.tree.values.before or _UNTOUCHED).items():
             self._put_back(None, "", self.tree.values, value_id, old, shows)
         self._drop_new(0, 0, shows)
+        self.tree.order.back_to(0)
 
     def savepoint(self) -> Savepoint:
         """Begin to keep a journal, so that what follows can be taken back alone."""
         if self.journal is None:
             self.journal = []
-        return Savepoint(len(self.rows), len(self.tables), len(self._undo), len(self.journal))
+        return Savepoint(
+            len(self.rows), len(self.tables), len(self._undo), len(self.journal), self.tree.order.mark()
+        )
 
     def rollback_to(self, savepoint: Savepoint, shows: Shows) -> None:
         """Take back what followed the savepoint."""
         if self._hashed_to >= 0:
-            self.settle_hashes(final=False)
+            self.settle_hashes()
         self._undo_from(savepoint.undo)
         assert self.journal is not None
         for entry in reversed(self.journal[savepoint.journal :]):
@@ -191,6 +200,7 @@ class Transaction:
                 del leaves.before[leaf_id]
         del self.journal[savepoint.journal :]
         self._drop_new(savepoint.rows, savepoint.tables, shows)
+        self.tree.order.back_to(savepoint.order)
         if self._hashed_to >= 0:
             self.hashes_are_settled()
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from mergesync.store.jsjson import child_hash, fnv1a, zero_child_hash
+from mergesync.store.order import Order
 from mergesync.store.row_ids import RowIds
 from mergesync.store.stamps import Stamp, stamp_hash
 
@@ -202,8 +203,8 @@ class Table(_Branch):
     """Rows by id.
 
     Attributes:
-        cells: in how many rows each cell id shows, in the order in which they came to the table.
-        row_ids: what `add_row` gives next; forgotten with the last row.
+        cells: in how many rows each cell id shows, in the order in which they came to the table; 0 for those that left.
+        row_ids: what `add_row` gives next; forgotten when a table begins anew.
     """
 
     __slots__ = ("cells", "row_ids")
@@ -227,14 +228,16 @@ class Tree:
 
     Attributes:
         hashed: whether any hash was ever asked for or believed; if not, nobody needs to be told what changes.
+        order: the order of all ids in it, as far as the running transaction has changed it.
     """
 
-    __slots__ = ("hashed", "tables", "values")
+    __slots__ = ("hashed", "order", "tables", "values")
 
     def __init__(self) -> None:
         self.tables = Tables()
         self.values: Values = Leaves()
         self.hashed = False
+        self.order = Order()
 
     def content_hashes(self) -> list[int]:
         """`[tables hash, values hash]`."""
@@ -267,43 +270,42 @@ class Tree:
         if table_id is None:
             return
         table = self.tables.children[table_id]
-        cells = table.cells
-        count = cells.get(leaf_id, 0) + change
-        if count:
-            cells[leaf_id] = count
+        if change > 0:
+            self.count_cell(table.cells, leaf_id)
         else:
-            del cells[leaf_id]
+            table.cells[leaf_id] -= 1
         if leaves.live == (change > 0):
             self.count_row(table_id, table, row_id, change)
 
+    def count_cell(self, cells: dict[str, int], cell_id: str) -> None:
+        """One more row of a table shows a cell of this id."""
+        count = cells.get(cell_id, 0)
+        cells[cell_id] = count + 1
+        if not count:
+            self.order.goes_last(cells, cell_id)
+
     def count_row(self, table_id: str, table: Table, row_id: str, change: int) -> None:
-        """A row came to show (1) or ceased to (-1); what comes to life goes last, as in the peer."""
+        """A row came to show (1) or ceased to (-1)."""
         table.live += change
         if change > 0:
-            _move_last(table.children, row_id)
+            self.order.goes_last(table.children, row_id)
         if table.live == (change > 0):
             self.tables.live += change
             if change > 0:
-                _move_last(self.tables.children, table_id)
-            else:
                 table.row_ids = None
+                self.order.goes_last(self.tables.children, table_id)
 
     def recount(self, shows: Callable[[str | None, str, Stamp], bool]) -> None:
         """Count again what shows, because what shows means something else now."""
         tables = self.tables
         for table_id, table in tables.children.items():
-            table.cells = {}
+            cells = table.cells = dict.fromkeys(table.cells, 0)
             for row in table.children.values():
                 live = [cell_id for cell_id, stamp in row.stamps.items() if shows(table_id, cell_id, stamp)]
                 row.live = len(live)
                 for cell_id in live:
-                    table.cells[cell_id] = table.cells.get(cell_id, 0) + 1
+                    cells[cell_id] = cells.get(cell_id, 0) + 1
             table.live = sum(row.live > 0 for row in table.children.values())
         tables.live = sum(table.live > 0 for table in tables.children.values())
         values = self.values
         values.live = sum(shows(None, value_id, stamp) for value_id, stamp in values.stamps.items())
-
-
-def _move_last(children: dict[str, Any], child_id: str) -> None:
-    if next(reversed(children)) != child_id:
-        children[child_id] = children.pop(child_id)
