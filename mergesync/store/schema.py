@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import InvalidCellError, InvalidIdError, SchemaError
+from mergesync.exceptions import InvalidCellError, SchemaError
 from mergesync.store.cells import check_id, encode_cell
 from mergesync.store.stamps import cell_of, wire_text
 
@@ -24,13 +24,6 @@ _TYPES = frozenset(("string", "number", "boolean", "object", "array"))
 _SCALARS = {ord("t"): "boolean", ord("f"): "boolean", ord("n"): None}
 
 Rules: TypeAlias = "dict[str, CellSchema]"
-
-
-def _id(id_: object) -> str:
-    try:
-        return check_id(id_)
-    except InvalidIdError as error:
-        raise SchemaError(f"in a schema, {error}") from error
 
 
 def _is_mapping(said: object) -> bool:
@@ -117,8 +110,8 @@ class Schema:
         if not _is_mapping(said) or not all(_is_mapping(table) for table in said.values()):
             raise SchemaError("a tables schema must map table ids to maps of cell ids")
         tables = {
-            _id(table_id): {
-                _id(cell_id): CellSchema.parse(cell, f"{table_id}.{cell_id}") for cell_id, cell in table.items()
+            check_id(table_id): {
+                check_id(cell_id): CellSchema.parse(cell, f"{table_id}.{cell_id}") for cell_id, cell in table.items()
             }
             for table_id, table in said.items()
         }
@@ -131,7 +124,7 @@ class Schema:
             return replace(self, values_said=None, _values=None)
         if not _is_mapping(said):
             raise SchemaError("a values schema must map value ids to their types")
-        values = {_id(value_id): CellSchema.parse(value, value_id) for value_id, value in said.items()}
+        values = {check_id(value_id): CellSchema.parse(value, value_id) for value_id, value in said.items()}
         return replace(self, values_said=copy.deepcopy(dict(said)), _values=values)
 
     def _rules(self, table_id: str | None) -> Rules | None:
