@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mergesync.exceptions import InvalidIdError, SchemaError
+from mergesync.exceptions import SchemaError
 from mergesync.store import MergeableStore
 from mergesync.store.schema import CellSchema
 
@@ -69,7 +69,7 @@ def test_ids_of_schemas() -> None:
     """The ids in a schema are strings."""
     store = new_store()
     for tables, values in (({1: {}}, None), ({"t": {1: {"type": "string"}}}, None), ({}, {1: {"type": "string"}})):
-        with refused(store, InvalidIdError):
+        with refused(store, SchemaError):
             store.set_schema(tables, values)
 
 
