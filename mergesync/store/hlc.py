@@ -125,8 +125,8 @@ def successor(hlc: str, client: str) -> str | None:
     Used to answer a refused stamp: whoever wrote it takes what carries its successor.
 
     Example:
-        >>> successor("Nn1KcUW----AZZZZ", "7JQY8")
-        'Nn1KcUW----B7JQY8'
+        >>> successor("Nn1KcUW---AAAAAA", "7JQY8")
+        'Nn1KcUW---B7JQY8'
     """
     time, counter, _ = decode_hlc(hlc)
     time, counter = (time, counter + 1) if counter < _MAX_COUNTER else (time + 1, 0)

@@ -135,9 +135,9 @@ class Listening(Schemas):
 
         Example:
             >>> store = MergeableStore()
-            >>> listener_id = store.add_cell_listener(None, None, "age", lambda s, t, r, c, new, old: print(old, new))
+            >>> listener_id = store.add_cell_listener(None, None, "age", lambda s, t, r, c, new, old: print([old, new]))
             >>> _ = store.set_cell("pets", "fido", "age", 3)
-            MISSING 3
+            [MISSING, 3]
         """
         return self._listeners.add("cell", (table_id, row_id, cell_id), listener, mutator)
 

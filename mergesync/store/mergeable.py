@@ -33,7 +33,7 @@ class MergeableStore(Merging):
         >>> store = MergeableStore("s1", get_now=lambda: 1704067200000)
         >>> store.set_cell("pets", "fido", "species", "dog").get_tables()
         {'pets': {'fido': {'species': 'dog'}}}
-        >>> other = MergeableStore().set_cell("pets", "felix", "species", "cat")
+        >>> other = MergeableStore("s2", get_now=lambda: 1704067200001).set_cell("pets", "felix", "species", "cat")
         >>> store.merge(other).get_row_ids("pets")
         ['fido', 'felix']
     """
