@@ -44,7 +44,7 @@ def hlc(counter: int, time: int = T0, client: str = "AAAAA") -> str:
 
 
 def state(store: MergeableStore) -> str:
-    """All that a refused or taken-back change must leave as it was; a rollback does not restore the order of ids."""
+    """All that a refused or taken-back change must leave as it was, orders included."""
     return json.dumps(
         [
             store.get_mergeable_content(),
@@ -52,8 +52,7 @@ def state(store: MergeableStore) -> str:
             store.get_schema_json(),
             {table_id: store.get_row_count(table_id) for table_id in store.get_table_ids()},
             store.is_in_transaction(),
-        ],
-        sort_keys=True,
+        ]
     )
 
 

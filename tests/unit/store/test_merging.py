@@ -44,6 +44,15 @@ def unchanged(store: MergeableStore) -> Any:
     return Unchanged()
 
 
+def test_default_content_of_a_peer() -> None:
+    """A leaf with the empty HLC fills what nobody has written, and is replaced by another one with the empty HLC."""
+    store = new_store().apply_mergeable_changes(of_value(1))
+    with unchanged(store):
+        store.apply_mergeable_changes(of_value(1, ""))
+    assert store.apply_mergeable_changes(of_value(2)).get_value("v") == 2
+    assert store.apply_mergeable_changes(of_value(3, hlc(1))).get_stamp(None, "", "v") == (3, hlc(1))
+
+
 def test_tombstones() -> None:
     """A tombstone deletes what is older, and is kept where nothing was."""
     store = new_store().apply_mergeable_changes([[{"t": [{"r": [{"c": [TOMBSTONE, hlc(2)]}]}]}], [{}], 1])
@@ -295,3 +304,17 @@ def raising_later() -> Any:
             raise ThrownError from None
 
     return get_now
+
+
+def test_a_load_after_a_start_listener_has_written() -> None:
+    """Listeners hear of a load what it changed since before the transaction, whatever was written at its start."""
+    store = new_store("starter").set_cell("t", "r", "a", 5).set_value("v", 5)
+    store.add_start_transaction_listener(
+        lambda s: s.set_cell("t", "r", "a", 6).set_cell("new", "r", "a", 1).set_value("v", 6).set_value("new", 1)
+    )
+    log = Log()
+    store.add_cell_listener("t", "r", "a", log)
+    store.add_table_listener("new", log)
+    store.add_value_listener(None, log)
+    store.set_mergeable_content(content_of_all())
+    assert sorted(call[:3] for call in log.take()) == [("t", "r", "a"), ("v", 1, 5)]

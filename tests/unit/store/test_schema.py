@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mergesync.exceptions import SchemaError
+from mergesync.exceptions import InvalidIdError, SchemaError
 from mergesync.store import MergeableStore
 from mergesync.store.schema import CellSchema
 
@@ -69,7 +69,7 @@ def test_ids_of_schemas() -> None:
     """The ids in a schema are strings."""
     store = new_store()
     for tables, values in (({1: {}}, None), ({"t": {1: {"type": "string"}}}, None), ({}, {1: {"type": "string"}})):
-        with refused(store, SchemaError):
+        with refused(store, InvalidIdError):
             store.set_schema(tables, values)
 
 
@@ -114,6 +114,8 @@ def test_both_schemas_come_and_go() -> None:
     assert store.get_values_schema_json() == '{"v":{"type":"number"}}'
     store.del_tables_schema()
     assert (store.has_tables_schema(), store.has_values_schema(), store.has_schema()) == (False, True, True)
+    store.set_tables_schema({"t": {}}).del_values_schema()
+    assert (store.has_tables_schema(), store.has_values_schema()) == (True, False)
     store.del_schema()
     assert (store.has_schema(), store.get_tables_schema_json(), store.get_values_schema_json()) == (False, "{}", "{}")
 
@@ -202,4 +204,15 @@ def test_defaults_of_deleted_cells() -> None:
     assert store.del_value("v").get_values() == {"v": 8}
     assert store.set_value("v", 2).del_values().get_values() == {"v": 8}
     assert not store.del_cell("t", "r", "c", True).has_row("t", "r")
+    store._check()
+
+
+def test_a_default_does_not_hide_a_deletion() -> None:
+    """Where somebody deleted a cell, a default that is added to the row does not bring it back."""
+    store = new_store().set_row("t", "r", {"c": 1, "d": 1}).del_row("t", "r")
+    store.set_tables_schema({"t": {"c": {"type": "number", "default": 7}, "d": {"type": "number"}}})
+    assert store.set_row("t", "r", {"d": 2}).get_row("t", "r") == {"d": 2}
+    stamp = store.get_stamp("t", "r", "c")
+    assert stamp is not None
+    assert stamp[0] == TOMBSTONE
     store._check()

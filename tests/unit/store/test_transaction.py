@@ -284,3 +284,45 @@ def test_a_clock_that_goes_wrong_in_a_transaction() -> None:
         store.set_value("a", 1).set_value("b", 1).set_value("c", 1)
     assert store.get_values() == {}
     assert not store.is_in_transaction()
+
+
+def finish_too_early(store: MergeableStore) -> None:
+    """End the transaction by hand inside of its block, and raise."""
+    with store.transaction():
+        store.set_value("a", 1).finish_transaction()
+        raise ThrownError
+
+
+def test_a_transaction_that_was_ended_by_hand() -> None:
+    """An exception after that finds nothing to take back: what was committed stands."""
+    store = new_store()
+    with pytest.raises(ThrownError):
+        finish_too_early(store)
+    assert store.get_values() == {"a": 1}
+    assert not store.is_in_transaction()
+
+
+def bring_back(store: MergeableStore) -> None:
+    """Delete and bring back rows and tables, which then go last."""
+    store.del_row("t", "a").set_cell("t", "a", "c", 2).del_table("t").set_cell("t", "b", "c", 3).set_cell(
+        "x", "r", "c", 1
+    )
+
+
+def test_order_of_ids_in_savepoints() -> None:
+    """What an inner transaction brought to life is where it was once that is taken back."""
+    store = new_store().set_tables({"t": {"a": {"c": 1}, "b": {"c": 1}, "d": {"c": 1}}, "u": {"r": {"c": 1}}})
+    with store.transaction():
+        store.del_row("t", "b").set_cell("t", "b", "c", 2)
+        assert store.get_row_ids("t") == ["a", "d", "b"]
+        with pytest.raises(ThrownError):
+            fail(store, (bring_back,))
+        assert (store.get_table_ids(), store.get_row_ids("t")) == (["t", "u"], ["a", "d", "b"])
+    assert store.get_row_ids("t") == ["a", "d", "b"]
+    before = store.get_table_ids(), store.get_row_ids("t"), store.get_json()
+    with pytest.raises(ThrownError):
+        fail(store, (bring_back,))
+    assert (store.get_table_ids(), store.get_row_ids("t"), store.get_json()) == before
+    bring_back(store)
+    assert (store.get_table_ids(), store.get_row_ids("t")) == (["u", "t", "x"], ["b"])
+    store._check()
