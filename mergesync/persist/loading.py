@@ -169,7 +169,7 @@ class Loading(PersisterCore):
 
     def _listen(self) -> None:
         if self._listener_id is None:
-            self._had_content = any(stamp[0] for stamp in self.store.get_mergeable_content())
+            self._had_content = self.store.get_mergeable_content() != [[{}, "", 0], [{}, "", 0]]
             self._listener_id = self.store.add_did_finish_transaction_listener(self._on_transaction)
 
     def _unlisten(self) -> None:

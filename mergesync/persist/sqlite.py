@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import aiosqlite
 
+from mergesync.exceptions import LoadError
 from mergesync.limits import (
     SQLITE_BUSY_TIMEOUT_SECONDS,
     SQLITE_COMMIT_INTERVAL_SECONDS,
@@ -29,6 +30,8 @@ from mergesync.persist.sqlite_statements import check, number, path_ids, prepare
 from mergesync.types import MergeableChanges
 
 __all__ = ["Member", "SqliteDatabase"]
+
+_SMALLEST_DATABASE: Final = 512
 
 _SUFFIXES: Final = ("", "-wal", "-shm")
 
@@ -156,9 +159,12 @@ class SqliteDatabase(Shared):
             self._lock.release()
 
     async def _open_writer(self) -> None:
-        if await asyncio.to_thread(os.path.exists, self.file):
+        size = await asyncio.to_thread(_size, self.file)
+        if 0 < size < _SMALLEST_DATABASE:  # SQLite would take it for a new one, and write over it
+            raise LoadError(f"{self.file!r} is damaged: it is too short")
+        if size:
             async with self._reading() as connection:
-                await check(connection, self.file)
+                await check(connection, self.file, size)
         writer = await self._connected(self.file)
         try:
             await prepare(writer)
@@ -300,6 +306,13 @@ class SqliteDatabase(Shared):
         for member in self._all_members():
             if member.wants_edits():
                 member.report(error)
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _file_ids(file: str) -> list[tuple[int, int] | None]:

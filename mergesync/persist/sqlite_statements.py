@@ -55,7 +55,7 @@ async def _tables(connection: Connection) -> set[str]:
     return {str(name) for (name,) in rows}
 
 
-async def check(connection: Connection, file: str) -> None:
+async def check(connection: Connection, file: str, size: int) -> None:
     """Refuse what is not ours, is newer than we know, or is damaged."""
     tables = await _tables(connection)
     if tables and "mergesync_meta" not in tables:
@@ -64,6 +64,8 @@ async def check(connection: Connection, file: str) -> None:
         version = await number(connection, "SELECT value FROM mergesync_meta WHERE key = 'format'")
         if version > FORMAT:
             raise LoadError(f"{file!r} was written by a newer mergesync (format {version}, this one knows {FORMAT})")
+    if size % await number(connection, "PRAGMA page_size"):
+        raise LoadError(f"{file!r} is damaged: its last page is torn")
     [(verdict,)] = list(await connection.execute_fetchall("PRAGMA quick_check(1)"))
     if verdict != "ok":
         raise LoadError(f"{file!r} is damaged: {verdict}")
