@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
+from mergesync.limits import FRAGMENT_TIMEOUT_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.store.hlc import ALPHABET
 from mergesync.sync.admission import is_empty
@@ -75,6 +76,7 @@ class Link:
         self.name = name
         self.deliver = deliver
         self.frames: deque[str | Close] = deque()
+        self.moved_at = 0.0  # when something was last delivered, or put on the empty link
 
 
 class Peer:
@@ -167,7 +169,7 @@ class Socket:
             path_of(target),
             multiplexed=self.multiplexed,
             switchboard=network,
-            timeout_seconds=network.request_timeout_seconds,
+            timeout_seconds=network.request_timeout_seconds if network.relay else FRAGMENT_TIMEOUT_SECONDS,
         )
         self.client = ClientConnection(
             channel_ids if self.multiplexed else None, self, timeout_seconds=timeout_seconds, new_id=network.new_id
@@ -400,12 +402,19 @@ class Network:
 
     def put(self, link: Link, frame: str | Close) -> None:
         """Something is under way."""
+        if not link.frames:
+            link.moved_at = self.now
         link.frames.append(frame)
         self._under_way.append((self.now + self.delay_seconds, link))
 
     def links(self) -> list[Link]:
         """The links on which something is under way."""
         return [link for socket in self.sockets for link in (socket.up, socket.down) if link.frames]
+
+    def move(self, link: Link) -> None:
+        """Deliver the next of a link."""
+        link.moved_at = self.now
+        link.deliver(link.frames.popleft())
 
     def settle(self) -> None:
         """Deliver everything that arrives by now, in the order in which it was sent."""
@@ -414,7 +423,7 @@ class Network:
                 return
             _, link = self._under_way.popleft()
             if link.frames:  # not lost with its connection
-                link.deliver(link.frames.popleft())
+                self.move(link)
         raise AssertionError("the network does not come to rest")
 
     def deadline(self) -> float | None:
@@ -498,6 +507,7 @@ class Network:
     def blame(self, socket: Socket, error: SyncError) -> None:
         """A client is at fault."""
         if socket.closed_by_server is None:
+            error.client_id = error.client_id or socket.client_id
             self.errors.append(error)
             assert isinstance(error, RemoteProtocolError | LimitExceededError), error
             socket.close_from_server(error.close_code, error.close_reason)

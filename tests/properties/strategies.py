@@ -27,8 +27,8 @@ FEW_IDS = ("a", "b", "c")
 """Most ids are of these, so that things meet."""
 
 AWKWARD_IDS = (
-    "", "__proto__", "constructor", "hasOwnProperty", "0", "1", "10", "007", "-1", "4294967294", "4294967295", "1e3", "²",
-    "٣", "\n", "\r\n", "\0", "é", "\u2028", "🦉", "\ud800", "\udc00", "a\ud800", "a\udbff", TOMBSTONE, "\ufffd",
+    "", "__proto__", "constructor", "hasOwnProperty", "0", "1", "10", "007", "-1", "4294967294", "4294967295", "1e3",
+    "²", "٣", "\n", "\r\n", "\0", "é", "\u2028", "🦉", "\ud800", "\udc00", "a\ud800", "a\udbff", TOMBSTONE, "\ufffd",
     "\ufffd{}", "\ufffe", "\uffff", "x" * 70,
 )  # fmt: skip
 
@@ -129,8 +129,9 @@ def contents() -> Drawn:
 
 
 NOT_CELLS: tuple[Any, ...] = (
-    float("nan"), float("inf"), float("-inf"), 2**53 + 1, -(2**53) - 1, 10**5000, TOMBSTONE, "\ufffd", "\ufffd[1]", b"x",
-    object(), {1, 2}, 1j, [float("nan")], {"a": float("inf")}, {1: 2}, {"a": {None: 1}}, [object()], {"a": 2**60}, ...,
+    float("nan"), float("inf"), float("-inf"), 2**53 + 1, -(2**53) - 1, 10**5000, TOMBSTONE, "\ufffd", "\ufffd[1]",
+    b"x", object(), {1, 2}, 1j, [float("nan")], {"a": float("inf")}, {1: 2}, {"a": {None: 1}}, [object()], {"a": 2**60},
+    ...,
 )  # fmt: skip
 """What a cell may not be."""
 
@@ -298,10 +299,11 @@ OF_TYPE: dict[str, Drawn] = {
 @cache
 def cell_schemas() -> Drawn:
     """The schema of one cell or value."""
-    return st.one_of(
+    schemas: list[Drawn] = [
         st.fixed_dictionaries({"type": st.just(kind)}, optional={"default": default, "allowNull": st.booleans()})
         for kind, default in OF_TYPE.items()
-    )
+    ]
+    return st.one_of(*schemas)
 
 
 @cache

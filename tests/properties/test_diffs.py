@@ -118,7 +118,7 @@ def test_questions_about_unknown_things(one_said: list[Any], two_said: list[Any]
     before = copy.deepcopy(one.get_mergeable_content())
     tables = {**two.get_mergeable_table_hashes(), "unknown": 1}
     assert one.get_mergeable_table_diff(tables) is not None
-    rows = {**two.get_mergeable_row_hashes({t: -1 for t in tables}), "unknown": {"r": 1}}
+    rows = {**two.get_mergeable_row_hashes(dict.fromkeys(tables, -1)), "unknown": {"r": 1}}
     one.get_mergeable_row_hashes(tables)
     one.get_mergeable_row_diff(rows)
     cells = {**two.get_mergeable_cell_hashes(rows), "unknown": {"r": {"c": 1}}}

@@ -1,7 +1,7 @@
 """Merging is commutative, associative and idempotent, and no body breaks a store.
 
-The precondition is the protocol's: at a path, an HLC stands for one value (`strategies.agree`). Hashes follow the stamps,
-but for bodies that name rows or tables without leaves, which leave a trace in TinyBase's hashes (surprise 20).
+The precondition is the protocol's: at a path, an HLC stands for one value (`strategies.agree`). Hashes follow the
+stamps, but for bodies that name rows or tables without leaves, which leave a trace in TinyBase's hashes (surprise 20).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mergesync.exceptions import ContentError
 from mergesync.store import MergeableStore, jsjson
 from mergesync.types import MISSING
 
-from .strategies import BROKEN_BODIES, T0, agreeing_bodies, bodies, names_empties, paths, wires
+from .strategies import BROKEN_BODIES, agreeing_bodies, bodies, names_empties, paths, wires
 from .support import new_store, pull, stamps, store_of
 
 
@@ -129,7 +129,9 @@ def test_one_bad_leaf_refuses_the_whole_body(body: list[Any], bad: list[Any], da
         bad[1][0]["v"] = [1]
         places = paths(bad)
     _, where, leaf_id = data.draw(st.sampled_from(places))
-    where[leaf_id] = data.draw(st.sampled_from(([1, "Nn1KcUW-----AAAAA"], [1, "nonsense"], [1, None], [], [{}, "", "x"])))
+    where[leaf_id] = data.draw(
+        st.sampled_from(([1, "Nn1KcUW-----AAAAA"], [1, "nonsense"], [1, None], [], [{}, "", "x"]))
+    )
     store = store_of(body)
     before = store.get_mergeable_content()
     with pytest.raises(ContentError):
@@ -167,9 +169,10 @@ def test_the_clock_is_above_everything_taken(body: list[Any]) -> None:
             store.set_value(path[0], "mine").set_value(path[0], "mine again")
             new = store.get_mergeable_content()[1][0][path[0]]
         else:
-            store.set_cell(*path, "mine").set_cell(*path, "mine again")
+            table_id, row_id, cell_id = path
+            store.set_cell(table_id, row_id, cell_id, "mine").set_cell(table_id, row_id, cell_id, "mine again")
             new = store.get_mergeable_content()[0][0][path[0]][0][path[1]][0][path[2]]
         assert new[0] == "mine again"
         assert new[1] > old
     assert store.get_value("no such", MISSING) is MISSING
-    assert T0 and pull(store, store) == [[{}], [{}], 1]
+    assert pull(store, store) == [[{}], [{}], 1]

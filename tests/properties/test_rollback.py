@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mergesync.exceptions import ClockDriftError, TransactionError
 from mergesync.store import MergeableStore
 
-from .strategies import agreeing_bodies, bodies, names_empties, operations, tables_schemas, values_schemas
+from .strategies import Drawn, agreeing_bodies, bodies, names_empties, operations, tables_schemas, values_schemas
 from .support import apply, new_store, store_of
 
 
@@ -30,15 +30,16 @@ def state(store: MergeableStore) -> Any:
     )
 
 
-steps = st.deferred(
-    lambda: st.tuples(st.just("do"), operations())
-    | st.tuples(st.just("do"), operations())
-    | st.tuples(st.just("merge"), bodies())
-    | st.tuples(st.just("hash"))
-    | st.tuples(st.just("schema"), tables_schemas(), values_schemas())
-    | st.tuples(st.sampled_from(("nested", "caught")), st.lists(steps, max_size=4))
+steps: Drawn = st.deferred(
+    lambda: (
+        st.tuples(st.just("do"), operations())
+        | st.tuples(st.just("do"), operations())
+        | st.tuples(st.just("merge"), bodies())
+        | st.tuples(st.just("hash"))
+        | st.tuples(st.just("schema"), tables_schemas(), values_schemas())
+        | st.tuples(st.sampled_from(("nested", "caught")), st.lists(steps, max_size=4))
+    )
 )
-
 
 
 def run(store: MergeableStore, step: tuple[Any, ...]) -> None:

@@ -44,7 +44,9 @@ def assert_views_equal_getters(store: MergeableStore) -> None:
                 assert store.has_cell(table_id, row_id, cell_id)
                 assert store.has_table_cell(table_id, cell_id)
     seen: dict[str, Any] = {}
-    store.for_each_table(lambda t, rows: rows(lambda r, cells: cells(lambda c, cell: seen.update({repr((t, r, c)): cell}))))
+    store.for_each_table(
+        lambda t, rows: rows(lambda r, cells: cells(lambda c, cell: seen.update({repr((t, r, c)): cell})))
+    )
     assert len(seen) == sum(len(row) for table in tables.values() for row in table.values())
 
 
