@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.conformance.conftest import node_installed
+from tests.conformance.conftest import node_installed, node_version
 
-__all__ = ["node_installed"]
+__all__ = ["node_installed", "node_version"]
