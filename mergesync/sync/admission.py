@@ -7,7 +7,7 @@ other leaves are taken, the refusal is reported, and whoever wrote the stamp is 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,8 +19,8 @@ from mergesync.store.jsjson import dumps
 from mergesync.types import MergeableChanges
 
 __all__ = [
-    "Admission", "Reason", "Split", "changes_beyond", "correction", "has_bare_containers", "has_unstamped", "is_blank",
-    "is_empty", "split",
+    "Admission", "Leaf", "Reason", "Split", "body_of", "changes_beyond", "correction", "has_bare_containers",
+    "has_unstamped", "is_blank", "is_empty", "leaves_of", "split",
 ]  # fmt: skip
 
 
@@ -34,6 +34,32 @@ class Reason(enum.Enum):
 
 Judge: TypeAlias = Callable[[str | None, str, str, Any], Reason | None]
 """`judge(table id or None for values, row id, leaf id, stamp)`: why the leaf may not be taken, or None if it may."""
+
+
+Leaf: TypeAlias = tuple[str | None, str, str]
+"""`(table id or None for values, row id, leaf id)`."""
+
+
+def leaves_of(changes: MergeableChanges) -> Iterator[tuple[Leaf, Any]]:
+    """Every leaf of changes with its stamp."""
+    for table_id, table in changes[0][0].items():
+        for row_id, row in table[0].items():
+            for cell_id, stamp in row[0].items():
+                yield (table_id, row_id, cell_id), stamp
+    for value_id, stamp in changes[1][0].items():
+        yield (None, "", value_id), stamp
+
+
+def body_of(leaves: dict[Leaf, Any]) -> MergeableChanges:
+    """Changes of these leaves."""
+    tables: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for (table_id, row_id, leaf_id), stamp in leaves.items():
+        if table_id is None:
+            values[leaf_id] = stamp
+        else:
+            tables.setdefault(table_id, [{}])[0].setdefault(row_id, [{}])[0][leaf_id] = stamp
+    return [[tables], [values], 1]
 
 
 def is_empty(changes: MergeableChanges) -> bool:
@@ -178,7 +204,7 @@ class _Parting:
         return stamped(children, hlc)
 
 
-def correction(store: MergeableStore, refused: MergeableChanges, client: str) -> MergeableChanges:
+def correction(store: MergeableStore, refused: MergeableChanges, client: str) -> dict[Leaf, Any]:
     """For every refused leaf the value to keep, under the least stamp that beats the refused one.
 
     A leaf that already has that value needs none, nor has one whose stamp nothing can beat.
@@ -188,23 +214,13 @@ def correction(store: MergeableStore, refused: MergeableChanges, client: str) ->
         refused: the leaves refused.
         client: the client part to sign with.
     """
-
-    def kept(table_id: str | None, row_id: str, leaves: dict[str, Any]) -> dict[str, Any]:
-        found = {}
-        for leaf_id, leaf in leaves.items():
-            wire = store.get_kept_wire(table_id, row_id, leaf_id)
-            hlc = successor(hlc_of(leaf), client)
-            if hlc is not None and dumps(wire) != dumps(leaf[0]):
-                found[leaf_id] = [wire, hlc]
-        return found
-
-    tables: dict[str, Any] = {}
-    for table_id, table in refused[0][0].items():
-        for row_id, row in table[0].items():
-            leaves = kept(table_id, row_id, row[0])
-            if leaves:
-                tables.setdefault(table_id, [{}])[0][row_id] = [leaves]
-    return [[tables], [kept(None, "", refused[1][0])], 1]
+    kept = {}
+    for leaf, stamp in leaves_of(refused):
+        wire = store.get_kept_wire(*leaf)
+        hlc = successor(hlc_of(stamp), client)
+        if hlc is not None and dumps(wire) != dumps(stamp[0]):
+            kept[leaf] = [wire, hlc]
+    return kept
 
 
 def changes_beyond(changes: MergeableChanges, body: MergeableChanges) -> MergeableChanges:

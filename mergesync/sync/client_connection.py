@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, RequestTimeoutError
-from mergesync.limits import MAX_CHANNEL_ID_BYTES, MAX_CHANNELS, MAX_PENDING_CONTROLS
+from mergesync.limits import FRAGMENT_TIMEOUT_SECONDS, MAX_CHANNEL_ID_BYTES, MAX_CHANNELS, MAX_PENDING_CONTROLS
 from mergesync.store.jsjson import utf8
 from mergesync.sync.messages import Message
 from mergesync.sync.payloads import (
@@ -65,7 +65,7 @@ class ClientConnection:
     Args:
         channel_ids: the channels to subscribe; None for a plain socket.
         ports: the client around it.
-        timeout_seconds: how long the server may take to echo a control, and a message may lack fragments.
+        timeout_seconds: how long the server may take to echo a control.
         new_id: makes random ids.
     """
 
@@ -77,7 +77,7 @@ class ClientConnection:
         self._ports = ports
         self._timeout_seconds = timeout_seconds
         self._new_id = new_id
-        self._fragments = FragmentCollector(timeout_seconds)
+        self._fragments = FragmentCollector(FRAGMENT_TIMEOUT_SECONDS)
         self._greeted = False
         self._subscribed: set[str] = set()
         self._left: set[str] = set()  # channels given up; what is still under way for them is ignored

@@ -12,12 +12,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
 from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from mergesync.store import MergeableStore
-from mergesync.sync.admission import Reason, correction, is_blank, is_empty, split
+from mergesync.sync.admission import body_of, correction, is_blank, is_empty
+from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import Message, MessageType, encode_message
 from mergesync.sync.payloads import SERVER, Payload, fragments_of
 from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer
@@ -105,6 +106,7 @@ class Hub:
         self._fragment_size = fragment_size
         self._new_id = new_id
         self._waiting = _Waiting()
+        self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
         self._passing: tuple[str, Payload] | None = None  # the changes being merged: from whom, and as they came
 
@@ -157,6 +159,11 @@ class Hub:
         if self._synchronizer is not None:
             self._synchronizer.destroy()
 
+    @property
+    def unanswered(self) -> int:
+        """How many exchanges of the replica with clients have not come to their end."""
+        return 0 if self._synchronizer is None else self._synchronizer.unanswered
+
     # --- clients
 
     def join(self, client_id: str) -> None:
@@ -166,6 +173,7 @@ class Hub:
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
         self.clients.pop(client_id, None)
+        self._ahead.forget(client_id)
         if self._synchronizer is not None:
             self._synchronizer.forget_peer(client_id)
 
@@ -288,34 +296,37 @@ class Hub:
             return
         latest = self.store.latest_allowed_hlc()
         kept = correction(self.store, changes, self._new_id(_CLIENT_PART_LENGTH))
-        parts = split(kept, lambda table_id, row_id, leaf_id, leaf: _too_new(leaf, latest), latest)
-        if not is_empty(parts.refused) and sender in self.clients:
-            self._synchronizer.send_changes(parts.refused, sender)
-        if not is_empty(parts.taken):
-            self._synchronizer.merge_own(parts.taken)
+        theirs = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] > latest})
+        ours = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] <= latest})
+        if sender in self.clients:
+            self._ahead.note(sender, changes)
+            if not is_empty(theirs):
+                self._ahead.note(sender, theirs)
+                self._synchronizer.send_changes(theirs, sender)
+        if not is_empty(ours):
+            self._synchronizer.merge_own(ours)
 
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
         """The replica changed: tell those who do not know."""
         if self._synchronizer is None:
             return
-        sender = None if origin is None else origin.sender
         if self._relay:
             if not is_empty(beyond):
                 self._synchronizer.send_changes(beyond)
             return
+        sender = None if origin is None else origin.sender
         others = [client_id for client_id in self.clients if client_id != sender]
+        news = changes
         if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
             self._pass_on(*self._passing)
-            changes = beyond
-        if others and not is_blank(changes):
-            message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, changes)
+            news = beyond
+        if others and not is_blank(news):
+            message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, news)
             self._send_remainders(others, SERVER, self._remainders(message))
         if sender is not None and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
-
-
-def _too_new(leaf: Any, latest: str) -> Reason | None:
-    return Reason.FUTURE if leaf[1] > latest else None
+        for client_id, body in self._ahead.corrections(changes, self._new_id(_CLIENT_PART_LENGTH)):
+            self._synchronizer.send_changes(body, client_id)
 
 
 def _says_hashes(held: _Held, newer: _Held) -> bool:

@@ -63,7 +63,7 @@ class ServerConnection:
         base_path_id: the path of its URL.
         multiplexed: whether it negotiated channels.
         switchboard: the server around it.
-        timeout_seconds: how long a message may lack fragments.
+        timeout_seconds: a message of which no further fragment comes for so long is dropped.
     """
 
     def __init__(

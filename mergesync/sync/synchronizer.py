@@ -199,6 +199,11 @@ class Synchronizer:
         return bool(self._pulling or self._start_pulls or self._held)
 
     @property
+    def origin(self) -> Origin | None:
+        """What is being merged at this moment, for listeners of the store that want to know."""
+        return self._intake.origin
+
+    @property
     def unanswered(self) -> int:
         """How many exchanges with peers have not come to their end."""
         return self._talks.all
