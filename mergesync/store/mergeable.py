@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView
 from typing import Any, Self
 
 from mergesync.exceptions import ContentError
@@ -214,9 +215,9 @@ class MergeableStore(Merging):
         if not isinstance(changes, list | tuple) or len(changes) != 3:
             raise ContentError("not an array of tables, values and 1")
         with self.transaction():
-            for table_id, rows in changes[0].items():
+            for table_id, rows in _children(changes[0]):
                 self._apply_table(table_id, rows)
-            for value_id, value in changes[1].items():
+            for value_id, value in _children(changes[1]):
                 if value is MISSING:
                     self.del_value(value_id)
                 else:
@@ -227,11 +228,11 @@ class MergeableStore(Merging):
         if rows is MISSING:
             self.del_table(table_id)
             return
-        for row_id, cells in rows.items():
+        for row_id, cells in _children(rows):
             if cells is MISSING:
                 self.del_row(table_id, row_id)
                 continue
-            for cell_id, cell in cells.items():
+            for cell_id, cell in _children(cells):
                 if cell is MISSING:
                     self.del_cell(table_id, row_id, cell_id, True)
                 else:
@@ -304,3 +305,9 @@ def _hashes(tree: Any, depth: int) -> Any:
         for child in tree.values():
             _hashes(child, depth - 1)
     return tree
+
+
+def _children(changes: Any) -> ItemsView[str, Any]:
+    if not isinstance(changes, dict):
+        raise ContentError(f"changes of tables, rows, cells and values must be dicts, not {type(changes).__name__}")
+    return changes.items()

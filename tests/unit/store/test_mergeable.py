@@ -71,7 +71,9 @@ def test_transaction_changes() -> None:
     assert other.apply_changes(changes).get_content() == store.get_content()
 
 
-@pytest.mark.parametrize("changes", [None, 1, [], [{}, {}], {}])
+@pytest.mark.parametrize(
+    "changes", [None, 1, [], [{}, {}], {}, [1, {}, 1], [{}, 1, 1], [{"t": 1}, {}, 1], [{"t": {"r": 1}}, {}, 1]]
+)
 def test_changes_that_are_none(changes: Any) -> None:
     """Malformed net changes raise and change nothing."""
     store = new_store().set_value("v", 1)
