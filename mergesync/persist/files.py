@@ -22,6 +22,7 @@ __all__ = [
     "FileSystem",
     "Signature",
     "keep_aside",
+    "make_folders",
     "remove_stale_temporaries",
     "replace_file",
 ]
@@ -101,8 +102,9 @@ class FileSystem:
         return os.listdir(folder)
 
     def make_folder(self, folder: str) -> None:
-        """Make a folder, and those above it, unless it is there."""
-        os.makedirs(folder, exist_ok=True)
+        """Make a folder unless it is there; the one above it must be."""
+        with suppress(FileExistsError):
+            os.mkdir(folder)
 
     def sync_folder(self, folder: str) -> None:
         """Make the names in a folder durable."""
@@ -121,6 +123,18 @@ FILES: Final = FileSystem()
 
 def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def make_folders(files: FileSystem, folder: str) -> None:
+    """Make a folder, and those above it, durably; what is there stays."""
+    missing = []
+    path = os.path.abspath(folder)
+    while files.signature(path) is None:
+        missing.append(path)
+        path = os.path.dirname(path)
+    for path in reversed(missing):
+        files.make_folder(path)
+        files.sync_folder(os.path.dirname(path))
 
 
 def replace_file(files: FileSystem, path: str, data: bytes, expected: Signature | None) -> Signature:

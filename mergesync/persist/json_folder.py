@@ -9,7 +9,7 @@ from typing import Any
 
 from mergesync.exceptions import LoadError
 from mergesync.persist.base import Stored
-from mergesync.persist.files import FILES, FileSystem, remove_stale_temporaries, replace_file
+from mergesync.persist.files import FILES, FileSystem, make_folders, remove_stale_temporaries, replace_file
 from mergesync.persist.json_file import JsonFilePersister
 from mergesync.persist.names import PATH_ID_SUFFIX, file_name, is_cut, path_id_of
 from mergesync.persist.poller import FilePoller
@@ -63,7 +63,7 @@ class JsonFilePersisters(Shared):
         if self._lock is None:
             self._fold_case = self._is_case_folded()
             return
-        self._files.make_folder(self.folder)
+        make_folders(self._files, self.folder)
         self._lock.acquire()
         try:
             self._fold_case = self._is_case_folded()

@@ -36,6 +36,17 @@ class Shared(ABC):
 
     async def hold(self) -> None:
         """Open it, unless somebody holds it already; `let_go` must follow."""
+        opening = asyncio.create_task(self._hold())
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread that takes the lock cannot be stopped: see it through, or nobody would ever let go of it.
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await self.let_go()
+            raise
+
+    async def _hold(self) -> None:
         async with self._turn:
             if self._holders == 0:
                 await self._open()

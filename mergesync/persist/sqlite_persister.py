@@ -12,7 +12,7 @@ from mergesync.persist.base import Persister, Stored
 from mergesync.persist.sqlite import SqliteDatabase
 from mergesync.persist.sqlite_rows import Snapshot
 from mergesync.persist.status import OnIgnoredError
-from mergesync.persist.taking import Edit, write_edits
+from mergesync.persist.taking import write_edits
 from mergesync.persist.unsaved import no_changes
 from mergesync.store import MergeableStore
 from mergesync.types import MergeableChanges
@@ -53,15 +53,17 @@ class SqlitePersister(Persister):
         self.database = database if isinstance(database, SqliteDatabase) else SqliteDatabase(database)
         self._member = _Member(self, path_id)
         self._has_joined = False
-        self._edits: list[Edit] = []
+        self._snapshot: Snapshot | None = None  # what is being put into the store
 
     async def _load(self) -> Stored | None:
         if not self._has_joined:
             await self.database.join(self._member)
             self._has_joined = True
         snapshot = await self.database.read(self._member)
+        if snapshot:
+            return self._opened(snapshot)
         self._member.seen = snapshot.commit
-        return self._opened(snapshot) if snapshot else None
+        return None
 
     async def _save(self, body: MergeableChanges) -> None:
         await self.database.write(self._member, body)
@@ -79,14 +81,16 @@ class SqlitePersister(Persister):
     def _opened(self, snapshot: Snapshot) -> MergeableChanges:
         for complaint in snapshot.complaints:
             self._report(ContentError(complaint))
-        self._edits = snapshot.edits
+        self._snapshot = snapshot
         return snapshot.changes
 
     def _put(self, stored: Any, replace: bool) -> None:
-        edits, self._edits = self._edits, []
+        snapshot, self._snapshot = self._snapshot, None
+        assert snapshot is not None
         with self.store.transaction():
             super()._put(stored, replace)
-            write_edits(self.store, edits)
+            write_edits(self.store, snapshot.edits)
+        self._member.seen = snapshot.commit
 
 
 class _Member:
@@ -103,16 +107,16 @@ class _Member:
         return self._persister.is_auto_loading
 
     async def take_edits(self, snapshot: Snapshot) -> MergeableChanges:
-        beyond = no_changes()
         self._has_refused = False
-        if snapshot:
-            try:
-                beyond = await self._persister._take_edits(snapshot)
-            except LoadError as error:
-                self._has_refused = True  # to be read again when others commit the next time
-                self.report(error)
-                return beyond
-        self.seen = snapshot.commit
+        if not snapshot:
+            self.seen = snapshot.commit
+            return no_changes()
+        try:
+            beyond = await self._persister._take_edits(snapshot)
+        except LoadError as error:
+            self._has_refused = True  # to be read again when others commit the next time
+            self.report(error)
+            return no_changes()
         return deepcopy(beyond)  # the persister goes on adding to it what changes meanwhile
 
     def note_commit(self, commit: int) -> None:

@@ -24,6 +24,7 @@ from mergesync.exceptions import ContentError
 from mergesync.persist.taking import Edit, collector_paused
 from mergesync.persist.unsaved import has_stamps, no_changes
 from mergesync.store.cells import ENCODED, TOMBSTONE, decode_cell, encode_cell
+from mergesync.store.hlc import is_hlc
 from mergesync.store.jsjson import dumps, loads
 from mergesync.types import MISSING, MergeableChanges
 
@@ -306,6 +307,8 @@ class Snapshot:
             if cell is MISSING:
                 raise ContentError("it is not JSON")
             encode_cell(cell)
+        if not is_hlc(hlc):
+            raise ContentError(f"{hlc!r:.40} is not a stamp of the clock")
         self.edits.append((table_id, row_id, leaf_id, wire))
         if hlc:
             # What the stamp stood for is gone. The store has to know of the stamp, so that the fresh one is above it,

@@ -144,6 +144,18 @@ class TestLoading:
         assert persister.store.get_mergeable_content() == CONTENT
         assert [type(error) for error in persister.errors] == [ZeroDivisionError]
 
+    async def test_a_listener_that_fails_on_initial_content(self) -> None:
+        """The same, where nothing is stored."""
+        persister = MemoryPersister(new_store("s2"))
+
+        def fail(_: MergeableStore) -> None:
+            raise ZeroDivisionError
+
+        persister.store.add_did_finish_transaction_listener(fail)
+        await persister.load(({}, {"v": 1}))
+        assert persister.store.get_value("v") == 1
+        assert [type(error) for error in persister.errors] == [ZeroDivisionError]
+
     async def test_a_listener_that_writes_during_the_load(self) -> None:
         """What a mutating listener adds while content is loaded is unsaved."""
         persister = MemoryPersister(new_store("s2"), CONTENT)

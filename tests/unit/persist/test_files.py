@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -13,6 +14,7 @@ from mergesync.persist.files import (
     FileChangedError,
     FileSystem,
     keep_aside,
+    make_folders,
     remove_stale_temporaries,
     replace_file,
 )
@@ -100,6 +102,22 @@ class TestKeepingAside:
         """There is nothing to copy, which is told."""
         with pytest.raises(FileNotFoundError):
             keep_aside(FILES, str(tmp_path / "a.json"))
+
+
+def test_making_folders(tmp_path: Path) -> None:
+    """Each folder made is made durable; those that are there are left alone."""
+
+    class Watched(FileSystem):
+        synced: ClassVar[list[str]] = []
+
+        def sync_folder(self, folder: str) -> None:
+            self.synced.append(folder)
+            super().sync_folder(folder)
+
+    for _ in range(2):
+        make_folders(Watched(), str(tmp_path / "a" / "b"))
+    assert (tmp_path / "a" / "b").is_dir()
+    assert Watched.synced == [str(tmp_path), str(tmp_path / "a")]
 
 
 def test_stale_temporaries(tmp_path: Path) -> None:

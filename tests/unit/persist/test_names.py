@@ -63,7 +63,8 @@ def test_long_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "notes.txt", "a b.json", "%zz.json", "%2f.json", "%41.json", ".json", "con.json"]
+    "name",
+    ["a", "notes.txt", "a b.json", "%zz.json", "%2f.json", "%41.json", ".json", "con.json", "☃.json", "%FF.json"],
 )
 def test_foreign_names(name: str) -> None:
     """What this module would not write is not taken for a path."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,43 @@ async def test_first_opens_last_closes() -> None:
     assert (shared.opened, shared.shut) == (1, 1)
     async with shared:
         assert shared.opened == 2
+
+
+async def test_a_cancelled_holder_lets_go(tmp_path: Path) -> None:
+    """Whoever is cancelled while it opens leaves nothing open, and no lock taken."""
+
+    class Locked(Shared):
+        lock = FileLock(str(tmp_path / "lock"), "it")
+
+        async def _open(self) -> None:
+            await asyncio.to_thread(self.lock.acquire)
+
+        async def _shut(self) -> None:
+            self.lock.release()
+
+    shared = Locked()
+    for delay in range(5):
+        holder = asyncio.create_task(shared.hold())
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        holder.cancel()
+        with suppress(asyncio.CancelledError):
+            await holder
+            await shared.let_go()
+        async with shared:
+            pass
+
+
+async def test_a_cancelled_holder_of_what_fails() -> None:
+    """It is cancelled, and nothing is open."""
+    shared = Counted()
+    shared.trouble.append(OSError("no"))
+    holder = asyncio.create_task(shared.hold())
+    await asyncio.sleep(0)
+    holder.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holder
+    assert (shared.opened, shared.shut) == (0, 0)
 
 
 async def test_opening_fails() -> None:

@@ -362,9 +362,10 @@ class TestOthersWrite:
         sql(file, "UPDATE mergesync_values SET value = '{broken' WHERE value_id = 'o'")
         sql(file, "UPDATE mergesync_values SET value = 9e999 WHERE value_id = 'price'")
         sql(file, "UPDATE mergesync_values SET value = x'ff' WHERE value_id = 'name'")
+        sql(file, "INSERT INTO mergesync_values(path, value_id, value, hlc) VALUES('p', 'mine', 1, 'today')")
         persister = persister_on(file, new_store("s2"))
         await persister.start_auto_persisting()
-        assert len(errors_of(persister)) == 3
+        assert len(errors_of(persister)) == 4
         assert all("is no cell" in str(error) for error in errors_of(persister))
         assert persister.store.get_values() == {"open": True, "nothing": None}
         await persister.destroy()
@@ -392,6 +393,30 @@ class TestOthersWrite:
         now[0] = NOW + 200_000
         await keep(file, new_store("s3").set_value("third", 1), "other")
         await until(lambda: store.has_value("ahead"))
+        await persister.destroy()
+
+    async def test_looking_fails(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is reported to those who want to know, and tried again."""
+        persister = persister_on(file)
+        await persister.start_auto_persisting()
+        with monkeypatch.context() as patch:
+            patch.setattr("mergesync.persist.sqlite.number", lambda *_: exec_failing())
+            await until(lambda: errors_of(persister))
+        sql(file, "INSERT INTO mergesync_values(path, value_id, value) VALUES('p', 'v', 1)")
+        await until(lambda: persister.store.has_value("v"))
+        await persister.destroy()
+
+    async def test_edits_while_the_database_is_locked(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are reported as not merged, and merged as soon as they can be."""
+        monkeypatch.setattr(sqlite, "SQLITE_BUSY_TIMEOUT_SECONDS", 0.01)
+        persister = persister_on(file)
+        await persister.start_auto_persisting()
+        sql(file, "INSERT INTO mergesync_values(path, value_id, value) VALUES('p', 'v', 1)")
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await until(lambda: errors_of(persister))
+            other.execute("COMMIT")
+        await until(lambda: persister.store.has_value("v"))
         await persister.destroy()
 
 
@@ -525,6 +550,11 @@ class TestOpening:
         await persister.flush()
         await persister.destroy()
         assert (await kept(file)).get_mergeable_content() == persister.store.get_mergeable_content()
+
+
+async def exec_failing() -> int:
+    """A statement that fails."""
+    raise sqlite3.OperationalError("disk I/O error")
 
 
 async def kept_or_destroyed(file: str) -> None:
