@@ -290,9 +290,7 @@ class StoreCore:
             values.before = {}
         return values
 
-    def _put(
-        self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp, lives: bool
-    ) -> None:
+    def _put(self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp, lives: bool) -> None:
         """Replace a stamp of a row or value that the transaction knows; keep the counts of what shows.
 
         Args:

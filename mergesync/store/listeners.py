@@ -53,9 +53,7 @@ class _Entry:
 
     __slots__ = ("arguments_taken", "extra", "kind", "listener", "mutator", "number", "pattern", "removed")
 
-    def __init__(
-        self, number: int, kind: str, pattern: Pattern, listener: Listener, mutator: bool, extra: Any
-    ) -> None:
+    def __init__(self, number: int, kind: str, pattern: Pattern, listener: Listener, mutator: bool, extra: Any) -> None:
         self.number = number
         self.kind = kind
         self.pattern = pattern

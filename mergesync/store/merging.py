@@ -194,9 +194,7 @@ class Merging(Listening):
             table.believe(int(table_said[2]) % _MODULUS)
         tables.believe(int(said[2]) % _MODULUS)
 
-    def _load_leaves(
-        self, leaves: Leaves, table: Table | None, table_id: str | None, row_id: str, said: Any
-    ) -> None:
+    def _load_leaves(self, leaves: Leaves, table: Table | None, table_id: str | None, row_id: str, said: Any) -> None:
         leaves.hlc = hlc_of(said)
         self._take_all(table, table_id, row_id, leaves, said[0])
         wrong = {}

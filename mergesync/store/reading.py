@@ -233,9 +233,7 @@ class Reading(StoreCore):
 
     def _shown_ids(self, table_id: str | None, leaves: Leaves) -> list[str]:
         stamps = leaves.stamps
-        return [
-            leaf_id for leaf_id in self._tree.order.ids(stamps) if self._shows(table_id, leaf_id, stamps[leaf_id])
-        ]
+        return [leaf_id for leaf_id in self._tree.order.ids(stamps) if self._shows(table_id, leaf_id, stamps[leaf_id])]
 
     def _shown_texts(self, table_id: str | None, leaves: Leaves) -> dict[str, bytes]:
         stamps = leaves.stamps

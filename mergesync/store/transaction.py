@@ -183,9 +183,7 @@ class Transaction:
         """Begin to keep a journal, so that what follows can be taken back alone."""
         if self.journal is None:
             self.journal = []
-        return Savepoint(
-            len(self.rows), len(self.tables), len(self._undo), len(self.journal), self.tree.order.mark()
-        )
+        return Savepoint(len(self.rows), len(self.tables), len(self._undo), len(self.journal), self.tree.order.mark())
 
     def rollback_to(self, savepoint: Savepoint, shows: Shows) -> None:
         """Take back what followed the savepoint."""
