@@ -148,7 +148,7 @@ class RemoteProtocolError(SyncError):
         self, message: str, *, excerpt: str = "", path_id: str | None = None, client_id: str | None = None
     ) -> None:
         super().__init__(message, path_id=path_id, client_id=client_id)
-        self.excerpt = excerpt[:80]
+        self.excerpt: str = excerpt[:80]
 
 
 class LimitExceededError(SyncError):

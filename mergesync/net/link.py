@@ -98,8 +98,8 @@ class Link:
     ) -> None:
         self.url = url
         self.multiplexed = multiplexed
-        self.state = LinkState.OFFLINE
-        self.connections = 0
+        self.state: LinkState = LinkState.OFFLINE
+        self.connections: int = 0
         self._timeout_seconds = timeout_seconds
         self.report = report
         self._connect_options = {

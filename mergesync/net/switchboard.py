@@ -112,8 +112,8 @@ class Switchboard:
     ) -> None:
         self.report = report
         self.on_path: dict[str, dict[str, _Socket]] = {}
-        self.sends = 0
-        self.receives = 0
+        self.sends: int = 0
+        self.receives: int = 0
         self._options = options
         self._tell = tell
         self._on_connection = on_connection

@@ -39,7 +39,7 @@ class PersisterCore(ABC):
         self.store = store
         self.path_id = path_id
         self.on_ignored_error: OnIgnoredError = on_ignored_error or log_error
-        self.stats = PersisterStats()
+        self.stats: PersisterStats = PersisterStats()
         self._unsaved = Unsaved()
         self._one_at_a_time = asyncio.Lock()
         self._activity: PersisterStatus | None = None

@@ -61,7 +61,7 @@ class JsonFilePersister(Persister):
         poller: FilePoller | None = None,
     ) -> None:
         super().__init__(store, path_id=path_id, on_ignored_error=on_ignored_error)
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._files = files
         self._poller = poller or FilePoller(files)
         self._known: Signature | None = None  # the state of the file that was read or written last

@@ -39,7 +39,7 @@ class JsonFilePersisters(Shared):
         files: FileSystem = FILES,
     ) -> None:
         super().__init__()
-        self.folder = os.fspath(folder)
+        self.folder: str = os.fspath(folder)
         self._create_store = create_store
         self._on_ignored_error = on_ignored_error
         self._lock = FileLock(os.path.join(self.folder, _LOCK_NAME), f"the folder {self.folder!r}") if lock else None

@@ -89,7 +89,7 @@ class SqliteDatabase(Shared):
         connect: Callable[..., aiosqlite.Connection] = aiosqlite.connect,
     ) -> None:
         super().__init__()
-        self.file = os.path.abspath(file)
+        self.file: str = os.path.abspath(file)
         self._lock = FileLock(self.file + ".lock", f"the database {self.file!r}") if lock else None
         self._connect = connect
         self._writer: aiosqlite.Connection | None = None

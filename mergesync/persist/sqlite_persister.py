@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 from mergesync.exceptions import ContentError, LoadError
 from mergesync.persist.base import Persister, Stored
@@ -37,9 +37,9 @@ class SqlitePersister(Persister):
         await persister.start_auto_persisting()
     """
 
-    incremental = True
-    debounce_seconds = 0.0
-    debounce_max_seconds = 0.0
+    incremental: ClassVar[bool] = True
+    debounce_seconds: ClassVar[float] = 0.0
+    debounce_max_seconds: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class SqlitePersister(Persister):
         on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
         super().__init__(store, path_id=path_id, on_ignored_error=on_ignored_error)
-        self.database = database if isinstance(database, SqliteDatabase) else SqliteDatabase(database)
+        self.database: SqliteDatabase = database if isinstance(database, SqliteDatabase) else SqliteDatabase(database)
         self._member = _Member(self, path_id)
         self._has_joined = False
         self._snapshot: Snapshot | None = None  # what is being put into the store

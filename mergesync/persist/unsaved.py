@@ -72,7 +72,7 @@ class Unsaved:
     """
 
     def __init__(self, *, everything: bool = False) -> None:
-        self.everything = everything
+        self.everything: bool = everything
         self._changes: MergeableChanges = no_changes()
 
     def __bool__(self) -> bool:

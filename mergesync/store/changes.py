@@ -31,8 +31,8 @@ class NetChanges:
     __slots__ = ("rows", "values")
 
     def __init__(self, rows: dict[str, dict[str, dict[str, Change]]], values: dict[str, Change]) -> None:
-        self.rows = rows
-        self.values = values
+        self.rows: dict[str, dict[str, dict[str, Change]]] = rows
+        self.values: dict[str, Change] = values
 
 
 def net_changes(transaction: Transaction, old_text: ShownText, new_text: ShownText) -> NetChanges:

@@ -153,8 +153,8 @@ class HybridLogicalClock:
     def __init__(self, client: str, get_now: GetNow) -> None:
         self.client = client
         self.get_now = get_now
-        self.time = 0
-        self.counter = -1
+        self.time: int = 0
+        self.counter: int = -1
         self._prefix_time = -1
         self._prefix = ""
 

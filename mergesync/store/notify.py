@@ -110,7 +110,7 @@ class Round:
     def __init__(self, store: StoreCore, errors: list[Exception] | None) -> None:
         self.store = store
         self.errors = errors
-        self.mutator = errors is None
+        self.mutator: bool = errors is None
 
     def tell(self) -> None:
         """Call all listeners, other than those of transactions."""

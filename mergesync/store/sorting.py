@@ -44,7 +44,7 @@ class Page:
         sorter: Sorter | None,
     ) -> None:
         self.cell_id = cell_id
-        self.arguments = (table_id, cell_id, descending, offset, limit)
+        self.arguments: tuple[str, str | None, bool, int, int | None] = (table_id, cell_id, descending, offset, limit)
         self._slice = slice(offset, None if limit is None else offset + limit)
         self._sorter = sorter
         self.row_ids: list[str] = []

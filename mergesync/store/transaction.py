@@ -72,11 +72,11 @@ class Transaction:
     )
 
     def __init__(self, tree: Tree, replaced: Transaction | None = None) -> None:
-        self.tree = tree
+        self.tree: Tree = tree
         self._reset(replaced)
 
     def _reset(self, replaced: Transaction | None) -> None:
-        self.replaced = replaced
+        self.replaced: Transaction | None = replaced
         self.rows: list[tuple[str, str, Row]] = []
         self.tables: list[str] = []
         self.vanished: dict[tuple[str, str], Row] = {}

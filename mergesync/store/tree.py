@@ -47,8 +47,8 @@ class Leaves:
 
     def __init__(self) -> None:
         self.stamps: dict[str, Stamp] = {}
-        self.live = 0
-        self.hlc = ""
+        self.live: int = 0
+        self.hlc: str = ""
         self.before: Before | None = None
         self._hash: int | None = None
         self._stale: Before | None = None
@@ -137,8 +137,8 @@ class _Branch:
 
     def __init__(self) -> None:
         self.children: dict[str, Any] = {}
-        self.live = 0
-        self.hlc = ""
+        self.live: int = 0
+        self.hlc: str = ""
         self._hash: int | None = None
         self._stale: dict[str, int | None] = {}
         self._bias = 0  # traces of empty children
@@ -234,10 +234,10 @@ class Tree:
     __slots__ = ("hashed", "order", "tables", "values")
 
     def __init__(self) -> None:
-        self.tables = Tables()
+        self.tables: Tables = Tables()
         self.values: Values = Leaves()
-        self.hashed = False
-        self.order = Order()
+        self.hashed: bool = False
+        self.order: Order = Order()
 
     def content_hashes(self) -> list[int]:
         """`[tables hash, values hash]`."""

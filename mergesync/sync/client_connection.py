@@ -72,7 +72,7 @@ class ClientConnection:
     def __init__(
         self, channel_ids: Iterable[str] | None, ports: Ports, *, timeout_seconds: float, new_id: NewId
     ) -> None:
-        self.multiplexed = channel_ids is not None
+        self.multiplexed: bool = channel_ids is not None
         self._wanted = dict.fromkeys(channel_ids or ())
         self._ports = ports
         self._timeout_seconds = timeout_seconds

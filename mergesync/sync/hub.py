@@ -97,7 +97,7 @@ class Hub:
         new_id: NewId,
     ) -> None:
         self.path_id = path_id
-        self.state = HubState.STARTING
+        self.state: HubState = HubState.STARTING
         self.store: MergeableStore | None = None
         self.clients: dict[str, None] = {}
         self._exit = exit

@@ -116,8 +116,8 @@ class Synchronizer:
         knows_peers: bool = False,
     ) -> None:
         self.store = store
-        self.state = SyncState.STOPPED
-        self.stats = SynchronizerStats()
+        self.state: SyncState = SyncState.STOPPED
+        self.stats: SynchronizerStats = SynchronizerStats()
         self.request_timeout_seconds = request_timeout_seconds
         self._outlet = outlet
         self._new_id = new_id

@@ -95,7 +95,7 @@ class Asynchronous:
 
 
 @pytest.mark.parametrize(
-    "listener", [coroutine, Asynchronous().method, functools.partial(coroutine, 1), None, 1, "print"], ids=repr
+    "listener", [coroutine, Asynchronous().method, functools.partial(coroutine, 1), None, 1, "print"], ids=range(6)
 )
 def test_what_is_no_listener(listener: Any) -> None:
     """A coroutine function is refused, since nobody would await it, and so is what cannot be called."""
