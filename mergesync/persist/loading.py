@@ -141,7 +141,8 @@ class Loading(PersisterCore):
                 self._put(stored, replace)
         except Exception as error:
             failure = error
-        self._taking = False
+        finally:
+            self._taking = False
         return self._taken, failure
 
     def _put(self, stored: Any, replace: bool) -> None:

@@ -27,6 +27,7 @@ from mergesync.limits import (
 from mergesync.persist.shared import FileLock, Shared
 from mergesync.persist.sqlite_rows import Snapshot
 from mergesync.persist.sqlite_statements import check, number, path_ids, prepare, read_rows, write_rows
+from mergesync.persist.unsaved import has_stamps
 from mergesync.types import MergeableChanges
 
 __all__ = ["Member", "SqliteDatabase"]
@@ -265,7 +266,9 @@ class SqliteDatabase(Shared):
             if member.is_behind and (member.wants_edits() or member in writing):
                 snapshot = await read_rows(writer, member.path_id, member.seen)
                 member.is_behind = False
-                work.append((member, await member.take_edits(snapshot)))
+                changes = await member.take_edits(snapshot)
+                if has_stamps(changes):  # an idle commit would make the other processes look, and commit, for ever
+                    work.append((member, changes))
         return work
 
     def _note_commit(self, commit: int, wrote: list[Member]) -> None:
