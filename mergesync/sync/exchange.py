@@ -10,7 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import ContentError, RemoteProtocolError
+from mergesync.exceptions import RemoteProtocolError
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import WIRE, check_values, hlc_of
 from mergesync.store.diff import stamped
@@ -127,15 +127,12 @@ class _Answers:
 
     def take_values(self, message: Message) -> list[Any]:
         """Take values."""
-        newest = message.newest
         if message.shape is Shape.TABLES:  # values that are raw objects can look like tables
-            try:
-                newest = check_values(message.body, WIRE)
-            except ContentError:
-                raise _unasked(message) from None
-        elif message.shape is not Shape.VALUES:
+            self.newest = max(self.newest, check_values(message.body, WIRE))
+        elif message.shape is Shape.VALUES:
+            self.newest = max(self.newest, message.newest)
+        else:
             raise _unasked(message)
-        self.newest = max(self.newest, newest)
         return list(message.body)
 
     def _join(self, stamp: list[Any], newest: str) -> None:

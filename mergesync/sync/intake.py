@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mergesync.exceptions import MergesyncError, RefusedChangesError, SyncError
 from mergesync.store import MergeableStore
@@ -12,6 +12,8 @@ from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.types import MergeableChanges
 
 __all__ = ["Intake", "Origin", "blamed"]
+
+_Error = TypeVar("_Error", bound=MergesyncError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Complaints(Protocol):
         """Hear which leaves of a peer were not taken."""
 
 
-def blamed(error: MergesyncError, sender: str) -> MergesyncError:
+def blamed(error: _Error, sender: str) -> _Error:
     """The error with the client whose fault it is."""
     if isinstance(error, SyncError) and error.client_id is None and sender not in (EVERYONE, SERVER):
         error.client_id = sender
