@@ -179,6 +179,9 @@ class Loading(PersisterCore):
             self._listener_id = None
 
     def _on_transaction(self, store: MergeableStore) -> None:
+        if self._unsaved.everything and not self._taking:
+            self._wake()  # what changed in particular adds nothing
+            return
         changes = store.get_transaction_mergeable_changes()
         if self._taking:
             self._taken = changes
