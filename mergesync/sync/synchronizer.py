@@ -173,12 +173,12 @@ class Synchronizer:
         self._start_talk, self._start_pulls = None, False
         self._pulling.clear()
         self._heard.clear()
-        self._held.clear()
 
     def disconnect(self) -> None:
         """The connection is gone: whatever waits for an answer fails."""
         waited = self._talks.waiting > 0
         self.stop_sync()
+        self._held.clear()
         if waited:
             self._outlet.report(ConnectionLostError("the connection closed before an answer came"))
 
