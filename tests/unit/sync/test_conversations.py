@@ -33,6 +33,10 @@ class Table:
             knows_peers=knows_peers,
         )
 
+    def deadline(self) -> float | None:
+        """When the next time-out is due; a call, so that type checkers do not take it to be constant."""
+        return self.talks.deadline
+
     def _send(self, address: str, message: Message) -> None:
         assert message.type is ASK
         assert message.request_id is not None
@@ -107,14 +111,15 @@ def test_late_answers_count() -> None:
     """A time-out is reported once and told to whoever began; the answer is taken whenever it comes."""
     table = Table(knows_peers=True)
     table.begin("A", "B")
-    assert table.talks.deadline == 1.0
+    assert table.deadline() == 1.0
     table.talks.wake(0.9)
     assert table.errors == []
     table.talks.wake(1.0)
     (error,) = table.errors
     assert isinstance(error, RequestTimeoutError)
     assert (error.client_id, str(error)) == ("A", "no answer to get_content_hashes in 1 s (client 'A')")
-    assert (table.late, table.talks.waiting, table.talks.all, table.talks.deadline) == (1, 0, 1, None)
+    assert (table.late, table.talks.waiting, table.talks.all) == (1, 0, 1)
+    assert table.deadline() is None
     table.talks.wake(1000.0)
     table.answer("A", 1, 5.0)
     table.answer("B", 2, 5.5)
