@@ -10,8 +10,8 @@ QUICK = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)  # not expla
 
 settings.register_profile(
     "ci",
-    max_examples=100,
-    stateful_step_count=30,
+    max_examples=60,
+    stateful_step_count=25,
     deadline=None,
     print_blob=True,
     phases=QUICK,

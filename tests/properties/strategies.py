@@ -28,8 +28,8 @@ FEW_IDS = ("a", "b", "c")
 
 AWKWARD_IDS = (
     "", "__proto__", "constructor", "hasOwnProperty", "0", "1", "10", "007", "-1", "4294967294", "4294967295", "1e3",
-    "²", "٣", "\n", "\r\n", "\0", "é", "\u2028", "🦉", "\ud800", "\udc00", "a\ud800", "a\udbff", TOMBSTONE, "\ufffd",
-    "\ufffd{}", "\ufffe", "\uffff", "x" * 70,
+    "²", "٣", "\n", "\r\n", "\0", "é", "\u2028", "🦉", "\ud83e\udd89", "\ud800", "\udc00", "a\ud800", "a\udbff",
+    TOMBSTONE, "\ufffd", "\ufffd{}", "\ufffe", "\uffff", "x" * 70,
 )  # fmt: skip
 
 
