@@ -97,16 +97,16 @@ class ClientConnection:
 
         Raises:
             ValueError: the channel is there already.
-            LimitExceededError: there are too many.
+            LimitExceededError: there are too many, or too many wait for the server's echo.
         """
         if channel_id in self._wanted:
             raise ValueError(f"channel {channel_id!r} is in use on this socket already")
         if len(self._wanted) >= MAX_CHANNELS:
             raise LimitExceededError(f"more than {MAX_CHANNELS} channels on a socket", limit="channels")
-        self._wanted[channel_id] = None
-        self._left.discard(channel_id)
         if self._greeted:
             self._send_control(channel_id, [SUBSCRIBE, channel_id], now)
+        self._wanted[channel_id] = None
+        self._left.discard(channel_id)
 
     def unsubscribe(self, channel_id: str) -> None:
         """Want a channel no more."""

@@ -1,0 +1,140 @@
+"""One socket at the server: who it is on which paths, and what closes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError
+from mergesync.limits import MAX_CHANNELS, MAX_FRAME_BYTES
+from mergesync.sync.payloads import Payload
+from mergesync.sync.server_connection import ServerConnection, path_of
+
+MESSAGE = '["r",1,""]'
+HELLO = 'S\n["h",-1,[0,1]]'
+
+
+class Board:
+    """A switchboard that keeps what it is told, and its one connection."""
+
+    def __init__(self, path_id: str = "p", *, multiplexed: bool = False) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self.sent: list[str] = []
+        self.connection = ServerConnection("C", path_id, multiplexed=multiplexed, switchboard=self, timeout_seconds=1.0)
+        self.connection.open()
+
+    def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
+        """The client comes onto a path."""
+        self.told.append(("join", path_id, connection.client_id, str(channel_id)))
+
+    def leave(self, path_id: str, connection: ServerConnection) -> None:
+        """The client leaves a path."""
+        self.told.append(("leave", path_id, connection.client_id))
+
+    def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
+        """The client says something."""
+        self.told.append((path_id, connection.client_id, address, *payload.remainders))
+
+    def send_to(self, connection: ServerConnection, frame: str) -> None:
+        """A frame for the socket."""
+        assert connection is self.connection
+        self.sent.append(frame)
+
+    def hear(self, *frames: str) -> list[tuple[str, ...]]:
+        """Frames of the client; returns what came of them."""
+        self.told.clear()
+        for frame in frames:
+            self.connection.receive(frame, 0.0)
+        return self.told
+
+
+@pytest.mark.parametrize(
+    ("target", "path_id"),
+    [("/", ""), ("/p", "p"), ("p", "p"), ("/a%20b/c?x=1?y", "a%20b/c"), ("/p/", "p/"), ("//p", "/p"), ("/?x", "")],
+)
+def test_paths(target: str, path_id: str) -> None:
+    """The path id is the target after its first slash, up to the query, not decoded."""
+    assert path_of(target) == path_id
+
+
+def test_plain() -> None:
+    """A plain socket is on its path from opening to closing, which may be said twice."""
+    board = Board()
+    assert board.told == [("join", "p", "C", "None")]
+    assert board.hear(f"S\n{MESSAGE}") == [("p", "C", "S", MESSAGE)]
+    assert board.connection.outgoing("p", f"S\n{MESSAGE}") == f"S\n{MESSAGE}"
+    board.told.clear()
+    board.connection.close()
+    board.connection.close()
+    assert board.told == [("leave", "p", "C")]
+
+
+@pytest.mark.parametrize(("base", "path_id"), [("base", "base/c"), ("", "c"), ("base/", "base//c")])
+def test_channels(base: str, path_id: str) -> None:
+    """A channel is a path below that of the socket; hello and subscribe are echoed, each time."""
+    board = Board(base, multiplexed=True)
+    assert board.told == []
+    subscribe = 'S\n["s",-1,[1,"c"]]'
+    assert board.hear(HELLO, subscribe, subscribe, HELLO) == [("join", path_id, "C", "c")]
+    assert board.sent == [HELLO, subscribe, subscribe, HELLO]
+    assert board.hear(f"M\nc\nS\n{MESSAGE}") == [(path_id, "C", "S", MESSAGE)]
+    assert board.connection.outgoing(path_id, f"S\n{MESSAGE}") == f"M\nc\nS\n{MESSAGE}"
+    board.told.clear()
+    board.connection.close()
+    assert board.told == [("leave", path_id, "C")]
+    assert board.connection.outgoing(path_id, f"S\n{MESSAGE}") is None
+
+
+def test_before_hello() -> None:
+    """Before hello, subscribe and unsubscribe are ignored without an answer."""
+    board = Board(multiplexed=True)
+    assert board.hear('S\n["s",-1,[1,"c"]]', 'S\n[null,-1,[2,"c"]]') == []
+    assert board.sent == []
+
+
+def test_unsubscribe() -> None:
+    """Unsubscribe has no answer; what was incomplete on the channel is forgotten, unknown channels are nothing."""
+    board = Board(multiplexed=True)
+    subscribe, unsubscribe = 'S\n["s",-1,[1,"c"]]', 'S\n[null,-1,[2,"c"]]'
+    half = "M\nc\n\nAAAAAAAAAAAAAAAA\n0\n2\n["
+    assert board.hear(HELLO, unsubscribe, subscribe, half, unsubscribe)[1:] == [("leave", "p/c", "C")]
+    assert len(board.sent) == 2
+    assert board.hear(subscribe, half) == [("join", "p/c", "C", "c")]
+
+
+@pytest.mark.parametrize(
+    ("multiplexed", "frame"),
+    [
+        (False, "hello"),
+        (False, "\nhello"),
+        (True, f"\n{MESSAGE}"),
+        (True, "S\nhello"),
+        (True, f"M\nunknown\nS\n{MESSAGE}"),
+        (True, "M\nc"),
+        (True, "M\nc\nhello"),
+    ],
+)
+def test_invalid_frames(multiplexed: bool, frame: str) -> None:
+    """What the protocol does not allow raises, and tells nobody anything."""
+    board = Board(multiplexed=multiplexed)
+    if multiplexed:
+        board.hear(HELLO, 'S\n["s",-1,[1,"c"]]')
+    board.told.clear()
+    with pytest.raises(RemoteProtocolError):
+        board.connection.receive(frame, 0.0)
+    assert board.told == []
+
+
+def test_frames_that_are_too_large() -> None:
+    """A frame of more than 16 MiB raises."""
+    with pytest.raises(LimitExceededError):
+        Board().connection.receive(f"\n{'x' * MAX_FRAME_BYTES}", 0.0)
+
+
+def test_how_many_channels() -> None:
+    """100 channels fit on a socket; one more raises."""
+    board = Board(multiplexed=True)
+    board.hear(HELLO, *(f'S\n["s",-1,[1,"{number}"]]' for number in range(MAX_CHANNELS)))
+    assert len(board.told) == MAX_CHANNELS
+    with pytest.raises(LimitExceededError) as caught:
+        board.connection.receive('S\n["s",-1,[1,"one more"]]', 0.0)
+    assert caught.value.limit == "channels"
