@@ -43,13 +43,10 @@ async def watch(arguments: argparse.Namespace) -> int:
 
 async def _watch(store: MergeableStore, synchronizer: WsSynchronizer, printer: _Printer, *, show_all: bool) -> None:
     await synchronizer.start_sync()
-    ids = [
-        store.add_cell_listener(None, None, None, printer.cell_changed),
-        store.add_value_listener(None, printer.value_changed),
-    ]
+    store.add_cell_listener(None, None, None, printer.cell_changed)
+    store.add_value_listener(None, printer.value_changed)
     if show_all:
-        for listener_id in ids:
-            store.call_listener(listener_id)
+        printer.show_present(store)
 
 
 class _Printer:
@@ -65,6 +62,15 @@ class _Printer:
     def value_changed(self, _: object, value_id: str, new: Any, old: Any) -> None:
         """A value changed."""
         self._print((value_id,), new, old)
+
+    def show_present(self, store: MergeableStore) -> None:
+        """All that is there now, as if it had just come."""
+        for table_id, rows in store.get_tables().items():
+            for row_id, cells in rows.items():
+                for cell_id, cell in cells.items():
+                    self.cell_changed(store, table_id, row_id, cell_id, cell, MISSING)
+        for value_id, value in store.get_values().items():
+            self.value_changed(store, value_id, value, MISSING)
 
     def _print(self, ids: tuple[str, ...], new: Any, old: Any) -> None:
         try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mergesync.store.changes import Change, NetChanges
     from mergesync.store.core import StoreCore
 
-__all__ = ["Round", "call_all", "changed_cell_ids", "changed_row_ids", "changed_table_ids", "id_changes"]
+__all__ = ["Round", "call_all", "changed_cell_ids", "changed_row_ids", "changed_table_ids", "guarded", "id_changes"]
 
 _ID_KINDS = (
     "has_tables", "table_ids", "has_table", "table_cell_ids", "has_table_cell", "row_count", "row_ids",

@@ -11,7 +11,7 @@ from mergesync.sync.admission import Admission, has_unstamped, split
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.types import MergeableChanges
 
-__all__ = ["Intake", "Origin", "blamed"]
+__all__ = ["Complaints", "Intake", "Origin", "blamed"]
 
 _Error = TypeVar("_Error", bound=MergesyncError)
 
