@@ -24,6 +24,9 @@ class Ahead:
     def __init__(self) -> None:
         self._held: dict[str, dict[Leaf, str]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
     def note(self, client_id: str, changes: MergeableChanges) -> None:
         """A client holds these leaves."""
         held = self._held.setdefault(client_id, {})

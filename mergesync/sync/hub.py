@@ -292,10 +292,11 @@ class Hub:
         What is itself too far in the future goes to the writer alone, whose clock is ahead; the rest is written here,
         and so goes to everyone.
         """
-        if self._synchronizer is None or self.store is None or self._relay:
+        if self._relay:
             return
-        latest = self.store.latest_allowed_hlc()
-        kept = correction(self.store, changes, self._new_id(_CLIENT_PART_LENGTH))
+        assert self._synchronizer is not None
+        latest = self._synchronizer.store.latest_allowed_hlc()
+        kept = correction(self._synchronizer.store, changes, self._new_id(_CLIENT_PART_LENGTH))
         theirs = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] > latest})
         ours = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] <= latest})
         if sender in self.clients:
@@ -308,8 +309,7 @@ class Hub:
 
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
         """The replica changed: tell those who do not know."""
-        if self._synchronizer is None:
-            return
+        assert self._synchronizer is not None
         if self._relay:
             if not is_empty(beyond):
                 self._synchronizer.send_changes(beyond)
@@ -325,8 +325,9 @@ class Hub:
             self._send_remainders(others, SERVER, self._remainders(message))
         if sender is not None and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
-        for client_id, body in self._ahead.corrections(changes, self._new_id(_CLIENT_PART_LENGTH)):
-            self._synchronizer.send_changes(body, client_id)
+        if self._ahead:
+            for client_id, body in self._ahead.corrections(changes, self._new_id(_CLIENT_PART_LENGTH)):
+                self._synchronizer.send_changes(body, client_id)
 
 
 def _says_hashes(held: _Held, newer: _Held) -> bool:
