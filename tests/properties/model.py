@@ -36,11 +36,6 @@ class Model:
             if path not in self.stamps or not self.stamps[path][0] or hlc > self.stamps[path][0]:
                 self.stamps[path] = (hlc, leaf[0])
 
-    def load(self, content: list[Any]) -> None:
-        """Content replaces everything."""
-        self.stamps.clear()
-        self.merge(content)
-
     def fill(self, schema: list[Any]) -> None:
         """The defaults of a schema, for rows that show and for the values: without an HLC, where nobody has written."""
         for table_id, table in self.shown(schema)[0].items():
