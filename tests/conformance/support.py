@@ -442,6 +442,7 @@ class World:
     errors: list[Exception] = field(default_factory=list)
     expected: list[type[Exception]] = field(default_factory=list)
     _servers: int = 0
+    _start: dict[str, Any] = field(default_factory=dict)
     _options: dict[str, dict[str, Any]] = field(default_factory=dict)
     _transports: list[asyncio.WriteTransport] = field(default_factory=list)
 
@@ -470,6 +471,9 @@ class World:
         finally:
             await asyncio.gather(*(world.leave(name) for name in list(world.clients)))
             await world.stop_server()
+            for store in world.stores.values():
+                if isinstance(store, NodeStore):
+                    await node.do("dropStore", store=store.name)
         world.expect(ConnectionLostError)  # an exchange may have been under way
         world.require_no_errors()
         require_none([task for task in asyncio.all_tasks() - tasks if not task.done()], "tasks are left")
@@ -493,6 +497,7 @@ class World:
             options: of our server, or of TinyBase's.
         """
         kind = self.setup.server
+        self._start = {"persisters": persisters, **options}
         if self.setup.is_ours:
             if persisters is None and self.setup.keeps:
                 persisters = json_file_persisters(self.folder)
@@ -513,11 +518,17 @@ class World:
         if kind == "simple":
             options["kind"] = kind
         else:
-            options = {"fragment_size": self.fragment_size, "timeout": UNANSWERED_SECONDS, **options}
+            if self.node.features["serverTimeout"]:
+                options = {"timeout": UNANSWERED_SECONDS, **options}
+            options = {"fragment_size": self.fragment_size, **options}
         if self.setup.has_store:
             options.setdefault("persist", self.folder if self.setup.keeps else "memory")
         self.server = await self.node.server(f"server{self._servers}", port=self.port, **options)
         self.port = self.server.port
+
+    async def start_again(self) -> None:
+        """Starts the server as it was started last."""
+        await self.start_server(**self._start)
 
     async def stop_server(self, *, kill: bool = False) -> None:
         """Stops the server; `kill`: without saying good-bye to its clients."""
@@ -610,6 +621,16 @@ class World:
                     await self.leave(name)
                     await self.rejoin(name)
         return await settle([*stores, of_server], content, timeout)
+
+    async def wait_same_stamps(self) -> None:
+        """Waits until all connected stores and that of the server have the same stamps and hashes, shown or not."""
+        stores = [*(self.stores[name] for name in self.clients), self.server_store()]
+
+        async def same() -> bool:
+            mergeables = [await store.mergeable() for store in stores if store is not None]
+            return len(set(map(canonical, mergeables))) == 1
+
+        await until(same, lambda: f"stamps of {stores!r} differ", WAIT_SECONDS)
 
     async def settle_merged(self) -> Content:
         """Waits as `settle`, for what must come of what all stores of this world have."""

@@ -209,6 +209,26 @@ async def test_burst(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
 
 
 @every_setup
+async def test_join_while_others_write(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
+    """A client that joins while another writes without a pause misses nothing."""
+    async with World.open(setup, node, tmp_path) as world:
+        a = await world.store("a", setup.clients[0])
+        await world.connect(a)
+        await a.ops(["setTable", "t", {f"r{n}": {"c": n} for n in range(300)}])
+        for make in ("node", "python"):
+            joiner = await world.store(f"joiner {make}", make)
+            await joiner.ops(["setCell", "t", "r0", "by", joiner.name])
+            joining = asyncio.create_task(world.connect(joiner))
+            number = 0
+            while not joining.done():
+                number += 1
+                await a.ops(["setCell", "t", f"r{number % 300}", "c", f"{make} {number}"], ["setValue", "n", number])
+                await asyncio.sleep(0)
+            await joining
+            await world.settle_merged()
+
+
+@every_setup
 async def test_pause(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
     """A client that stops syncing for a while has its own and the others' changes when it starts again."""
     async with World.open(setup, node, tmp_path) as world:
