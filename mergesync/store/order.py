@@ -42,7 +42,7 @@ class Order:
         moved = self._moved.get(id(children)) if self._moved else None
         if moved is None:
             return children
-        return [*(id_ for id_ in children if id_ not in moved), *(id_ for id_ in moved if id_ in children)]
+        return [*(id_ for id_ in children if id_ not in moved), *moved]
 
     def mark(self) -> int:
         """What to come back to."""
@@ -57,9 +57,8 @@ class Order:
                 self._move(children, child_id)
 
     def settle(self) -> None:
-        """The transaction stands: let the dicts follow."""
+        """The transaction stands: let the dicts follow. What went last is still there; only a rollback removes."""
         for children, child_id in self._log:
-            if child_id in children:
-                children[child_id] = children.pop(child_id)
+            children[child_id] = children.pop(child_id)
         self._log.clear()
         self._moved.clear()

@@ -130,7 +130,8 @@ class Transaction:
     def _soil(self, *, final: bool) -> None:
         if self._hashed_to < 0:
             self._soil_all(final)
-        elif self.journal is not None:
+        else:
+            assert self.journal is not None
             self._soil_journaled(self.journal)
 
     def _soil_all(self, final: bool) -> None:
