@@ -221,15 +221,16 @@ class Conversations:
 
     # --- questions and answers
 
-    def take_answer(self, sender: str, message: Message, now: float) -> None:
-        """Go on with the conversation that an answer belongs to; any other is ignored, as in the peer."""
+    def take_answer(self, sender: str, message: Message, now: float) -> bool:
+        """Go on with the conversation that an answer belongs to; returns whether there is one."""
         talk = self._by_request.get(message.request_id or "")
         if talk is None or talk.question is None or talk.question.address not in (EVERYONE, sender):
-            return
+            return False
         self._note_round_trip(sender, now - talk.asked[message.request_id or ""])
         self._forget(talk)
         self._advance(talk, lambda: talk.conversation.send(Answer(sender, message)), now)
         self._start_queued(now)
+        return True
 
     def _fail(self, talk: Talk, error: MergesyncError, now: float) -> None:
         self._forget(talk)

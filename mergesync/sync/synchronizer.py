@@ -19,14 +19,15 @@ from mergesync.exceptions import (
     RemoteProtocolError,
     RequestTimeoutError,
 )
-from mergesync.limits import MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
+from mergesync.limits import MAX_HELD_MESSAGES, MAX_WAITING_CONVERSATIONS, TRANSACTION_POLL_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import changes_beyond, has_bare_containers, is_empty
 from mergesync.sync.conversations import Answer, Conversation, Conversations, Question, Talk
 from mergesync.sync.exchange import Heard, Pulled, answer, everything, hashes_of, pull
 from mergesync.sync.intake import Intake, Origin, blamed
 from mergesync.sync.messages import Message, MessageType
-from mergesync.sync.payloads import EVERYONE
+from mergesync.sync.payloads import EVERYONE, SERVER
+from mergesync.sync.start_answers import StartAnswers
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["EVERYONE", "TRANSACTION_ID_LENGTH", "Origin", "Outlet", "SyncState", "Synchronizer", "SynchronizerStats"]
@@ -81,11 +82,19 @@ class SynchronizerStats:
 
 @dataclass(frozen=True, slots=True)
 class _Announced:
-    """Hashes that a peer says it has; None if it is to be asked for them."""
+    """What a peer says it has.
+
+    Attributes:
+        transaction_id: the first part of the ids of what it is asked.
+        hashes: its hashes; None if it is to be asked for them.
+        heard: what its questions have told.
+        to_us: whether it answered our question, so that it heard our own announcement since.
+    """
 
     transaction_id: str
     hashes: list[int] | None
     heard: Heard | None = None
+    to_us: bool = False
 
 
 class Synchronizer:
@@ -130,6 +139,8 @@ class Synchronizer:
         self._initial_content: Any = None
         self._start_talk: Talk | None = None
         self._start_pulls = False  # somebody has answered the start's question
+        self._answers: StartAnswers | None = None
+        self._told: dict[str, None] = {}  # peers that were told that they lack something
         self._pulling: dict[str, _Announced | None] = {}  # by peer, what to pull when the present pull ends
         self._heard: dict[str, Heard] = {}  # by peer, what its questions told since it last announced its hashes
         self._held: list[tuple[str, Message]] = []
@@ -151,7 +162,9 @@ class Synchronizer:
             return
         self.state = SyncState.STARTING
         self._initial_content = initial_content
-        conversation = self._start(self._new_id(TRANSACTION_ID_LENGTH))
+        transaction_id = self._new_id(TRANSACTION_ID_LENGTH)
+        self._answers = StartAnswers(transaction_id)
+        conversation = self._start(transaction_id, self._answers)
         self._start_talk = self._talks.begin(conversation, now, on_late=self._go_live)
 
     def start_live(self) -> None:
@@ -170,7 +183,8 @@ class Synchronizer:
         """Neither send nor take changes any more; questions are still answered."""
         self.state = SyncState.STOPPED
         self._talks.clear()
-        self._start_talk, self._start_pulls = None, False
+        self._start_talk, self._start_pulls, self._answers = None, False, None
+        self._told.clear()
         self._pulling.clear()
         self._heard.clear()
 
@@ -190,13 +204,15 @@ class Synchronizer:
     def forget_peer(self, address: str) -> None:
         """A peer is gone; do not wait for it."""
         self._heard.pop(address, None)
+        self._told.pop(address, None)
         self._pulling.pop(address, None)
         self._talks.forget_peer(address)
 
     @property
     def is_pulling(self) -> bool:
         """Whether something that peers have is still to be got, or merged."""
-        return bool(self._pulling or self._start_pulls or self._held)
+        others = self._answers is not None and self._answers.waiting
+        return bool(self._pulling or self._start_pulls or others or self._held)
 
     @property
     def origin(self) -> Origin | None:
@@ -220,6 +236,7 @@ class Synchronizer:
         if not self._stands_still(now):
             self._release(now)
             self._talks.wake(now)
+            self._pull_from_others(now)
 
     def _stands_still(self, now: float) -> bool:
         """Whether the application has a transaction open; if so, look again soon, as nobody tells when it is over."""
@@ -255,7 +272,9 @@ class Synchronizer:
         kind = message.type
         syncing = self.state is not SyncState.STOPPED
         if kind is MessageType.RESPONSE:
-            self._talks.take_answer(sender, message, now)
+            if not self._talks.take_answer(sender, message, now):
+                self._hear_another(sender, message)
+            self._pull_from_others(now)
         elif kind is MessageType.CONTENT_DIFF:
             if syncing:
                 self._merge_sent(sender, message)
@@ -313,7 +332,7 @@ class Synchronizer:
 
     # --- the start
 
-    def _start(self, transaction_id: str) -> Conversation:
+    def _start(self, transaction_id: str, answers: StartAnswers) -> Conversation:
         ask = Question(EVERYONE, MessageType.GET_CONTENT_HASHES, "", transaction_id, repeated=not self._knows_peers)
         pulled: Pulled | None = None
         while pulled is None:
@@ -322,7 +341,9 @@ class Synchronizer:
                 answer_ = yield ask
                 sender = answer_.sender
                 self._start_pulls = True
-                pulled = yield from self._pulled(sender, transaction_id, hashes_of(answer_.message))
+                hashes = hashes_of(answer_.message)
+                answers.know(hashes)
+                pulled = yield from self._pulled(sender, transaction_id, hashes)
             except (RequestTimeoutError, ConnectionLostError):
                 self._go_live()  # who answered first is gone; somebody else may answer
             except MergesyncError as error:
@@ -361,6 +382,21 @@ class Synchronizer:
             start_talk, self._start_talk = self._start_talk, None
             self._talks.end(start_talk)
 
+    def _hear_another(self, sender: str, message: Message) -> None:
+        """An answer that no question waits for: to the start's question there may be several."""
+        try:
+            if self._answers is not None:
+                self._answers.note(sender, message)
+        except LimitExceededError as error:
+            self._blame(error, sender)
+
+    def _pull_from_others(self, now: float) -> None:
+        """Once the start is over, get what those have who answered later, one by one, as most of it is the same."""
+        waiting = None if self._answers is None else self._answers.waiting
+        while waiting and self.state is SyncState.LIVE and not (self._start_pulls or self._pulling):
+            sender, hashes = waiting.popleft()
+            self._pull_from(sender, _Announced(self._new_id(TRANSACTION_ID_LENGTH), hashes, to_us=True), now)
+
     # --- pulling
 
     def _pull_from(self, sender: str, announced: _Announced, now: float) -> None:
@@ -387,10 +423,11 @@ class Synchronizer:
                     hashes = yield from self._catch_up(sender, announced, None)
                 if hashes is not None:
                     self._settled()
-                    self._make_equal(sender, hashes)
-                newer = self._pulling.get(sender)
-                if sender in self._pulling:
-                    self._pulling[sender] = None
+                    if self._authority:
+                        self._make_equal(sender, hashes)
+                    elif not announced.to_us and self._pulling.get(sender) is None:
+                        yield from self._tell_of_more(sender, hashes)
+                newer, self._pulling[sender] = self._pulling.get(sender), None
         finally:
             self._pulling.pop(sender, None)
         self._outlet.pulled()
@@ -402,8 +439,7 @@ class Synchronizer:
         hashes = announced.hashes
         try:
             if hashes is None:
-                ask = Question(sender, MessageType.GET_CONTENT_HASHES, "", announced.transaction_id)
-                hashes = hashes_of((yield ask).message)
+                hashes = yield from self._hashes_now(sender, announced.transaction_id)
             pulled = yield from self._pulled(sender, announced.transaction_id, hashes, heard)
         except (ConnectionLostError, RequestTimeoutError):
             return None  # reported when it was late; who is gone comes back and announces its hashes again
@@ -413,6 +449,11 @@ class Synchronizer:
         if not is_empty(pulled.changes) and self.state is not SyncState.STOPPED:
             self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
         return hashes
+
+    def _hashes_now(self, address: str, transaction_id: str) -> Generator[Question, Answer, list[int]]:
+        """Ask a peer for its hashes."""
+        answer_ = yield Question(address, MessageType.GET_CONTENT_HASHES, "", transaction_id)
+        return hashes_of(answer_.message)
 
     def _pulled(
         self, address: str, transaction_id: str, hashes: list[int], heard: Heard | None = None
@@ -434,11 +475,33 @@ class Synchronizer:
         Usually it pulled before it announced, and lacks nothing. It does if it gave up waiting for our answer, because
         the path or the link was slow. Over a slow link it would give up again, so everything is sent unasked.
         """
-        if not self._authority or self._has(hashes) or sender in self._heard:
+        if self._has(hashes) or sender in self._heard:
             return
         if self._talks.round_trip_seconds(sender) > _SLOW * self.request_timeout_seconds:
             self.send_changes(everything(self.store), sender)
         else:
+            self.announce(sender)
+
+    def _tell_of_more(self, sender: str, hashes: list[int]) -> Generator[Question, Answer, None]:
+        """Tell a peer that has announced hashes, and has since been pulled from, that it lacks something.
+
+        A TinyBase peer may have got its start from one who lacked most (surprise 16). What is only on its way to it
+        makes its hashes differ, too, so it is asked for them again. To the server's own store everyone announces.
+        Each peer is told once, as two may never agree (surprise 1).
+        """
+        if self._has(hashes) or sender in self._told or sender == SERVER:
+            return
+        try:
+            hashes = yield from self._hashes_now(sender, self._new_id(TRANSACTION_ID_LENGTH))
+        except (ConnectionLostError, RequestTimeoutError):
+            return  # reported when it was late
+        except MergesyncError as error:
+            self._blame(error, sender)
+            return
+        if not self._has(hashes):
+            self._told[sender] = None
+            if len(self._told) > MAX_WAITING_CONVERSATIONS:
+                del self._told[next(iter(self._told))]
             self.announce(sender)
 
     # --- sending

@@ -489,15 +489,18 @@ class World:
 
     # --- the server
 
-    async def start_server(self, *, persisters: Any = None, **options: Any) -> None:
+    async def start_server(self, *, persisters: Any = None, patient: bool = False, **options: Any) -> None:
         """Starts the server, again on the same port if it ran before.
 
         Args:
             persisters: for our server: what makes persisters, instead of JSON files or nothing.
+            patient: whether it waits long for answers, as a TinyBase server that gives up on one never asks again. A
+                path of a TinyBase server with stores then takes as long to start.
             options: of our server, or of TinyBase's.
         """
         kind = self.setup.server
-        self._start = {"persisters": persisters, **options}
+        self._start = {"persisters": persisters, "patient": patient, **options}
+        timeout = ANSWERED_SECONDS if patient or self.setup.answers else UNANSWERED_SECONDS
         if self.setup.is_ours:
             if persisters is None and self.setup.keeps:
                 persisters = json_file_persisters(self.folder)
@@ -506,7 +509,7 @@ class World:
                 self.port,
                 persisters,
                 relay=kind.startswith("relay"),
-                request_timeout_seconds=ANSWERED_SECONDS if self.setup.answers else UNANSWERED_SECONDS,
+                request_timeout_seconds=timeout,
                 fragment_size=self.fragment_size,
                 on_ignored_error=self.errors.append,
                 serve_options={"create_connection": recording(ServerConnection, self._transports)},
@@ -519,7 +522,7 @@ class World:
             options["kind"] = kind
         else:
             if self.node.features["serverTimeout"]:
-                options = {"timeout": UNANSWERED_SECONDS, **options}
+                options = {"timeout": timeout, **options}
             options = {"fragment_size": self.fragment_size, **options}
         if self.setup.has_store:
             options.setdefault("persist", self.folder if self.setup.keeps else "memory")

@@ -210,11 +210,12 @@ async def test_burst(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
 
 @every_setup
 async def test_join_while_others_write(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
-    """A client that joins while another writes without a pause misses nothing."""
-    async with World.open(setup, node, tmp_path) as world:
+    """A client that joins while another goes on writing misses nothing."""
+    async with World.open(setup, node, tmp_path, patient=True) as world:
         a = await world.store("a", setup.clients[0])
         await world.connect(a)
         await a.ops(["setTable", "t", {f"r{n}": {"c": n} for n in range(300)}])
+        await world.settle()
         for make in ("node", "python"):
             joiner = await world.store(f"joiner {make}", make)
             await joiner.ops(["setCell", "t", "r0", "by", joiner.name])
@@ -223,7 +224,7 @@ async def test_join_while_others_write(setup: Setup, node: NodePeer, tmp_path: P
             while not joining.done():
                 number += 1
                 await a.ops(["setCell", "t", f"r{number % 300}", "c", f"{make} {number}"], ["setValue", "n", number])
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             await joining
             await world.settle_merged()
 

@@ -15,7 +15,7 @@ from mergesync.exceptions import (
     RequestTimeoutError,
 )
 from mergesync.limits import MAX_HELD_MESSAGES, MAX_REQUEST_TIMEOUT_SECONDS, TRANSACTION_POLL_SECONDS
-from mergesync.sync import conversations
+from mergesync.sync import conversations, start_answers, synchronizer
 from mergesync.sync.messages import MessageType
 from mergesync.sync.synchronizer import SyncState
 
@@ -23,7 +23,7 @@ from .kit import FUTURE, Driven, cell_changes, hlc, new_store, value_changes
 
 EMPTY: list[Any] = [[{}], [{}], 1]
 ASK_HASHES = ("", MessageType.GET_CONTENT_HASHES, "")
-HASHES, DIFF = MessageType.CONTENT_HASHES, MessageType.CONTENT_DIFF
+HASHES, DIFF, VALUES = MessageType.CONTENT_HASHES, MessageType.CONTENT_DIFF, MessageType.GET_VALUE_DIFF
 
 
 def started(**options: Any) -> Driven:
@@ -52,6 +52,60 @@ def test_start_with_an_equal_peer() -> None:
     assert (driven.core.state, driven.outbox.ended) == (SyncState.LIVE, 1)
     assert (driven.core.unanswered, driven.core.is_pulling, driven.core.deadline) == (0, False, None)
     assert (driven.core.stats.sends, driven.core.stats.receives) == (2, 1)
+
+
+def test_others_who_answer() -> None:
+    """Whoever answers later with other hashes is pulled from, too; TinyBase uses the first answer only."""
+    driven = started()
+    ours = driven.store.get_mergeable_content_hashes()
+    for peer, hashes in [("S", ours), ("A", ours), ("B", [0, 5]), ("C", [0, 5])]:
+        driven.answer(hashes, peer, index=0)
+    assert [each[:2] for each in driven.outbox.take()] == [ASK_HASHES[:2], ("", HASHES), ("B", VALUES)]
+
+
+def test_others_are_pulled_from_one_by_one() -> None:
+    """Most of what the others have is the same, so each is asked once the one before has answered."""
+    driven = started()
+    for number, peer in enumerate("ABC"):
+        driven.answer([0, number], peer, index=0)
+    assert driven.core.is_pulling
+    for number, peer in enumerate("ABC"):
+        assert [each[0] for each in driven.outbox.sent if each[1].type is VALUES] == ["A", "B", "C"][: number + 1]
+        driven.answer([{peer: [number, hlc(number)]}], peer)
+        driven.outbox.sent = [each for each in driven.outbox.sent if each[1].type is not HASHES]
+    assert driven.store.get_values() == {"v": 1, "A": 0, "B": 1, "C": 2}
+    assert (driven.core.is_pulling, driven.core.unanswered) == (False, 0)
+
+
+def test_others_after_who_answered_first_is_silent() -> None:
+    """Answers that wait for a pull that does not end are followed once the start is over."""
+    driven = started()
+    driven.answer([0, 1], "A", index=0)
+    driven.answer([0, 2], "B", index=0)
+    driven.core.wake(1.0)
+    driven.core.wake(1.0 + MAX_REQUEST_TIMEOUT_SECONDS)
+    assert driven.outbox.sent[-1][0] == "B"
+
+
+def test_too_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many different answers are blamed on who gave them."""
+    monkeypatch.setattr(start_answers, "MAX_WAITING_CONVERSATIONS", 2)
+    driven = started()
+    for number, peer in enumerate("ABC", 1):
+        driven.answer([0, number], peer, index=0)
+    (error,) = driven.outbox.errors
+    assert isinstance(error, LimitExceededError)
+    assert (error.limit, error.client_id) == ("requests", "C")
+
+
+def test_answers_to_a_start_that_is_over() -> None:
+    """After a stop, answers to what was asked before are ignored."""
+    driven = started()
+    driven.core.stop_sync()
+    driven.answer([0, 1], "A", index=0)
+    driven.core.start_sync(0.0)
+    driven.answer([0, 1], "A", index=0)
+    assert [each[:2] for each in driven.outbox.take()] == [ASK_HASHES[:2]] * 2
 
 
 def test_start_twice() -> None:
@@ -119,12 +173,12 @@ def test_somebody_comes_after_the_start() -> None:
     """Once hashes were compared with anybody, the question who is there is not repeated."""
     driven = started()
     driven.core.wake(1.0)
-    driven.hear(HASHES, driven.store.get_mergeable_content_hashes(), "B", 1.5)
+    driven.hear(HASHES, driven.store.get_mergeable_content_hashes(), "S", 1.5)
     assert (driven.core.unanswered, driven.core.deadline) == (0, None)
     driven = started()
     driven.core.wake(1.0)
-    driven.hear(HASHES, [0, 5], "B", 1.5)
-    driven.answer([{}], "B", 1.6)
+    driven.hear(HASHES, [0, 5], "S", 1.5)
+    driven.answer([{}], "S", 1.6)
     assert (driven.core.unanswered, driven.core.deadline) == (0, None)
 
 
@@ -391,18 +445,18 @@ def test_an_outlet_that_fails() -> None:
 def test_announced_hashes() -> None:
     """Who announces other hashes is asked under the id of the announcement, or a new one if it has none."""
     driven = live()
-    driven.hear(HASHES, driven.store.get_mergeable_content_hashes(), "A")
+    driven.hear(HASHES, driven.store.get_mergeable_content_hashes(), "S")
     assert driven.outbox.sent == []
-    driven.hear(HASHES, [0, 5], "A", request_id="t")
+    driven.hear(HASHES, [0, 5], "S", request_id="t")
     assert driven.core.is_pulling
     ((address, message),) = driven.outbox.sent
-    assert (address, message.type) == ("A", MessageType.GET_VALUE_DIFF)
+    assert (address, message.type) == ("S", MessageType.GET_VALUE_DIFF)
     assert message.request_id is not None
     assert message.request_id[:2] == "t."
-    driven.answer([{"w": [1, hlc(1)]}], "A")
+    driven.answer([{"w": [1, hlc(1)]}], "S")
     assert (driven.store.get_values(), driven.outbox.ended) == ({"v": 1, "w": 1}, 1)
     driven.outbox.take()
-    driven.hear(HASHES, [0, 5], "A", request_id=None)
+    driven.hear(HASHES, [0, 5], "S", request_id=None)
     request_id = driven.outbox.sent[0][1].request_id
     assert request_id is not None
     assert len(request_id) == 16
@@ -412,12 +466,12 @@ def test_one_pull_from_a_peer_at_a_time() -> None:
     """However often a peer announces, one pull is under way; when it ends, the last announcement is followed."""
     driven = live()
     for number in range(1000):
-        driven.hear(HASHES, [0, number], "A", request_id=str(number))
+        driven.hear(HASHES, [0, number], "S", request_id=str(number))
     assert len(driven.outbox.sent) == 1
-    driven.answer([{}], "A")
+    driven.answer([{}], "S")
     last = driven.outbox.sent[-1][1].request_id
     assert (len(driven.outbox.sent), last) == (2, f"999.{(last or '')[4:]}")
-    driven.answer([{}], "A")
+    driven.answer([{}], "S")
     assert (len(driven.outbox.sent), driven.core.unanswered, driven.outbox.ended) == (2, 0, 1)
 
 
@@ -488,7 +542,7 @@ def test_too_many_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull that cannot even be queued is reported, and the peer may announce again."""
     monkeypatch.setattr(conversations, "MAX_PENDING_REQUESTS", 1)
     monkeypatch.setattr(conversations, "MAX_WAITING_CONVERSATIONS", 0)
-    driven = live()
+    driven = live(authority=True)
     for peer in "AB":
         driven.hear(HASHES, [0, 5], peer)
     (error,) = driven.outbox.errors
@@ -573,16 +627,76 @@ def test_a_slow_announcer_is_sent_everything() -> None:
     assert other.get_mergeable_content() == driven.store.get_mergeable_content()
 
 
-def test_peers_among_others_tell_nobody() -> None:
-    """Who is no authority neither learns nor tells: the peer does not either."""
+def announced_less(driven: Driven, peer: str = "A", now: float = 0.0) -> list[Any]:
+    """A peer announces no values, and is pulled from; returns what was asked or told then."""
+    driven.hear(HASHES, [0, 0], peer, now)
+    driven.answer([{}], peer, now)
+    return driven.outbox.take()[1:]
+
+
+def test_peers_among_others_learn_nothing() -> None:
+    """Who is no authority does not take questions for answers: the peer does not either."""
     driven = live()
-    driven.hear(MessageType.GET_TABLE_DIFF, {}, "A")
-    driven.hear(MessageType.GET_VALUE_DIFF, {}, "A")
+    driven.hear(MessageType.GET_TABLE_DIFF, {}, "S")
+    driven.hear(MessageType.GET_VALUE_DIFF, {}, "S")
     driven.outbox.take()
-    driven.hear(HASHES, [5, 0], "A")
-    driven.answer([[{}], {}], "A")
-    driven.answer([{}], "A")
+    driven.hear(HASHES, [5, 0], "S")
+    driven.answer([[{}], {}], "S")
+    driven.answer([{}], "S")
     assert [each[1] for each in driven.outbox.take()] == [MessageType.GET_TABLE_DIFF, MessageType.GET_VALUE_DIFF]
+
+
+def test_a_peer_among_others_that_lacks_something() -> None:
+    """A TinyBase peer may have started from one who lacked most; it is told once that there is more."""
+    driven = live()
+    assert announced_less(driven) == [("A", MessageType.GET_CONTENT_HASHES, "")]
+    driven.hear(HASHES, [0, 0], "B")
+    driven.answer([{}], "B")
+    driven.answer([0, 0], "B")
+    assert driven.outbox.take()[-1] == ("B", HASHES, driven.store.get_mergeable_content_hashes())
+    assert announced_less(driven, "B") == []
+
+
+def test_what_is_on_its_way_to_a_peer() -> None:
+    """A peer that has got the rest when it is asked again is told nothing."""
+    driven = live()
+    driven.hear(HASHES, [0, 0], "A")
+    driven.answer([{}], "A")
+    driven.answer(driven.store.get_mergeable_content_hashes(), "A")
+    assert driven.outbox.take()[2:] == []
+    assert (driven.core.is_pulling, driven.core.unanswered) == (False, 0)
+
+
+def test_a_server_store_is_not_told() -> None:
+    """To the server's own store everyone announces, so it pulls by itself."""
+    assert announced_less(live(), "S") == []
+
+
+def test_a_peer_that_is_gone_or_talks_nonsense_is_not_told() -> None:
+    """Asked again, it does not answer, or not with hashes: that was reported, and nothing more is said."""
+    driven = live(knows_peers=True)
+    announced_less(driven)
+    driven.core.forget_peer("A")
+    assert driven.outbox.errors == []
+    announced_less(driven)
+    driven.hear(HASHES, [0, 0], "B")
+    driven.answer([{}], "B")
+    driven.answer([{}], "B")
+    assert [type(error) for error in driven.outbox.errors] == [RemoteProtocolError]
+    assert [each[1] for each in driven.outbox.take()] == [MessageType.GET_VALUE_DIFF, MessageType.GET_CONTENT_HASHES]
+
+
+def test_how_many_told_peers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten first: who is told again by chance only asks once more."""
+    monkeypatch.setattr(synchronizer, "MAX_WAITING_CONVERSATIONS", 1)
+    driven = live()
+    for peer in "AB":
+        driven.hear(HASHES, [0, 0], peer)
+        driven.answer([{}], peer)
+        driven.answer([0, 0], peer)
+    driven.outbox.take()
+    assert announced_less(driven, "B") == []
+    assert announced_less(driven, "A") == [("A", MessageType.GET_CONTENT_HASHES, "")]
 
 
 # --- transactions of the application ----------------------------------------------------------------------
