@@ -68,7 +68,6 @@ async def test_server_goes_and_comes_back(errors: Errors) -> None:
 
 async def test_server_process_is_killed(tmp_path: Path) -> None:
     """Killed without warning and started again on its files, it has all that the clients have, and they all it has."""
-    pytest.importorskip("mergesync.persist")
     script = (
         "import asyncio, sys\n"
         "from mergesync import create_ws_server\n"

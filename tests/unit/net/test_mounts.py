@@ -23,12 +23,6 @@ _servers = ["websockets-sansio", "wsproto", pytest.param("websockets", marks=_le
 EVERY_SERVER = pytest.mark.parametrize("ws", _servers, ids=["sansio", "wsproto", "legacy"])
 
 
-@pytest.fixture(autouse=True)
-def _wsproto(request: pytest.FixtureRequest) -> None:
-    if "wsproto" in request.node.name:
-        pytest.importorskip("wsproto")
-
-
 # --- websockets
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from mergesync import LoadError, MergeableStore, SaveError, WsClient, create_ws_server
 from mergesync.net.server import ListeningWsServer
+from mergesync.persist import json_file_persisters, sqlite_persisters
 from tests.support import Leftovers, eventually, same_content, within
 from tests.unit.net.kit import Backend, closed_with, diff_frame, mux, raw, subscribed, synced, url_of
 
@@ -672,16 +673,12 @@ async def test_handshake_under_way_does_not_hold_up_the_end() -> None:
 
 async def test_json_files(tmp_path: Path) -> None:
     """A third client finds what two left behind, through a restart."""
-    persist = pytest.importorskip("mergesync.persist")
-    await _outlives_restart(lambda: persist.json_file_persisters(tmp_path / "data"))
+    await _outlives_restart(lambda: json_file_persisters(tmp_path / "data"))
 
 
 async def test_sqlite(tmp_path: Path) -> None:
     """The same, in a database."""
-    persist = pytest.importorskip("mergesync.persist")
-    if not hasattr(persist, "sqlite_persisters"):
-        pytest.skip("not there yet")
-    await _outlives_restart(lambda: persist.sqlite_persisters(tmp_path / "data.db"))
+    await _outlives_restart(lambda: sqlite_persisters(tmp_path / "data.db"))
 
 
 async def _outlives_restart(persisters: Callable[[], Any]) -> None:
