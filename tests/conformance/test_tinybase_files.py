@@ -25,6 +25,7 @@ from .support import (
     canonical,
     python_store,
     settle,
+    until,
     until_down,
     until_live,
 )
@@ -173,9 +174,9 @@ async def test_their_edit_of_a_file_in_use(node: NodePeer, tmp_path: Path) -> No
         a, _ = await world.two()
         await write_content(a)
         await world.settle(CONTENT)
-        await world.leave("a", "b")
-        await world.rejoin("a")
         file = world.folder / f"{PATH}.json"
+        saved = canonical(await a.mergeable())
+        await until(lambda: file.exists() and canonical(json.loads(file.read_text())) == saved, file.read_text, 20.0)
         other = await node.store("other")
         persister = await other.file_persister(file)
         await persister.load()
