@@ -79,7 +79,8 @@ async def test_channels(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
         except AssertionError:
             # A TinyBase client closes its socket with 1007 if a frame for a channel that it has left was under way.
             assert (await sockets["node"].stats())["closes"] == [[1007, "tinybase:14"]]
-            assert all("closed with 1007 tinybase:14" in str(error) for error in world.take_errors())  # by our server
+            # Our server reports that.
+            world.errors[:] = [error for error in world.errors if "closed with 1007 tinybase:14" not in str(error)]
             await world.leave("node one")
             sockets["node"] = await node.socket("another", world.url)
             await world.connect(world.stores["node one"], socket=sockets["node"], channel="one")
