@@ -14,6 +14,8 @@
         * `RequestTimeoutError` (also a TimeoutError)
         * `ConnectionLostError` (also a ConnectionError)
         * `RefusedChangesError`
+        * `NotDurableError`
+        * `NotSupportedError`
     * `PersisterError`
         * `LoadError`
         * `SaveError`
@@ -34,6 +36,8 @@ __all__ = [
     "LimitExceededError",
     "LoadError",
     "MergesyncError",
+    "NotDurableError",
+    "NotSupportedError",
     "PersisterError",
     "RefusedChangesError",
     "RemoteProtocolError",
@@ -207,6 +211,29 @@ class RefusedChangesError(SyncError):
         )
         self.count = count
         self.reasons = reasons
+
+
+class NotDurableError(SyncError):
+    """The server has not stored what was written; it is in the stores, and goes on being synchronized and saved.
+
+    Attributes:
+        reason: why: "storage" if the path has none, "save" if saving fails, "incomplete" if the server could not get
+            all of it, or another word of the server's.
+    """
+
+    code = "not-durable"
+    remedy = "See the server's log; give the path a persister, or make room for it."
+
+    def __init__(self, message: str, reason: str, *, path_id: str | None = None, client_id: str | None = None) -> None:
+        super().__init__(message, path_id=path_id, client_id=client_id)
+        self.reason = reason
+
+
+class NotSupportedError(SyncError):
+    """The server is not mergesync, or an older one, and cannot do what is asked of it."""
+
+    code = "not-supported"
+    remedy = "Connect to a mergesync server of this version, or do without."
 
 
 class PersisterError(MergesyncError):

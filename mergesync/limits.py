@@ -32,6 +32,7 @@ __all__ = [
     "MAX_READ_BYTES",
     "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
+    "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
     "RECONNECT_CAP_SECONDS",
@@ -100,6 +101,9 @@ DEFAULT_REQUEST_TIMEOUT_SECONDS: Final = 1.0
 
 MAX_PENDING_REQUESTS: Final = 100
 """Requests of one synchronizer that wait for an answer (the peer's bound)."""
+
+MAX_UNANSWERED_OPERATIONS: Final = 2 * MAX_CHANNELS
+"""Operations of one socket that the server has not answered: a client asks twice per channel, once in a hurry."""
 
 MAX_REQUEST_TIMEOUT_SECONDS: Final = 30.0
 """Time-outs grow with the round trips that are measured, and from one attempt to the next, up to this."""

@@ -21,8 +21,10 @@ from mergesync.sync.admission import is_empty
 from mergesync.sync.client_connection import ClientConnection
 from mergesync.sync.hub import Hub
 from mergesync.sync.messages import Message, encode_message
-from mergesync.sync.payloads import SUBPROTOCOL, Payload, fits_frame, fragments_of
+from mergesync.sync.operations import Operation
+from mergesync.sync.payloads import Payload, fits_frame, fragments_of
 from mergesync.sync.server_connection import ServerConnection, path_of
+from mergesync.sync.subprotocols import CHANNELS, dialect_of
 from mergesync.sync.synchronizer import Origin, Synchronizer, SyncState
 from mergesync.types import MergeableChanges
 
@@ -163,11 +165,12 @@ class Socket:
         self.closed_by_server: tuple[int, str] | None = None
         subprotocol = next(iter(subprotocols), None)
         channel_ids = [channel_id for channel_id in peers if channel_id is not None]
-        self.multiplexed = subprotocol == SUBPROTOCOL
+        dialect = dialect_of(subprotocol)
+        self.multiplexed = dialect.multiplexed
         self.server = ServerConnection(
             client_id,
             path_of(target),
-            multiplexed=self.multiplexed,
+            dialect=dialect,
             switchboard=network,
             timeout_seconds=network.request_timeout_seconds if network.relay else FRAGMENT_TIMEOUT_SECONDS,
         )
@@ -195,6 +198,10 @@ class Socket:
         """A message for a port."""
         if channel_id in self.peers:
             self.peers[channel_id].core.receive(sender, message, self.network.now)
+
+    def operate(self, channel_id: str | None, operation: Operation) -> None:
+        """The server itself says something; only `mergesync.net` does that."""
+        raise AssertionError(f"an operation: {operation}")
 
     def _reach_client(self, frame: str | Close) -> None:
         if isinstance(frame, Close):
@@ -372,7 +379,7 @@ class Network:
         elif peer is not None:
             peers[None] = peer
         if subprotocols is None:
-            subprotocols = [SUBPROTOCOL] if isinstance(peer, dict) else []
+            subprotocols = [CHANNELS] if isinstance(peer, dict) else []
         client_id = client_id or f"client-{next(self._client_numbers):02}"
         socket = Socket(self, client_id, target, peers, subprotocols, timeout_seconds)
         self.sockets.append(socket)
@@ -499,6 +506,10 @@ class Network:
     def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
         """A client says something."""
         self.hubs[path_id].receive(connection.client_id, address, payload, self.now)
+
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
+        """A client asks the server itself; only `mergesync.net` answers that."""
+        raise AssertionError(f"an operation: {operation}")
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """A control for a socket."""

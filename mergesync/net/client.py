@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS
+from mergesync.net.durability import PendingLeaf
 from mergesync.net.link import Link, LinkState
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
 from mergesync.net.session import OnMessage, Session, SessionOptions, SyncStatus
@@ -116,6 +117,42 @@ class WsSynchronizer:
     def status(self) -> SyncStatus:
         """What it is doing. A connection that died silently is noticed when the server misses a ping."""
         return self._session.status
+
+    @property
+    def pending(self) -> list[PendingLeaf]:
+        """The cells and values written here that the server has not confirmed to have stored.
+
+        Cells are `(table_id, row_id, cell_id)`, values `(value_id,)`. What somebody has overwritten since is not among
+        them. Before the first confirmation that is all that the store holds, as nobody knows what the server has. A
+        path without storage confirms that it has received. A TinyBase server confirms nothing; there, what was sent is
+        not pending.
+
+        Example:
+            if not synchronizer.pending:
+                print("all changes are saved")
+        """
+        return self._session.durability.pending
+
+    async def durable(self) -> None:
+        """Return when all that was written to the store before is on the server's disk, and would survive power loss.
+
+        While there is no connection, that waits for one; use `asyncio.timeout` to wait no longer.
+
+        Raises:
+            NotDurableError: the path has no storage, or it could not be stored.
+            NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
+            ConnectionLostError: the synchronizer is destroyed, or is meanwhile.
+
+        Example:
+            store.set_cell("orders", "1", "paid", True)
+            await synchronizer.durable()
+        """
+        await self._session.durable()
+
+    @property
+    def server_id(self) -> str | None:
+        """Which server it is connected to, or was last; another one after each start. None if that is not known."""
+        return self._session.greeting.server_id
 
     def add_status_listener(self, listener: StatusListener) -> str:
         """Listen to the status: `listener(synchronizer, status)`; returns an id for `del_listener`."""

@@ -27,8 +27,11 @@ from mergesync.net.channel import ChannelClosed, WebsocketsChannel
 from mergesync.net.reporting import Reporter
 from mergesync.sync.client_connection import ClientConnection, check_channel_id
 from mergesync.sync.messages import Message
-from mergesync.sync.payloads import SUBPROTOCOL, fits_frame
+from mergesync.sync.operations import Operation
+from mergesync.sync.payloads import fits_frame
+from mergesync.sync.subprotocols import dialect_of, offered
 from mergesync.system import new_id
+from mergesync.waiting import settle
 
 __all__ = ["Link", "LinkState", "Port"]
 
@@ -57,6 +60,9 @@ class Port(Protocol):
 
     def receive(self, sender: str, message: Message) -> None:
         """A message of a peer."""
+
+    def operate(self, operation: Operation) -> None:
+        """The server itself says something."""
 
     @property
     def deadline(self) -> float | None:
@@ -108,10 +114,9 @@ class Link:
             "close_timeout": CLOSE_TIMEOUT_SECONDS,
             # What is sent never waits, but pings do above this limit, and then would not find out that nobody reads.
             "write_limit": 2 * MAX_OUTBOX_BYTES,
+            "subprotocols": offered(multiplexed=multiplexed),
             **connect_options,
         }
-        if multiplexed:
-            self._connect_options["subprotocols"] = [SUBPROTOCOL]
         self._ports: dict[str | None, Port] = {}
         self._channel: WebsocketsChannel | None = None
         self._connection: ClientConnection | None = None  # while messages can be exchanged
@@ -179,6 +184,16 @@ class Link:
         """Whether messages can be sent on a channel."""
         return self._connection is not None and self._connection.is_open(channel_id)
 
+    @property
+    def extended(self) -> bool:
+        """Whether there is a connection on which operations were agreed on."""
+        return self._connection is not None and self._connection.extended
+
+    def post_operation(self, channel_id: str | None, operation: Operation) -> None:
+        """Say something to the server itself; only where `extended`."""
+        if self._connection is not None:
+            self.send(self._connection.outgoing_operation(channel_id, operation))
+
     def post(self, channel_id: str | None, address: str, remainder: str) -> None:
         """Send a message or fragment; without a connection it is dropped, and made up for by the next exchange."""
         if self._connection is not None:
@@ -195,7 +210,7 @@ class Link:
         life, self._life = self._life, None
         if life is None:
             return
-        self._settle(ConnectionLostError(f"the connection to {self.url} was given up"))
+        settle(self._waiters, ConnectionLostError(f"the connection to {self.url} was given up"))
         self._last_life = life
         life.cancel()
         self._drop()
@@ -223,7 +238,7 @@ class Link:
             self._set_state(LinkState.OFFLINE)
             return False, self._connecting_failed(error)
         began = _now()
-        closed = await self._talk(WebsocketsChannel(connection))
+        closed = await self._talk(WebsocketsChannel(connection), extended=dialect_of(connection.subprotocol).extended)
         worked = self._heard and not self._fault and closed.code in _CLOSED_WITHOUT_FAULT
         return worked or _now() - began > RECONNECT_STABLE_SECONDS, retry_after_seconds(closed.reason)
 
@@ -234,19 +249,9 @@ class Link:
         if isinstance(error, OSError | WebSocketException):
             cause, error = error, ConnectionLostError(f"cannot connect to {self.url}: {error}")
             error.__cause__ = cause
-        if not self._settle(error):
+        if not settle(self._waiters, error):
             self.report(error)
         return wait_seconds
-
-    def _settle(self, error: Exception | None) -> bool:
-        """Tell those who wait for a connection; whether there was anybody."""
-        waiters = [waiter for waiter in self._waiters if not waiter.done()]
-        for waiter in waiters:
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
-        return bool(waiters)
 
     def _set_state(self, state: LinkState) -> None:
         if state is not self.state:
@@ -256,18 +261,22 @@ class Link:
 
     # --- one connection
 
-    async def _talk(self, channel: WebsocketsChannel) -> ChannelClosed:
+    async def _talk(self, channel: WebsocketsChannel, *, extended: bool) -> ChannelClosed:
         """Read until the connection is lost; returns how it ended."""
         channel_ids = [channel_id for channel_id in self._ports if channel_id is not None]
         connection = ClientConnection(
-            channel_ids if self.multiplexed else None, self, timeout_seconds=self._timeout_seconds, new_id=new_id
+            channel_ids if self.multiplexed else None,
+            self,
+            timeout_seconds=self._timeout_seconds,
+            new_id=new_id,
+            extended=extended,
         )
         self._channel, self._connection, self._closing = channel, connection, None
         self._heard = self._fault = False
         self.connections += 1
         try:
             self._set_state(LinkState.CONNECTED)
-            self._settle(None)
+            settle(self._waiters)
             self._act(connection.open, _now())
             while True:
                 frame = await channel.receive()
@@ -355,6 +364,12 @@ class Link:
         port = self._ports.get(channel_id)
         if port is not None:
             port.opened()
+
+    def operate(self, channel_id: str | None, operation: Operation) -> None:
+        """An operation for a channel."""
+        port = self._ports.get(channel_id)
+        if port is not None:
+            port.operate(operation)
 
     def receive(self, channel_id: str | None, sender: str, message: Message) -> None:
         """A message for a channel."""

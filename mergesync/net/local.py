@@ -17,6 +17,7 @@ from mergesync.sync.messages import Message, decode_message, encode_message
 from mergesync.sync.synchronizer import EVERYONE, Origin, Synchronizer, SynchronizerStats, SyncState
 from mergesync.system import new_id
 from mergesync.types import Content, MergeableChanges
+from mergesync.waiting import settle
 
 __all__ = ["LocalNetwork", "LocalSynchronizer", "create_local_synchronizer"]
 
@@ -89,7 +90,7 @@ class LocalSynchronizer:
     def stop_sync(self) -> Self:
         """Neither send nor take changes any more."""
         self._core.stop_sync()
-        self._settle(None)
+        settle(self._waiters)
         return self
 
     def get_stats(self) -> SynchronizerStats:
@@ -101,7 +102,7 @@ class LocalSynchronizer:
         self._network._synchronizers.pop(self._address, None)
         self._core.destroy()
         self._alarm.cancel()
-        self._settle(ConnectionLostError("the synchronizer was destroyed"))
+        settle(self._waiters, ConnectionLostError("the synchronizer was destroyed"))
 
     async def __aenter__(self) -> Self:
         return await self.start_sync()
@@ -114,15 +115,6 @@ class LocalSynchronizer:
     def _check_not_destroyed(self) -> None:
         if self._address not in self._network._synchronizers:
             raise ConnectionLostError("the synchronizer is destroyed")
-
-    def _settle(self, error: Exception | None) -> None:
-        for waiter in self._waiters:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
 
     def _send(self, address: str, message: Message) -> None:
         """Deliver in a later turn of the loop, as text, so that nothing is shared."""
@@ -158,7 +150,7 @@ class _LocalOutlet:
     def pulled(self) -> None:
         """An exchange is over."""
         if self._synchronizer._core.state is SyncState.LIVE:
-            self._synchronizer._settle(None)
+            settle(self._synchronizer._waiters)
 
     def refused(self, sender: str, changes: MergeableChanges) -> None:
         """What was not taken was reported already."""

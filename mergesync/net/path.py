@@ -19,8 +19,9 @@ from mergesync.limits import (
 from mergesync.net.alarm import Alarm
 from mergesync.store import MergeableStore
 from mergesync.sync.hub import Hub
+from mergesync.sync.operations import ERROR, OK
 from mergesync.sync.payloads import Payload
-from mergesync.types import NewId
+from mergesync.types import GetNow, NewId
 
 __all__ = ["CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
 
@@ -42,6 +43,9 @@ class PathPersister(Protocol):
     async def flush(self) -> None:
         """Return when all that was written is stored; raises SaveError."""
 
+    async def wait_saved(self) -> None:
+        """The same without hurrying: wait until the auto-save has done it."""
+
     async def destroy(self) -> None:
         """Store what is unsaved, if auto-save was started, and let go of everything."""
 
@@ -53,6 +57,10 @@ CreatePersisterForPath: TypeAlias = Callable[[str], Any]
 """`(path_id) -> persister, (persister, then), None, or an awaitable of any of these`."""
 
 
+Answer: TypeAlias = Callable[[str, Any], None]
+"""`(name, body)` of the operation that answers a request."""
+
+
 @dataclass(frozen=True, slots=True)
 class PathOptions:
     """What all paths of a server have in common."""
@@ -62,6 +70,7 @@ class PathOptions:
     request_timeout_seconds: float
     fragment_size: float | None
     new_id: NewId
+    get_now: GetNow
 
 
 class PathExit(Protocol):
@@ -111,6 +120,7 @@ class Path:
         self._joins = 0
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
+        self._confirming: set[asyncio.Task[None]] = set()
         self._hub = Hub(
             path_id,
             self,
@@ -148,6 +158,35 @@ class Path:
         self._hub.receive(client_id, address, payload, asyncio.get_running_loop().time())
         self._alarm.set()
 
+    def confirm(self, client_id: str, *, hurry: bool, answer: Answer) -> None:
+        """Answer a client when all that it has said so far is stored, or cannot be.
+
+        Args:
+            client_id: the client; if it goes, nobody is answered.
+            hurry: whether to store it now, and not with the next save that comes by itself.
+            answer: `answer(name, body)` of an operation.
+        """
+
+        def merged(is_complete: bool) -> None:
+            if not is_complete:
+                answer(ERROR, ["incomplete", "the server could not get all that the client has"])
+            elif self._persister is None:
+                answer(OK, {"stored": False})
+            else:
+                task = asyncio.create_task(self._confirm(self._persister, hurry, answer))
+                self._confirming.add(task)
+                task.add_done_callback(self._confirming.discard)
+
+        self._hub.when_merged(client_id, merged)
+
+    async def _confirm(self, persister: PathPersister, hurry: bool, answer: Answer) -> None:
+        try:
+            await (persister.flush() if hurry else persister.wait_saved())
+        except Exception as error:  # the persister reports what it cannot save
+            answer(ERROR, ["save", f"{type(error).__name__}: {error}"[:300]])
+        else:
+            answer(OK, {"stored": True})
+
     async def destroy(self) -> None:
         """Store what is unsaved and let go of everything, clients or not; storage that hangs is given up in the end."""
         self._destroyed = True
@@ -172,6 +211,8 @@ class Path:
             self._exit.path_done(self)
         finally:
             self._hub.destroy()
+            for task in self._confirming:
+                task.cancel()
             await self._let_go()
 
     def _has_ended(self, life: asyncio.Task[None]) -> None:

@@ -23,7 +23,8 @@ from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
 from mergesync.net.switchboard import CLOSE_GOING_AWAY, ClientInfo, Switchboard
-from mergesync.system import new_id
+from mergesync.sync.subprotocols import choose
+from mergesync.system import get_now, new_id
 
 __all__ = [
     "ClientIdsListener",
@@ -68,8 +69,8 @@ class ServerStats:
 
 
 def _select_subprotocol(_: object, offered: Iterable[Any]) -> Any:
-    """The first subprotocol a client offers, as the peer's server does; None if it offers none."""
-    return next(iter(offered), None)
+    """What the `websockets` library asks with the connection as the first argument."""
+    return choose(offered)
 
 
 class WsServer:
@@ -110,7 +111,7 @@ class WsServer:
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
         self._destruction: asyncio.Task[None] | None = None
-        options = PathOptions(create_persister_for_path, relay, request_timeout_seconds, fragment_size, new_id)
+        options = PathOptions(create_persister_for_path, relay, request_timeout_seconds, fragment_size, new_id, get_now)
         self._switchboard = Switchboard(options, report=self._report, tell=self._tell, on_connection=on_connection)
 
     async def __aenter__(self) -> Self:
@@ -199,7 +200,7 @@ class WsServer:
             raise RuntimeError(f"mergesync serves only WebSockets, not {scope['type']!r}")
         if (await receive())["type"] != "websocket.connect":
             return
-        subprotocol = _select_subprotocol(None, scope.get("subprotocols", ()))
+        subprotocol = choose(scope.get("subprotocols", ()))
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         channel = AsgiChannel(scope, receive, send)
         key = channel.headers.get("sec-websocket-key", "")

@@ -10,15 +10,19 @@ from typing import Any, TypeAlias
 
 from mergesync.exceptions import ConnectionLostError
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
+from mergesync.net.durability import Durability
+from mergesync.net.greeting import Greeting
 from mergesync.net.link import Link, LinkState
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import is_empty
 from mergesync.sync.messages import Message, MessageType, encode_message
+from mergesync.sync.operations import ERROR, HELLO, OK, STORED, Operation
 from mergesync.sync.payloads import SERVER, fragments_of
 from mergesync.sync.synchronizer import EVERYONE, Origin, Synchronizer, SynchronizerStats, SyncState
 from mergesync.system import new_id
 from mergesync.types import Content, MergeableChanges
+from mergesync.waiting import settle
 
 __all__ = ["OnMessage", "Session", "SessionOptions", "SyncStatus"]
 
@@ -26,6 +30,7 @@ OnMessage: TypeAlias = Callable[[str, str | None, int, Any], object]
 """`(address or sender, request id, type of message, body)`."""
 
 _FLUSH_ID_LENGTH = 16
+_OPERATION_ID_LENGTH = 11
 _FLUSH_PAUSE_SECONDS = 0.02
 _QUESTIONS = (
     MessageType.GET_TABLE_DIFF,
@@ -71,6 +76,10 @@ class Session:
         channel_id: the channel, None for a plain socket.
         options: how to talk.
         tell_status: called with each new status.
+
+    Attributes:
+        durability: what the server has confirmed to have stored.
+        greeting: what the server has told of itself.
     """
 
     def __init__(
@@ -98,6 +107,8 @@ class Session:
         self._asked_at = 0.0  # when a peer last asked for something that it lacks
         self._flushing: tuple[str, asyncio.Future[Any]] | None = None
         self._destroyed = False
+        self.durability = Durability(store, self._ask_stored)
+        self.greeting = Greeting()
         link.attach(self, channel_id)
         self._core = Synchronizer(store, self, request_timeout_seconds=options.request_timeout_seconds, new_id=new_id)
 
@@ -151,8 +162,19 @@ class Session:
         """Neither send nor take changes any more; the connection stays."""
         self._wants_sync = False
         self._core.stop_sync()
-        self._settle(None)
+        self.durability.lost()
+        settle(self._waiters)
         self.link_changed()
+
+    async def durable(self) -> None:
+        """Return when all that was written before is stored.
+
+        Raises:
+            ConnectionLostError: it is destroyed.
+        """
+        if self._destroyed:
+            raise ConnectionLostError("the synchronizer is destroyed")
+        await self.durability.durable()
 
     async def destroy(self) -> None:
         """Send what is still to be sent, and let go of store and link."""
@@ -161,19 +183,12 @@ class Session:
         finally:
             self._destroyed = True
             self._wants_sync = False
-            self._settle(ConnectionLostError("the synchronizer was destroyed"))
+            error = ConnectionLostError("the synchronizer was destroyed")
+            settle(self._waiters, error)
+            self.durability.close(error)
             self._core.destroy()
             self.link_changed()
             await self._link.detach(self, self._channel_id)
-
-    def _settle(self, error: Exception | None) -> None:
-        for waiter in self._waiters:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
 
     def guard(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Call the application; what it raises is reported, and stops nothing."""
@@ -219,6 +234,8 @@ class Session:
     def opened(self) -> None:
         """Messages can be sent."""
         self._heard_server = self._heard_others = False
+        if self._link.extended:
+            self._operate(self.greeting.ask(_now()), HELLO, None)
         if self._wants_sync:
             self._core.start_sync(_now(), self._initial_content)
         self.link_changed()
@@ -226,6 +243,7 @@ class Session:
     def closed(self) -> None:
         """The connection is gone; syncing begins again with the next one."""
         self._core.disconnect()
+        self.durability.lost()
         if self._flushing is not None and not self._flushing[1].done():
             self._flushing[1].set_result(None)
         self.link_changed()
@@ -245,6 +263,22 @@ class Session:
             flushing[1].set_result(message.body)
         self._core.receive(sender, message, _now())
         self.link_changed()
+
+    def operate(self, operation: Operation) -> None:
+        """The server itself says something."""
+        if operation.name not in (OK, ERROR):
+            if operation.request_id is not None:
+                self._operate(operation.request_id, ERROR, ["unknown", f"no operation {operation.name!r:.40}"])
+        elif not self.greeting.take_answer(operation, self._store, _now()):
+            self.durability.answered(operation)
+
+    def _ask_stored(self, hurry: bool) -> str:
+        request_id = new_id(_OPERATION_ID_LENGTH)
+        self._operate(request_id, STORED, hurry)
+        return request_id
+
+    def _operate(self, request_id: str, name: str, body: Any) -> None:
+        self._link.post_operation(self._channel_id, Operation(request_id, name, body))
 
     @property
     def deadline(self) -> float | None:
@@ -286,15 +320,20 @@ class Session:
         """An exchange is over."""
         if self._core.state is SyncState.LIVE:
             self._initial_content = None  # it is for the first start, not for each connection
-            self._settle(None)
+            settle(self._waiters)
+            self.durability.live(supported=self._link.extended)
 
     def refused(self, sender: str, changes: MergeableChanges) -> None:
         """What was not taken was reported already."""
 
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
         """The store changed: send what was written here."""
-        if self._core.state is SyncState.LIVE and not is_empty(beyond):
-            self._core.send_changes(beyond)
+        if origin is not None:
+            self.durability.overwritten(changes)
+        if not is_empty(beyond):
+            if self._core.state is SyncState.LIVE:
+                self._core.send_changes(beyond)
+            self.durability.written(beyond)
 
 
 def _now() -> float:

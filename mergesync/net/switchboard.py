@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
-from mergesync.limits import MAX_FRAME_BYTES, MAX_OUTBOX_BYTES
+from mergesync.limits import MAX_FRAME_BYTES, MAX_OUTBOX_BYTES, MAX_UNANSWERED_OPERATIONS
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.path import Path, PathOptions
-from mergesync.sync.payloads import SUBPROTOCOL, Payload, fits_frame
+from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
+from mergesync.sync.payloads import Payload, fits_frame
 from mergesync.sync.server_connection import ServerConnection, path_of
+from mergesync.sync.subprotocols import Dialect, dialect_of
 from mergesync.system import new_id
 
 __all__ = ["CLOSE_GOING_AWAY", "CLOSE_RESTART", "ClientInfo", "Switchboard"]
@@ -27,6 +29,7 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 
+_ID_LENGTH = 11
 _CLOSED_FOR_A_FAULT = (1002, 1003, 1007, 1009, 1010, 1013)
 """Codes with which a client, or the WebSocket layer on our side, says that the other side did something wrong."""
 
@@ -59,6 +62,7 @@ class _Socket:
         self.info = info
         self.serving = asyncio.timeout(None)  # entered while the socket is served, so that closing ends that
         self.condemned = False  # it is about to be closed for a fault
+        self.unanswered = 0  # operations under way
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -122,6 +126,7 @@ class Switchboard:
         self._sockets: dict[ServerConnection, _Socket] = {}
         self._client_ids: set[str] = set()
         self._nobody = asyncio.Event()
+        self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
 
     @property
@@ -140,7 +145,7 @@ class Switchboard:
             key: the client's WebSocket key.
             subprotocol: what was negotiated.
         """
-        socket = self._add_socket(channel, target, key, multiplexed=subprotocol == SUBPROTOCOL)
+        socket = self._add_socket(channel, target, key, dialect_of(subprotocol))
         try:
             async with socket.serving:
                 if self._destroyed is not None:
@@ -155,16 +160,17 @@ class Switchboard:
             finally:
                 self._remove_socket(socket)
 
-    def _add_socket(self, channel: TextChannel, target: str, key: str, *, multiplexed: bool) -> _Socket:
+    def _add_socket(self, channel: TextChannel, target: str, key: str, dialect: Dialect) -> _Socket:
         path_id = path_of(target)
         connection = ServerConnection(
             self._client_id(key),
             path_id,
-            multiplexed=multiplexed,
+            dialect=dialect,
             switchboard=self,
             timeout_seconds=self._options.request_timeout_seconds,
         )
-        info = ClientInfo(connection.client_id, path_id, channel.remote_address, dict(channel.headers), multiplexed)
+        headers = dict(channel.headers)
+        info = ClientInfo(connection.client_id, path_id, channel.remote_address, headers, dialect.multiplexed)
         socket = self._sockets[connection] = _Socket(channel, connection, info)
         self._client_ids.add(connection.client_id)
         self._nobody.clear()
@@ -275,6 +281,34 @@ class Switchboard:
     def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
         """A client says something on a path."""
         self._paths[path_id].receive(connection.client_id, address, payload)
+
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
+        """A client asks the server itself.
+
+        Raises:
+            LimitExceededError: too much that it has asked is not answered yet.
+        """
+        if operation.name == HELLO:
+            body = {"server": self._id, "client": connection.client_id, "now": self._options.get_now()}
+            self._answer(path_id, connection, operation, OK, body)
+        elif operation.name == STORED:
+            socket = self._sockets[connection]
+            if socket.unanswered >= MAX_UNANSWERED_OPERATIONS:
+                raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
+            socket.unanswered += 1
+
+            def answer(name: str, body: Any) -> None:
+                socket.unanswered -= 1
+                self._answer(path_id, connection, operation, name, body)
+
+            self._paths[path_id].confirm(connection.client_id, hurry=operation.body is True, answer=answer)
+        else:
+            self._answer(path_id, connection, operation, ERROR, ["unknown", f"no operation {operation.name!r:.40}"])
+
+    def _answer(self, path_id: str, connection: ServerConnection, asked: Operation, name: str, body: Any) -> None:
+        if asked.request_id is not None:
+            remainder = operation_remainder(Operation(asked.request_id, name, body))
+            self.send(path_id, [connection.client_id], f"{OPERATIONS}\n{remainder}")
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """A control for a socket."""

@@ -16,8 +16,8 @@ from mergesync.limits import (
     SAVE_RETRY_FIRST_SECONDS,
 )
 from mergesync.persist.status import OnIgnoredError, PersisterStats, PersisterStatus, log_error
-from mergesync.persist.unsaved import Unsaved
 from mergesync.store import MergeableStore
+from mergesync.store.unsaved import Unsaved
 from mergesync.types import Content, MergeableChanges, MergeableContent
 
 __all__ = ["PersisterCore", "Stored", "backoff_seconds", "said"]
@@ -56,6 +56,7 @@ class PersisterCore(ABC):
         self._auto_loader: asyncio.Task[None] | None = None
         self._auto_saver: asyncio.Task[None] | None = None
         self._next_save: asyncio.Task[None] | None = None
+        self._save_waiters: list[asyncio.Future[None]] = []
         self._destruction: asyncio.Task[None] | None = None
 
     # --- what a subclass says

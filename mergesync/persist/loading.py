@@ -11,8 +11,8 @@ from mergesync.exceptions import LoadError
 from mergesync.persist.core import PersisterCore, Stored, backoff_seconds, said
 from mergesync.persist.status import PersisterStatus
 from mergesync.persist.taking import collector_paused, is_mergeable_content, take
-from mergesync.persist.unsaved import difference, has_stamps, no_changes
 from mergesync.store import MergeableStore
+from mergesync.store.unsaved import difference, has_stamps, no_changes
 from mergesync.types import Content, MergeableChanges
 
 __all__ = ["Loading", "RefusedError"]

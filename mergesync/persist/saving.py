@@ -12,7 +12,8 @@ from mergesync.persist.core import backoff_seconds, said
 from mergesync.persist.loading import Loading, RefusedError
 from mergesync.persist.status import PersisterStatus
 from mergesync.persist.taking import collector_paused
-from mergesync.persist.unsaved import Unsaved
+from mergesync.store.unsaved import Unsaved
+from mergesync.waiting import settle
 
 __all__ = ["Saving"]
 
@@ -39,6 +40,25 @@ class Saving(Loading):
         """
         self._check_not_destroyed()
         await self._flush()
+
+    async def wait_saved(self) -> None:
+        """Return when all that was written to the store before this call is stored durably, without hurrying.
+
+        Unlike `flush` it does not save by itself: it waits for the auto-save, however often that has to try.
+
+        Raises:
+            SaveError: there is no auto-save, or it ends first.
+        """
+        self._check_not_destroyed()
+        if not self.is_auto_saving:
+            raise SaveError("nothing is saved without auto-save", path_id=self.path_id)
+        while not self._unsaved and self._one_at_a_time.locked():
+            async with self._one_at_a_time:  # a save that has begun has it all, unless it fails
+                pass
+        if self._unsaved:
+            waiter = asyncio.get_running_loop().create_future()
+            self._save_waiters.append(waiter)
+            await waiter
 
     async def _flush(self) -> None:
         failures = 0
@@ -70,6 +90,8 @@ class Saving(Loading):
         if self._auto_saver is not None:
             self._auto_saver.cancel()
             self._auto_saver = None
+        settle(self._save_waiters, SaveError("auto-save was stopped", path_id=self.path_id))
+        self._save_waiters = []
 
     def _wake(self) -> None:
         """There may be something to save."""
@@ -131,11 +153,14 @@ class Saving(Loading):
 
     async def _save_or_put_back(self) -> None:
         unsaved, self._unsaved = self._unsaved, Unsaved()
+        waiters, self._save_waiters = self._save_waiters, []
         try:
             await self._save(self._body(unsaved))
         except BaseException:
             self._unsaved.put_back(unsaved)
+            self._save_waiters += waiters
             raise
+        settle(waiters)
 
     def _body(self, unsaved: Unsaved) -> Any:
         if self.incremental and not unsaved.everything:

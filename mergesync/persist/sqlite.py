@@ -27,7 +27,7 @@ from mergesync.limits import (
 from mergesync.persist.shared import FileLock, Shared
 from mergesync.persist.sqlite_rows import Snapshot
 from mergesync.persist.sqlite_statements import check, number, path_ids, prepare, read_rows, write_rows
-from mergesync.persist.unsaved import has_stamps
+from mergesync.store.unsaved import has_stamps
 from mergesync.types import MergeableChanges
 
 __all__ = ["Member", "SqliteDatabase"]

@@ -13,8 +13,8 @@ from mergesync.persist.sqlite import SqliteDatabase
 from mergesync.persist.sqlite_rows import Snapshot
 from mergesync.persist.status import OnIgnoredError
 from mergesync.persist.taking import write_edits
-from mergesync.persist.unsaved import no_changes
 from mergesync.store import MergeableStore
+from mergesync.store.unsaved import no_changes
 from mergesync.types import MergeableChanges
 
 __all__ = ["SqlitePersister", "SqlitePersisters", "sqlite_persisters"]

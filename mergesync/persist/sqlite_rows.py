@@ -22,10 +22,10 @@ from typing import Any, Final, TypeAlias
 
 from mergesync.exceptions import ContentError
 from mergesync.persist.taking import Edit, collector_paused
-from mergesync.persist.unsaved import has_stamps, no_changes
 from mergesync.store.cells import ENCODED, TOMBSTONE, decode_cell, encode_cell
 from mergesync.store.hlc import is_hlc
 from mergesync.store.jsjson import dumps, loads
+from mergesync.store.unsaved import has_stamps, no_changes
 from mergesync.types import MISSING, MergeableChanges
 
 __all__ = [

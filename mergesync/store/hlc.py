@@ -141,6 +141,7 @@ class HybridLogicalClock:
         get_now: the wall clock, in milliseconds since 1970.
 
     Attributes:
+        offset: what is added to the wall clock, in milliseconds.
         time: the greatest time made or seen, in milliseconds since 1970.
         counter: how often that time was used, -1 before the first.
 
@@ -152,11 +153,16 @@ class HybridLogicalClock:
 
     def __init__(self, client: str, get_now: GetNow) -> None:
         self.client = client
-        self.get_now = get_now
+        self._get_wall_clock = get_now
+        self.offset: int = 0
         self.time: int = 0
         self.counter: int = -1
         self._prefix_time = -1
         self._prefix = ""
+
+    def now(self) -> int:
+        """The present, in milliseconds since 1970."""
+        return int(self._get_wall_clock()) + self.offset
 
     def tick(self) -> str:
         """Make the next stamp, greater than all that were made or seen.
@@ -164,7 +170,7 @@ class HybridLogicalClock:
         Raises:
             ClockError: the 42 bits of time are exhausted.
         """
-        now = int(self.get_now())
+        now = int(self._get_wall_clock()) + self.offset
         if now > self.time:
             self.time = now
             self.counter = 0
@@ -182,13 +188,17 @@ class HybridLogicalClock:
         counter = self.counter
         return f"{self._prefix}{_PAIR[counter >> 12]}{_PAIR[counter & 4095]}{self.client}"
 
+    def rewind(self, hlc: str) -> None:
+        """Go back to when this was the greatest stamp made or seen; those that were greater must be gone everywhere."""
+        self.time, self.counter = decode_hlc(hlc)[:2] if hlc else (0, -1)
+
     def observe(self, hlc: str) -> None:
         """Take note of another's stamp, so that the next one made here is greater; what is not valid is ignored.
 
         Args:
             hlc: a stamp, or the empty one, which only moves the clock to the present.
         """
-        now = int(self.get_now())
+        now = self.now()
         if not is_hlc(hlc) or hlc > latest_allowed(now):
             return
         seen_time, seen_counter, _ = decode_hlc(hlc) if hlc else (0, 0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView
+from operator import itemgetter
 from typing import Any, Self
 
 from mergesync.exceptions import ContentError
@@ -10,9 +11,9 @@ from mergesync.store import diff, notify
 from mergesync.store.bodies import CHANGES, CONTENT, check_body
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.changes import Change
-from mergesync.store.hlc import latest_allowed
+from mergesync.store.hlc import decode_hlc, latest_allowed
 from mergesync.store.merging import Merging
-from mergesync.store.stamps import unpack, unpacked, wire_in_text
+from mergesync.store.stamps import NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
 from mergesync.store.tree import Tree
 from mergesync.store.views import TablesView, ValuesView
 from mergesync.types import MISSING, MergeableChanges, MergeableContent
@@ -104,7 +105,50 @@ class MergeableStore(Merging):
 
     def latest_allowed_hlc(self) -> str:
         """The largest stamp that is not too far in the future for this store's clock."""
-        return latest_allowed(int(self._clock.get_now()))
+        return latest_allowed(self._clock.now())
+
+    # --- the clock
+
+    def set_clock(self, now: int, *, tolerance_milliseconds: int = 0) -> Self:
+        """Let the clock show this time and go on from there, whatever the wall clock says.
+
+        A synchronizer sets it to the time of a mergesync server. If the clock was too far ahead, others would refuse
+        what was stamped by it: those leaves get new stamps, in the same order.
+
+        Args:
+            now: milliseconds since 1970.
+            tolerance_milliseconds: a clock that is off by no more is left alone.
+
+        Example:
+            >>> store = MergeableStore("s1", get_now=lambda: 2_000_000_000_000).set_value("open", True)
+            >>> store.set_clock(1704067200000).get_mergeable_content()[1][0]
+            {'open': [True, 'Nn1JUF-----7JQY8', 3769148117]}
+        """
+        behind = now - self._clock.now()
+        if abs(behind) > tolerance_milliseconds:
+            self._clock.offset += behind
+            if not self.is_in_transaction():
+                self._restamp_beyond(self.latest_allowed_hlc())
+        return self
+
+    def _restamp_beyond(self, latest: str) -> None:
+        """Give leaves with greater stamps, which only a clock that was ahead can have made, new ones."""
+        if self._clock.time <= decode_hlc(latest)[0]:
+            return
+        newest = ""
+        ahead: list[tuple[str, tuple[str | None, str, str], Stamp]] = []
+        for leaf, stamp in self._tree.leaves():
+            hlc = hlc_in(stamp)
+            if hlc > latest:
+                ahead.append((hlc, leaf, stamp))
+            else:
+                newest = max(newest, hlc)
+        self._clock.rewind(newest)
+        with self.transaction():
+            for _, (table_id, row_id, leaf_id), stamp in sorted(ahead, key=itemgetter(0)):
+                leaves = self._values() if table_id is None else self._row(table_id, row_id)
+                new = NO_HLC.join((text_in(stamp), self._clock.tick().encode()))
+                self._put(leaves, table_id, row_id, leaf_id, new, is_live(stamp))
 
     # --- hashes and differences (protocol section 8)
 

@@ -262,6 +262,14 @@ class Tree:
             for row_id, row in table.children.items():
                 yield table_id, row_id, row
 
+    def leaves(self) -> Iterator[tuple[tuple[str | None, str, str], Stamp]]:
+        """Every cell and value: `(table id or None for values, row id, leaf id)` and its stamp."""
+        for table_id, row_id, row in self.rows():
+            for cell_id, stamp in row.stamps.items():
+                yield (table_id, row_id, cell_id), stamp
+        for value_id, stamp in self.values.stamps.items():
+            yield (None, "", value_id), stamp
+
     # --- what shows
 
     def count(self, table_id: str | None, row_id: str, leaves: Leaves, leaf_id: str, change: int) -> None:

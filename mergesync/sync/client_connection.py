@@ -13,6 +13,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError, Reques
 from mergesync.limits import FRAGMENT_TIMEOUT_SECONDS, MAX_CHANNEL_ID_BYTES, MAX_CHANNELS, MAX_PENDING_CONTROLS
 from mergesync.store.jsjson import utf8
 from mergesync.sync.messages import Message
+from mergesync.sync.operations import OPERATIONS, Operation, decode_operation, operation_remainder
 from mergesync.sync.payloads import (
     HELLO,
     SERVER,
@@ -58,6 +59,9 @@ class Ports(Protocol):
     def receive(self, channel_id: str | None, sender: str, message: Message) -> None:
         """A message for a port."""
 
+    def operate(self, channel_id: str | None, operation: Operation) -> None:
+        """The server itself says something to a port."""
+
 
 class ClientConnection:
     """One socket to a server.
@@ -67,11 +71,19 @@ class ClientConnection:
         ports: the client around it.
         timeout_seconds: how long the server may take to echo a control.
         new_id: makes random ids.
+        extended: whether operations were agreed on.
     """
 
     def __init__(
-        self, channel_ids: Iterable[str] | None, ports: Ports, *, timeout_seconds: float, new_id: NewId
+        self,
+        channel_ids: Iterable[str] | None,
+        ports: Ports,
+        *,
+        timeout_seconds: float,
+        new_id: NewId,
+        extended: bool = False,
     ) -> None:
+        self.extended = extended
         self.multiplexed: bool = channel_ids is not None
         self._wanted = dict.fromkeys(channel_ids or ())
         self._ports = ports
@@ -154,6 +166,10 @@ class ClientConnection:
         frame = f"{address}\n{remainder}"
         return frame if channel_id is None else channel_frame(channel_id, frame)
 
+    def outgoing_operation(self, channel_id: str | None, operation: Operation) -> str:
+        """An operation as it travels on this socket."""
+        return self.outgoing(channel_id, OPERATIONS, operation_remainder(operation))
+
     def receive(self, frame: str, now: float) -> None:
         """Act on a frame of the server.
 
@@ -175,6 +191,9 @@ class ClientConnection:
 
     def _receive_inner(self, channel_id: str | None, frame: str, now: float) -> None:
         sender, remainder = split_frame(frame)
+        if self.extended and sender == OPERATIONS:
+            self._ports.operate(channel_id, decode_operation(remainder))
+            return
         payload = self._fragments.receive(channel_id or "", sender, remainder, now)
         if payload is not None:
             self._ports.receive(channel_id, sender, payload.message)

@@ -21,7 +21,7 @@ from mergesync.sync.admission import body_of, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import Message, MessageType, encode_message
 from mergesync.sync.payloads import SERVER, Payload, fragments_of
-from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer
+from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer, SyncState
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["Exit", "Hub", "HubState"]
@@ -108,6 +108,7 @@ class Hub:
         self._waiting = _Waiting()
         self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
+        self._questions: list[tuple[str, Callable[[bool], None]]] = []  # who waits to be merged, and what then
         self._passing: tuple[str, Payload] | None = None  # the changes being merged: from whom, and as they came
 
     # --- life
@@ -138,6 +139,7 @@ class Hub:
         for held in waiting.messages:
             if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
                 self.receive(held.client_id, held.address, held.payload, now)
+        self._answer_questions()
 
     def fail(self) -> None:
         """The path cannot serve its clients for now; what they have said is dropped, to be asked for again later."""
@@ -173,6 +175,7 @@ class Hub:
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
         self.clients.pop(client_id, None)
+        self._questions = [question for question in self._questions if question[0] != client_id]
         self._ahead.forget(client_id)
         if self._synchronizer is not None:
             self._synchronizer.forget_peer(client_id)
@@ -191,6 +194,7 @@ class Hub:
         """Give up on what has waited too long."""
         if self._synchronizer is not None:
             self._synchronizer.wake(now)
+            self._answer_questions()
         elif self.deadline is not None and self.deadline <= now:
             self._drop_waiting()
 
@@ -214,6 +218,21 @@ class Hub:
                 message = f"clients of a hub cannot address one another, such as {address!r:.40}"
                 self._exit.report(RemoteProtocolError(message, path_id=self.path_id, client_id=client_id))
 
+    def when_merged(self, client_id: str, act: Callable[[bool], None]) -> None:
+        """Act once all that a client has said and announced so far is merged: `act(whether it could be got)`."""
+        self._questions.append((client_id, act))
+        self._answer_questions()
+
+    def _answer_questions(self) -> None:
+        if self._questions and self.state is HubState.READY:
+            questions, self._questions = self._questions, []
+            for client_id, act in questions:
+                merged = self._synchronizer is None or self._synchronizer.has_all_of(client_id)
+                if merged is None:
+                    self._questions.append((client_id, act))
+                else:
+                    act(merged)
+
     def _hear(self, client_id: str, payload: Payload, now: float) -> None:
         """Let the replica act on a message."""
         if self._synchronizer is None:
@@ -223,6 +242,7 @@ class Hub:
             self._synchronizer.receive(client_id, payload.message, now)
         finally:
             self._passing = None
+        self._answer_questions()
 
     def _switch(self, client_id: str, address: str, payload: Payload, now: float) -> None:
         """Pass a message to whom it is addressed, as TinyBase does."""
@@ -284,7 +304,8 @@ class Hub:
         self._exit.report(error)
 
     def pulled(self) -> None:
-        """A pull has ended; nothing to do."""
+        """A pull has ended."""
+        self._answer_questions()
 
     def refused(self, sender: str, changes: MergeableChanges) -> None:
         """Answer leaves that were not taken with the value to keep, so that their writer ends equal.
@@ -311,7 +332,7 @@ class Hub:
         """The replica changed: tell those who do not know."""
         assert self._synchronizer is not None
         if self._relay:
-            if not is_empty(beyond):
+            if self._synchronizer.state is SyncState.LIVE and not is_empty(beyond):
                 self._synchronizer.send_changes(beyond)
             return
         sender = None if origin is None else origin.sender

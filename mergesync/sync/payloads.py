@@ -18,7 +18,6 @@ __all__ = [
     "EVERYONE",
     "HELLO",
     "SERVER",
-    "SUBPROTOCOL",
     "SUBSCRIBE",
     "UNSUBSCRIBE",
     "Control",
@@ -40,9 +39,6 @@ EVERYONE = ""
 
 SERVER = "S"
 """The address of the server's own store."""
-
-SUBPROTOCOL = "tinybase"
-"""The WebSocket subprotocol in which a socket carries channels."""
 
 _FRAGMENT = re.compile(r"([-0-9A-Z_a-z]{16})\n([0-9]+)\n([0-9]+)\n(.*)", re.ASCII | re.DOTALL)
 _MESSAGE_ID_LENGTH = 16

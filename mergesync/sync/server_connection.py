@@ -1,7 +1,7 @@
 """One socket at the server, sans-I/O: frames in, and clients on paths (protocol sections 12 and 13).
 
-A plain socket is one client on the path of its URL. A socket with the subprotocol `tinybase` carries channels, each of
-them the same client on a path of its own. Anything invalid raises; the socket is then closed with the code of the error
+A plain socket is one client on the path of its URL. A multiplexed one carries channels, each of them the same client on
+a path of its own. Anything invalid raises; the socket is then closed with the code of the error
 and nothing more of it is read.
 """
 
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.limits import MAX_CHANNELS
+from mergesync.sync.operations import OPERATIONS, Operation, decode_operation
 from mergesync.sync.payloads import (
     HELLO,
     SERVER,
@@ -25,6 +26,7 @@ from mergesync.sync.payloads import (
     split_channel_frame,
     split_frame,
 )
+from mergesync.sync.subprotocols import Dialect
 
 __all__ = ["ServerConnection", "Switchboard", "path_of"]
 
@@ -40,6 +42,9 @@ class Switchboard(Protocol):
 
     def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
         """The client says something on a path."""
+
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
+        """The client asks the server itself for something."""
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """Send a frame to the socket."""
@@ -61,16 +66,17 @@ class ServerConnection:
     Args:
         client_id: what the client is called on its paths.
         base_path_id: the path of its URL.
-        multiplexed: whether it negotiated channels.
+        dialect: what was agreed on.
         switchboard: the server around it.
         timeout_seconds: a message of which no further fragment comes for so long is dropped.
     """
 
     def __init__(
-        self, client_id: str, base_path_id: str, *, multiplexed: bool, switchboard: Switchboard, timeout_seconds: float
+        self, client_id: str, base_path_id: str, *, dialect: Dialect, switchboard: Switchboard, timeout_seconds: float
     ) -> None:
         self.client_id = client_id
-        self.multiplexed = multiplexed
+        self.multiplexed: bool = dialect.multiplexed
+        self._extended = dialect.extended
         self._base_path_id = base_path_id
         self._switchboard = switchboard
         self._fragments = FragmentCollector(timeout_seconds)
@@ -131,6 +137,9 @@ class ServerConnection:
 
     def _receive_inner(self, channel_id: str, path_id: str, frame: str, now: float) -> None:
         address, remainder = split_frame(frame)
+        if self._extended and address == OPERATIONS:
+            self._switchboard.operate(path_id, self, decode_operation(remainder))
+            return
         payload = self._fragments.receive(channel_id, address, remainder, now)
         if payload is not None:
             self._switchboard.receive(path_id, self, address, payload)

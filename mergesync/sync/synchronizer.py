@@ -55,7 +55,7 @@ class Outlet(Protocol):
         """Hear which leaves of a peer were not taken; they were reported already."""
 
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
-        """Hear of a transaction while syncing.
+        """Hear of a transaction, whether syncing or not.
 
         Args:
             changes: the stamps that changed.
@@ -142,6 +142,7 @@ class Synchronizer:
         self._answers: StartAnswers | None = None
         self._told: dict[str, None] = {}  # peers that were told that they lack something
         self._pulling: dict[str, _Announced | None] = {}  # by peer, what to pull when the present pull ends
+        self._missed: set[str] = set()  # peers of which the last pull did not work
         self._heard: dict[str, Heard] = {}  # by peer, what its questions told since it last announced its hashes
         self._held: list[tuple[str, Message]] = []
         self._look_again_at: float | None = None  # while a transaction of the application is open
@@ -186,6 +187,7 @@ class Synchronizer:
         self._start_talk, self._start_pulls, self._answers = None, False, None
         self._told.clear()
         self._pulling.clear()
+        self._missed.clear()
         self._heard.clear()
 
     def disconnect(self) -> None:
@@ -204,6 +206,7 @@ class Synchronizer:
     def forget_peer(self, address: str) -> None:
         """A peer is gone; do not wait for it."""
         self._heard.pop(address, None)
+        self._missed.discard(address)
         self._told.pop(address, None)
         self._pulling.pop(address, None)
         self._talks.forget_peer(address)
@@ -213,6 +216,12 @@ class Synchronizer:
         """Whether something that peers have is still to be got, or merged."""
         others = self._answers is not None and self._answers.waiting
         return bool(self._pulling or self._start_pulls or others or self._held)
+
+    def has_all_of(self, address: str) -> bool | None:
+        """Whether all that a peer has said and announced is merged; None if it is still being got."""
+        if address in self._pulling or self._held:
+            return None
+        return address not in self._missed
 
     @property
     def origin(self) -> Origin | None:
@@ -317,8 +326,6 @@ class Synchronizer:
 
     def _did_finish_transaction(self, store: MergeableStore) -> None:
         origin = self._intake.origin
-        if self.state is not SyncState.LIVE and origin is None:
-            return
         changes = store.get_transaction_mergeable_changes()
         beyond = changes if origin is None else changes_beyond(changes, origin.body)
         if origin is not None and self._authority and has_bare_containers(origin.body):
@@ -421,7 +428,10 @@ class Synchronizer:
                 hashes = yield from self._catch_up(sender, announced, announced.heard)
                 if hashes is not None and announced.heard is not None and not self._has(hashes):
                     hashes = yield from self._catch_up(sender, announced, None)
-                if hashes is not None:
+                if hashes is None:
+                    self._missed.add(sender)
+                else:
+                    self._missed.discard(sender)
                     self._settled()
                     if self._authority:
                         self._make_equal(sender, hashes)

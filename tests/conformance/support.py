@@ -578,7 +578,8 @@ class World:
         """Connects a store to the path, and waits until it syncs."""
         if self.fragment_size is not None:
             options.setdefault("fragment_size", self.fragment_size)
-        options.setdefault("timeout", ANSWERED_SECONDS if self.setup.answers else UNANSWERED_SECONDS)
+        answered = self.setup.answers or any(self._options[name]["url"] == url for name in self.clients)
+        options.setdefault("timeout", ANSWERED_SECONDS if answered else UNANSWERED_SECONDS)
         client = await store.connect(url or self.url, **options)
         self.clients[store.name] = client
         self._options[store.name] = {**options, "url": url}

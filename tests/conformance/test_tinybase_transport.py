@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mergesync import WsClient, WsServer
+from mergesync import MergeableStore, NotSupportedError, WsClient, WsServer, create_ws_synchronizer
 
 from .nodepeer import NodePeer
 from .support import (
@@ -223,6 +223,22 @@ async def test_long_strings(setup: Setup, node: NodePeer, tmp_path: Path) -> Non
         await world.settle([{"t": {"r": {"c": ["😀" * 500_000]}}}, {"a": "é" * 1_000_000}])
 
 
+@pytest.mark.parametrize("setup", [PYTHON_ON_NODE_STORE, PYTHON_ON_SIMPLE], ids=str)
+async def test_operations_are_not_for_tinybase(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
+    """A TinyBase server is sent no operation; what was sent to it is not pending, and nobody waits for its disk."""
+    async with World.open(setup, node, tmp_path) as world:
+        for channel in (None, "channel"):
+            store = MergeableStore().set_value("v", 1)
+            url = world.url if channel is None else f"ws://{HOST}:{world.port}/base"
+            async with create_ws_synchronizer(
+                store, url, channel, request_timeout_seconds=0.2, on_ignored_error=world.errors.append
+            ) as synchronizer:
+                assert (synchronizer.pending, synchronizer.server_id) == ([], None)
+                with pytest.raises(NotSupportedError):
+                    await synchronizer.durable()
+                assert synchronizer.status == "live"
+
+
 @pytest.mark.parametrize("setup", [MIXED_ON_OURS, MIXED_ON_NODE], ids=str)
 async def test_many_clients(setup: Setup, node: NodePeer, tmp_path: Path) -> None:
     """Twenty clients of both makes that join at once, each with something of its own, all end with everything."""
@@ -279,6 +295,7 @@ async def test_join_cost(node: NodePeer, tmp_path: Path, make: str) -> None:
         assert await frames_of_join(world, joiner) <= MAX_FRAMES_OF_A_JOIN, "it had everything"
         await world.leave("joiner")
         await clients[1].ops(["setCell", "t", "3", "a", -1], ["setValue", "x", 3], ["delRow", "u", "4"])
+        await node.wait_same(*clients, timeout=WAIT_SECONDS)
         assert await frames_of_join(world, joiner) <= MAX_FRAMES_OF_A_JOIN, "it had old things"
         await world.leave("joiner")
         await joiner.ops(["setCell", "t", "5", "a", -2], ["setValue", "y", 4])

@@ -27,7 +27,8 @@ class Accept(Protocol):
 class SimulatedChannel:
     """One end of a link; a `TextChannel`."""
 
-    def __init__(self, link: Link, name: str) -> None:
+    def __init__(self, link: Link, name: str, subprotocol: str | None) -> None:
+        self.subprotocol = subprotocol
         self.remote_address: Any = (name, 0)
         self.headers: Mapping[str, str] = {}
         self.other: SimulatedChannel
@@ -84,11 +85,11 @@ class SimulatedChannel:
 class Link:
     """A connection between a client and a server."""
 
-    def __init__(self, network: Network, client_name: str) -> None:
+    def __init__(self, network: Network, client_name: str, subprotocol: str | None) -> None:
         self.network = network
         self.client_name = client_name
-        self.client = SimulatedChannel(self, "server")
-        self.server = SimulatedChannel(self, client_name)
+        self.client = SimulatedChannel(self, "server", subprotocol)
+        self.server = SimulatedChannel(self, client_name, subprotocol)
         self.client.other, self.server.other = self.server, self.client
         self.latency_seconds = network.random.choice((0.0005, 0.002, 0.01, 0.05))
         self._stalled_until = 0.0
@@ -151,7 +152,7 @@ class Network:
         await asyncio.sleep(0.001 + self.random.random() * 0.01)
         if self.listening is None or client_name in self.unreachable:
             raise ConnectionRefusedError("simulated")
-        link = Link(self, client_name)
+        link = Link(self, client_name, subprotocol)
         self.links = [other for other in self.links if other.open]
         self.links.append(link)
         self._keys += 1

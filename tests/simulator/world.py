@@ -18,8 +18,10 @@ from unittest import mock
 from mergesync import MergeableStore, WsServer
 from mergesync.exceptions import MergesyncError
 from mergesync.net import link as net_link
+from mergesync.net import server as net_server
 from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
 from mergesync.persist import JsonFilePersister, SqliteDatabase, SqlitePersister, poller, sqlite
+from mergesync.sync.subprotocols import choose
 
 from .database import Databases
 from .disk import Disk
@@ -238,12 +240,15 @@ def simulated(seed: int) -> Iterator[World]:
 
         async def connect(url: str, **options: Any) -> SimulatedChannel:
             name, _, path_id = url.removeprefix("ws://").partition("/")
-            subprotocols = options.get("subprotocols")
-            return await world.network.connect(name, f"/{path_id}", subprotocols[0] if subprotocols else None)
+            return await world.network.connect(name, f"/{path_id}", choose(options["subprotocols"]))
+
+        def now() -> int:
+            return world.now(0)
 
         with (
             mock.patch.object(net_link, "connect", connect),
             mock.patch.object(net_link, "WebsocketsChannel", lambda channel: channel),
+            mock.patch.object(net_server, "get_now", now),
             mock.patch.object(random, "uniform", Random(seed).uniform),
             # Nobody edits files from outside here; looking for it would be most of the work.
             mock.patch.object(poller, "FILE_POLL_SECONDS", 5.0),

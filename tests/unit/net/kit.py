@@ -211,6 +211,10 @@ class Persister:
             raise self.backend.flush_trouble
         self._save()
 
+    async def wait_saved(self) -> None:
+        """It saves only when it is flushed."""
+        await asyncio.Event().wait()
+
     def _save(self) -> None:
         text = json.dumps(self.store.get_mergeable_content())
         if self.backend.stored.get(self.path_id) != text:

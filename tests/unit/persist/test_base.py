@@ -13,7 +13,7 @@ from mergesync.persist import PersisterStatus, core
 from mergesync.persist.status import log_error
 from mergesync.store import MergeableStore
 
-from .kit import NOW, IncrementalPersister, MemoryPersister, new_store, pet_store, settle
+from .kit import NOW, IncrementalPersister, MemoryPersister, new_store, pet_store, settle, until
 
 CONTENT = pet_store().get_mergeable_content()
 EMPTY = new_store().get_mergeable_content()
@@ -439,6 +439,85 @@ class TestSaving:
         persister.store.set_value("v", 2)
         await persister.destroy()
         assert len(persister.saved) == 1
+
+
+class TestWaitingForASave:
+    async def loaded(self) -> MemoryPersister:
+        """One that saves by itself."""
+        persister = MemoryPersister(new_store())
+        await persister.start_auto_persisting()
+        return persister
+
+    async def test_nothing_to_save(self) -> None:
+        """There is nothing to wait for."""
+        persister = await self.loaded()
+        await persister.wait_saved()
+        assert persister.stats.saves == 0
+        await persister.destroy()
+
+    async def test_what_is_unsaved(self) -> None:
+        """It waits for the save that comes by itself, and does not bring it about."""
+        persister = await self.loaded()
+        persister.debounce_seconds = 3600  # type: ignore[misc]
+        persister.debounce_max_seconds = 3600  # type: ignore[misc]
+        persister.store.set_value("v", 1)
+        waiting = asyncio.create_task(persister.wait_saved())
+        await settle()
+        assert not waiting.done()
+        await persister.flush()
+        await asyncio.wait_for(waiting, 5)
+        await persister.destroy()
+
+    async def test_a_save_under_way(self) -> None:
+        """What it has taken already is waited for, too."""
+        persister = await self.loaded()
+        persister.gate.clear()
+        persister.store.set_value("v", 1)
+        await until(lambda: persister.running)
+        waiting = asyncio.create_task(persister.wait_saved())
+        await settle()
+        assert not waiting.done()
+        persister.gate.set()
+        await asyncio.wait_for(waiting, 5)
+        assert len(persister.saved) == 1
+        await persister.destroy()
+
+    @pytest.mark.parametrize("late", [False, True])
+    async def test_a_save_that_fails(self, late: bool) -> None:
+        """It waits until a later one succeeds, whether it came before the save began or while it ran."""
+        persister = await self.loaded()
+        persister.save_trouble = [OSError("disk"), OSError("disk")]
+        persister.gate.clear()
+        persister.store.set_value("v", 1)
+        if late:
+            await until(lambda: persister.running)
+        waiting = asyncio.create_task(persister.wait_saved())
+        await settle()
+        persister.gate.set()
+        await asyncio.wait_for(waiting, 5)
+        assert (persister.stats.failed_saves, persister.stored[1][0]["v"][0]) == (2, 1)
+        await persister.destroy()
+
+    async def test_nobody_saves(self) -> None:
+        """Without auto-save, or when it ends first, that is told; a waiter that was cancelled is left alone."""
+        persister = MemoryPersister(new_store())
+        await persister.load()
+        with pytest.raises(SaveError, match="without auto-save"):
+            await persister.wait_saved()
+        persister.debounce_seconds = 3600  # type: ignore[misc]
+        persister.debounce_max_seconds = 3600  # type: ignore[misc]
+        await persister.start_auto_save()
+        persister.store.set_value("v", 1)
+        cancelled, waiting = [asyncio.create_task(persister.wait_saved()) for _ in range(2)]
+        await settle()
+        cancelled.cancel()
+        await settle()
+        persister.stop_auto_save()
+        with pytest.raises(SaveError, match="stopped"):
+            await waiting
+        await persister.destroy()
+        with pytest.raises(PersisterError, match="destroyed"):
+            await persister.wait_saved()
 
 
 class TestTheEnd:

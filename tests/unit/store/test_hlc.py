@@ -127,3 +127,14 @@ def test_observe() -> None:
     clock.now = T0 + 20
     hybrid.observe(hlc(7, T0 + 10))
     assert hybrid.tick() == hlc(0, T0 + 20)
+
+
+def test_rewind() -> None:
+    """The clock goes back to a stamp, or to its beginning."""
+    clock = HybridLogicalClock("AAAAA", lambda: T0)
+    first = clock.tick()
+    clock.tick()
+    clock.rewind(first)
+    assert (clock.time, clock.counter) == (T0, 0)
+    clock.rewind("")
+    assert (clock.time, clock.counter) == (0, -1)

@@ -11,7 +11,7 @@ from mergesync.exceptions import ContentError, InvalidCellError, InvalidIdError
 from mergesync.store import MergeableStore
 from mergesync.types import MISSING
 
-from .kit import TOMBSTONE, Log, hlc, new_store, refused
+from .kit import T0, TOMBSTONE, Log, hlc, new_store, refused
 
 
 def test_content_is_json() -> None:
@@ -156,3 +156,49 @@ def test_chaining() -> None:
 
     store = Mine("s1")
     assert store.set_value("v", 1).del_value("v").set_schema({}).del_schema().merge(Mine("s2")) is store
+
+
+# --- the clock
+
+
+def test_set_clock() -> None:
+    """The clock goes on from where it is set, and stamps follow it."""
+    store = new_store().set_clock(T0 + 1000).set_value("v", 1)
+    assert store.get_mergeable_content()[1][0]["v"][1] == hlc(0, T0 + 1000, "7JQY8")
+    store.set_clock(T0 + 1005, tolerance_milliseconds=5).set_value("v", 2)
+    assert store.get_mergeable_content()[1][0]["v"][1] == hlc(1, T0 + 1000, "7JQY8")
+
+
+def test_a_clock_that_was_ahead() -> None:
+    """What it stamped gets new stamps in the same order, deletions and objects included; the rest keeps its own."""
+    store = new_store().set_cell("t", "r", "old", 1)
+    theirs = [[{"t": [{"r": [{"theirs": [1, hlc(5)]}]}]}], [{}], 1]
+    store.apply_mergeable_changes(theirs)
+    store.set_clock(T0 + 10**9)
+    store.set_cell("t", "r", "a", {"x": 1}).set_value("v", 1).set_cell("t", "r", "b", 2).del_cell("t", "r", "a")
+    before, log = store.get_content(), Log()
+    store.add_did_finish_transaction_listener(lambda s: log(s, s.get_transaction_mergeable_changes()))
+    store.set_clock(T0)
+    assert store.get_content() == before
+    [(changes,)] = log.take()
+    assert changes == [
+        [{"t": [{"r": [{"b": [2, ours(7)], "a": [TOMBSTONE, ours(8)]}]}]}],
+        [{"v": [1, ours(6)]}],
+        1,
+    ]
+    store._check()
+
+
+def test_a_clock_that_was_a_little_ahead() -> None:
+    """What others take may stay; the next stamps are greater nevertheless."""
+    store = new_store().set_clock(T0 + 1000).set_value("v", 1).set_clock(T0).set_value("v", 2)
+    assert store.get_mergeable_content()[1][0]["v"][1] == hlc(1, T0 + 1000, "7JQY8")
+
+
+def test_a_clock_that_is_set_in_a_transaction() -> None:
+    """What is being written is not stamped anew; the clock is right from then on."""
+    store = new_store().set_clock(T0 + 10**9)
+    with store.transaction():
+        store.set_value("v", 1).set_clock(T0)
+    assert store.get_mergeable_content()[1][0]["v"][1] == hlc(0, T0 + 10**9, "7JQY8")
+    store._check()

@@ -285,10 +285,10 @@ def test_a_load_that_is_taken_back(when: str) -> None:
         case "will":
             store.add_will_finish_transaction_listener(throw)
         case _:
-            store._clock.get_now = raising_later()
+            store._clock._get_wall_clock = raising_later()
     with pytest.raises(ThrownError):
         store.set_mergeable_content(content_of_all())
-    store._clock.get_now = lambda: T0
+    store._clock._get_wall_clock = lambda: T0
     assert state(store) == before
     store._check()
 

@@ -8,6 +8,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError, Reques
 from mergesync.limits import MAX_CHANNEL_ID_BYTES, MAX_CHANNELS, MAX_FRAME_BYTES, MAX_PENDING_CONTROLS
 from mergesync.sync.client_connection import ClientConnection, check_channel_id
 from mergesync.sync.messages import Message
+from mergesync.sync.operations import Operation
 from tests.network import Ids
 
 MESSAGE = '["r",1,""]'
@@ -16,11 +17,14 @@ MESSAGE = '["r",1,""]'
 class Client:
     """A connection, what it sends, and what comes in on it."""
 
-    def __init__(self, *channel_ids: str, plain: bool = False) -> None:
+    def __init__(self, *channel_ids: str, plain: bool = False, extended: bool = False) -> None:
         self.sent: list[str] = []
         self.ports: list[str | None] = []
         self.received: list[tuple[str | None, str, str | None]] = []
-        self.connection = ClientConnection(None if plain else channel_ids, self, timeout_seconds=1.0, new_id=Ids())
+        self.operations: list[tuple[str | None, Operation]] = []
+        self.connection = ClientConnection(
+            None if plain else channel_ids, self, timeout_seconds=1.0, new_id=Ids(), extended=extended
+        )
 
     def send(self, frame: str) -> None:
         """A frame for the socket."""
@@ -33,6 +37,10 @@ class Client:
     def receive(self, channel_id: str | None, sender: str, message: Message) -> None:
         """A message for a port."""
         self.received.append((channel_id, sender, message.request_id))
+
+    def operate(self, channel_id: str | None, operation: Operation) -> None:
+        """The server itself says something to a port."""
+        self.operations.append((channel_id, operation))
 
     def echo(self) -> None:
         """The server echoes all controls sent so far."""
@@ -209,3 +217,16 @@ def test_channel_ids() -> None:
     for channel_id in ("", "a//b", "é" * (MAX_CHANNEL_ID_BYTES // 2) + "x"):
         with pytest.raises(ValueError, match="not a channel id"):
             check_channel_id(channel_id)
+
+
+def test_operations() -> None:
+    """Operations go to the port of their channel, where they were agreed on; else they are no messages."""
+    operation = Operation("r", "ok", {"stored": True})
+    client = Client("c", extended=True).subscribed()
+    assert client.connection.outgoing_operation("c", operation) == 'M\nc\nX\n["r","ok",{"stored":true}]'
+    client.connection.receive(client.connection.outgoing_operation("c", operation), 0.0)
+    client = Client(plain=True, extended=True)
+    client.connection.receive('X\n["r","ok",{"stored":true}]', 0.0)
+    assert client.operations == [(None, operation)]
+    with pytest.raises(RemoteProtocolError):
+        Client(plain=True).connection.receive('X\n["r","ok",{"stored":true}]', 0.0)

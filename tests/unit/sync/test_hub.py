@@ -683,3 +683,72 @@ def test_cells_and_rows_of_one_body() -> None:
     rest, correction = path.take()
     assert rest == (("B",), "S", 3, cell_changes("t", "r", a=[1, hlc(1)]))
     assert list(correction[3][0][0]["t"][0]["r"][0]) == ["b"]
+
+
+# --- what is merged ---------------------------------------------------------------------------------------
+
+
+def test_what_a_client_has_said_is_merged() -> None:
+    """At once, if nothing is to be got from it; of a relay without a store there is nothing to say."""
+    told: list[bool] = []
+    path = Path("A").ready()
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
+    path.hub.when_merged("A", told.append)
+    relay = Path("A", relay=True)
+    relay.hub.ready(None, 0.0)
+    relay.hub.when_merged("A", told.append)
+    assert told == [True, True]
+
+
+def test_what_a_client_has_announced_is_merged() -> None:
+    """When it has been got; if that failed, not until the client announces again."""
+    told: list[bool] = []
+    path = Path("A").ready()
+    path.hear("A", HASHES, [0, 5])
+    path.hub.when_merged("A", told.append)
+    assert told == []
+    path.answer("A", [1, 2])
+    assert told == [False]
+    path.hub.when_merged("A", told.append)
+    path.hear("A", HASHES, [0, 5])
+    path.hub.when_merged("A", told.append)
+    path.answer("A", [{"v": [1, hlc(1)]}])
+    assert told == [False, False, True]
+
+
+def test_what_is_said_while_the_path_starts_is_merged_once_it_is_there() -> None:
+    """Also if the path failed in between; who has left is not waited for."""
+    told: list[bool] = []
+    path = Path("A", "B")
+    for client_id in "AB":
+        path.hub.when_merged(client_id, told.append)
+    path.hub.fail()
+    path.hub.starting()
+    path.hub.leave("B")
+    assert told == []
+    path.ready()
+    assert told == [True]
+
+
+def test_what_waits_for_a_transaction_is_not_merged_yet() -> None:
+    """The application of the server has a transaction open, so the client's changes wait, and so does who asks."""
+    told: list[bool] = []
+    store = new_store("server")
+    path = Path("A").ready(store)
+    with store.transaction():
+        path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
+        path.hub.when_merged("A", told.append)
+        assert told == []
+    path.hub.wake(1.0)
+    assert told == [True]
+    assert store.get_values() == {"v": 1}
+
+
+def test_a_relay_does_not_send_while_it_starts() -> None:
+    """What is written to its replica meanwhile is announced when it has heard what there is."""
+    path = Path("A", relay=True)
+    store = new_store("server")
+    path.hub.ready(store, 0.0)
+    path.take()
+    store.set_value("v", 1)
+    assert path.take() == []

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.limits import MAX_CHANNELS, MAX_FRAME_BYTES
+from mergesync.sync.operations import Operation
 from mergesync.sync.payloads import Payload
 from mergesync.sync.server_connection import ServerConnection, path_of
+from mergesync.sync.subprotocols import Dialect
 
 MESSAGE = '["r",1,""]'
 HELLO = 'S\n["h",-1,[0,1]]'
@@ -16,10 +20,11 @@ HELLO = 'S\n["h",-1,[0,1]]'
 class Board:
     """A switchboard that keeps what it is told, and its one connection."""
 
-    def __init__(self, path_id: str = "p", *, multiplexed: bool = False) -> None:
-        self.told: list[tuple[str, ...]] = []
+    def __init__(self, path_id: str = "p", *, multiplexed: bool = False, extended: bool = False) -> None:
+        self.told: list[tuple[Any, ...]] = []
         self.sent: list[str] = []
-        self.connection = ServerConnection("C", path_id, multiplexed=multiplexed, switchboard=self, timeout_seconds=1.0)
+        dialect = Dialect(multiplexed=multiplexed, extended=extended)
+        self.connection = ServerConnection("C", path_id, dialect=dialect, switchboard=self, timeout_seconds=1.0)
         self.connection.open()
 
     def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
@@ -34,12 +39,16 @@ class Board:
         """The client says something."""
         self.told.append((path_id, connection.client_id, address, *payload.remainders))
 
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
+        """The client asks the server itself."""
+        self.told.append((path_id, connection.client_id, str(operation.request_id), operation.name, operation.body))
+
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """A frame for the socket."""
         assert connection is self.connection
         self.sent.append(frame)
 
-    def hear(self, *frames: str) -> list[tuple[str, ...]]:
+    def hear(self, *frames: str) -> list[tuple[Any, ...]]:
         """Frames of the client; returns what came of them."""
         self.told.clear()
         for frame in frames:
@@ -138,3 +147,22 @@ def test_how_many_channels() -> None:
     with pytest.raises(LimitExceededError) as caught:
         board.connection.receive('S\n["s",-1,[1,"one more"]]', 0.0)
     assert caught.value.limit == "channels"
+
+
+@pytest.mark.parametrize("multiplexed", [False, True])
+def test_operations(multiplexed: bool) -> None:
+    """What was agreed on goes to the server itself, on the path of the socket or channel."""
+    board = Board("p", multiplexed=multiplexed, extended=True)
+    frame, path_id = 'X\n["r","stored",true]', "p"
+    if multiplexed:
+        board.hear(HELLO, 'S\n["s",-1,[1,"c"]]')
+        frame, path_id = f"M\nc\n{frame}", "p/c"
+    assert board.hear(frame) == [(path_id, "C", "r", "stored", True)]
+
+
+def test_operations_that_were_not_agreed_on() -> None:
+    """For TinyBase, `X` is a client like any other, and the rest must be a message."""
+    board = Board()
+    assert board.hear(f"X\n{MESSAGE}") == [("p", "C", "X", MESSAGE)]
+    with pytest.raises(RemoteProtocolError):
+        board.hear('X\n["r","stored",true]')

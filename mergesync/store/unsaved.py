@@ -1,11 +1,11 @@
-"""What a store has and its storage lacks: nothing, some stamps, or all of it.
+"""What a store has and its storage, or a server's, lacks: nothing, some stamps, or all of it.
 
 Stamps are kept by leaf, so what waits while saving fails is never more than the store itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from mergesync.types import MergeableChanges
 
@@ -13,6 +13,7 @@ __all__ = ["Unsaved", "difference", "has_stamps", "no_changes", "overlay"]
 
 _TABLES_DEPTH = 3
 _VALUES_DEPTH = 1
+_NOTHING: Final[tuple[dict[str, Any]]] = ({},)
 
 
 def has_stamps(changes: MergeableChanges) -> bool:
@@ -92,6 +93,18 @@ class Unsaved:
         """From now on, all of the store is unsaved."""
         self.everything = True
         self._changes = no_changes()
+
+    def discard(self, changes: MergeableChanges) -> None:
+        """These leaves need not be saved any more: others have written them since."""
+        tables, values = self._changes[0][0], self._changes[1][0]
+        for table_id, table in changes[0][0].items():
+            rows = tables.get(table_id, _NOTHING)[0]
+            for row_id, row in table[0].items():
+                cells = rows.get(row_id, _NOTHING)[0]
+                for cell_id in cells.keys() & row[0].keys():
+                    del cells[cell_id]
+        for value_id in values.keys() & changes[1][0].keys():
+            del values[value_id]
 
     def put_back(self, older: Unsaved) -> None:
         """Take back what could not be saved; what was added since is newer."""

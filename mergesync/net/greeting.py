@@ -1,0 +1,48 @@
+"""What a mergesync server tells of itself when a connection begins: who it is, and what time it is there."""
+
+from __future__ import annotations
+
+from mergesync.store import MergeableStore
+from mergesync.sync.operations import OK, Operation
+from mergesync.system import new_id
+
+__all__ = ["Greeting"]
+
+_ID_LENGTH = 11
+
+
+class Greeting:
+    """The answer to the last hello.
+
+    Attributes:
+        server_id: which server it was; another one after a restart. None before the first answer.
+        round_trip_seconds: how long the answer took.
+    """
+
+    def __init__(self) -> None:
+        self.server_id: str | None = None
+        self.round_trip_seconds: float = 0.0
+        self._request_id = ""
+        self._asked_at = 0.0
+
+    def ask(self, now: float) -> str:
+        """The id of a new request; only its answer counts from now on."""
+        self._request_id, self._asked_at = new_id(_ID_LENGTH), now
+        return self._request_id
+
+    def take_answer(self, operation: Operation, store: MergeableStore, now: float) -> bool:
+        """Take an operation if it is the answer, and let the store stamp in the server's time; whether it was.
+
+        The server's clock was read at some moment of the round trip. A clock that agrees with that is left alone.
+        """
+        if operation.request_id != self._request_id:
+            return False
+        body = operation.body
+        if operation.name == OK and isinstance(body, dict):
+            self.round_trip_seconds = now - self._asked_at
+            if isinstance(server_id := body.get("server"), str):
+                self.server_id = server_id
+            if isinstance(server_now := body.get("now"), int | float):
+                half_milliseconds = self.round_trip_seconds * 500
+                store.set_clock(int(server_now + half_milliseconds), tolerance_milliseconds=int(half_milliseconds) + 1)
+        return True

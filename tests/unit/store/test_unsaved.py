@@ -1,0 +1,46 @@
+"""What is to be saved: leaf by leaf, or everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mergesync.store.unsaved import Unsaved
+
+
+def changes(**values: Any) -> list[Any]:
+    """Changes of values and of a cell that has the same stamps."""
+    leaves = {value_id: [value, "hlc"] for value_id, value in values.items()}
+    return [[{"t": [{"r": [dict(leaves)]}]}], [leaves], 1]
+
+
+def test_added() -> None:
+    """Later stamps replace earlier ones."""
+    unsaved = Unsaved()
+    assert not unsaved
+    unsaved.add(changes(a=1, b=1))
+    unsaved.add(changes(b=2))
+    assert (bool(unsaved), unsaved.changes) == (True, changes(a=1, b=2))
+
+
+def test_put_back() -> None:
+    """What could not be saved is unsaved again, unless there is something newer, or everything is."""
+    older, unsaved, whole = Unsaved(), Unsaved(), Unsaved(everything=True)
+    older.add(changes(a=1, b=1))
+    unsaved.add(changes(b=2))
+    unsaved.put_back(older)
+    assert unsaved.changes == changes(a=1, b=2)
+    whole.put_back(older)
+    whole.add(changes(a=1))
+    assert (whole.everything, whole.changes) == (True, [[{}], [{}], 1])
+    unsaved.put_back(whole)
+    assert (unsaved.everything, unsaved.changes) == (True, [[{}], [{}], 1])
+
+
+def test_discarded() -> None:
+    """What others have written since need not be saved; the rest must."""
+    unsaved = Unsaved()
+    unsaved.add(changes(a=1, b=1))
+    unsaved.discard(changes(b=9, c=9))
+    assert unsaved.changes == changes(a=1)
+    unsaved.discard([[{"t": [{"q": [{"a": [1]}]}], "u": [{"r": [{"a": [1]}]}]}], [{}], 1])
+    assert unsaved.changes == changes(a=1)
