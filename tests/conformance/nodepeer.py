@@ -319,6 +319,8 @@ class NodePeer:
         fragment_size: int | None = None,
         now: int | None = None,
         offset: int | None = None,
+        file_names: str | None = None,
+        database: Mapping[str, Any] | None = None,
     ) -> NodeServer:
         """A server on a loopback port, by default a free one.
 
@@ -334,6 +336,9 @@ class NodePeer:
             fragment_size: from 9.2.0.
             now: the clock of the server stores, standing.
             offset: the clock of the server stores, ahead by milliseconds.
+            file_names: `documented` for those of TinyBase's documentation; by default percent-encoded path ids.
+            database: instead of files: `contents` by path, and how many `factoryFailures` and `loadFailures` come
+                first.
         """
         address = await self.do(
             "server",
@@ -348,6 +353,8 @@ class NodePeer:
                 fragmentSize=fragment_size,
                 now=now,
                 offset=offset,
+                fileNames=file_names,
+                database=database,
             ),
         )
         return NodeServer(self, name, address["port"], address["url"])
@@ -419,6 +426,7 @@ class NodeStore(_Named):
         record: bool = False,
         start: bool = True,
         initial: Sequence[Any] | None = None,
+        wrapped: bool | None = None,
     ) -> NodeClient:
         """Connects a synchronizer, and starts it.
 
@@ -436,6 +444,7 @@ class NodeStore(_Named):
             record: whether stats tell all messages sent and received.
             start: whether to await `startSync`.
             initial: the initial content of `startSync`.
+            wrapped: whether to put the reconnecting wrapper around the socket that TinyBase's documentation suggests.
         """
         client = name if name is not None else self.name
         await self.peer.do(
@@ -454,6 +463,7 @@ class NodeStore(_Named):
                 reconnect=reconnect,
                 record=record,
                 initial=initial,
+                wrapped=wrapped,
             ),
         )
         return NodeClient(self.peer, client)
@@ -542,6 +552,11 @@ class NodeServer(_Named):
     async def stats(self) -> dict[str, Any]:
         """Stats, client ids by path, number of sockets, errors, and events of path and client listeners."""
         result: dict[str, Any] = await self.peer.do("serverStats", server=self.name)
+        return result
+
+    async def database(self) -> dict[str, Any]:
+        """What its database holds, by path."""
+        result: dict[str, Any] = await self.peer.do("database", server=self.name)
         return result
 
     async def wait_clients(self, path: str, count: int, *, timeout: float = 5.0) -> None:

@@ -9,12 +9,14 @@ import {join} from 'node:path';
 import {createInterface} from 'node:readline';
 import {setTimeout as sleep} from 'node:timers/promises';
 import {isDeepStrictEqual} from 'node:util';
+import ReconnectingWebSocket from 'reconnecting-websocket';
 import {WebSocket, WebSocketServer} from 'ws';
 import {Held, loadTinyBase} from './tinybase.mjs';
 import {messageOf, toJson, toPlain} from './values.mjs';
 
 const POLL_MS = 5;
 const CLOSE_MS = 1000;
+const RECONNECT_MS = 50;
 const write = (line) => process.stdout.write(toJson(line) + '\n');
 const unhandled = [];
 const reportUnhandled = (kind) => (error) => {
@@ -89,6 +91,9 @@ const untilOpen = (webSocket) =>
         webSocket.once('error', reject);
         webSocket.once('close', (code, reason) => reject(new Error(`closed ${code} ${reason}`)));
       });
+
+/** How TinyBase's documentation names the file of a path. */
+const documentedName = (pathId) => pathId.replace(/[^a-zA-Z0-9]/g, '-');
 
 /** A synchronizer on a store, over a socket of its own or a named one; made anew after a close, if so asked. */
 class Client {
@@ -206,6 +211,43 @@ class Client {
   }
 }
 
+/** A synchronizer on the reconnecting wrapper that TinyBase's documentation suggests: made once, for all sockets. */
+class WrappedClient {
+  constructor({store, url, channel}) {
+    this.store = store;
+    this.channel = channel;
+    this.errors = [];
+    this.webSocket = new ReconnectingWebSocket(url, channel === undefined ? [] : 'tinybase', {
+      WebSocket,
+      minReconnectionDelay: RECONNECT_MS,
+      maxReconnectionDelay: RECONNECT_MS,
+    });
+    this.webSocket.addEventListener('open', () => this.opens++);
+    this.opens = 0;
+  }
+
+  async connect() {
+    this.synchronizer = await tinybase.createClient(held(this.store).store, this.webSocket, {
+      channel: this.channel,
+      onIgnoredError: (error) => this.errors.push(messageOf(error)),
+    });
+  }
+
+  start(initial) {
+    return this.synchronizer.startSync(initial);
+  }
+
+  async destroy() {
+    await this.synchronizer.destroy();
+    this.webSocket.close();
+  }
+
+  stats() {
+    const {errors, opens, webSocket} = this;
+    return {errors, connects: opens, open: webSocket.readyState === WebSocket.OPEN};
+  }
+}
+
 /** A server on a loopback port, with the stores of its paths under `<server>/<path>`. */
 class Server {
   constructor(name, options) {
@@ -213,6 +255,7 @@ class Server {
     this.options = options;
     this.errors = [];
     this.events = [];
+    this.database = options.database && {contents: {}, ...options.database};
   }
 
   async start() {
@@ -231,7 +274,12 @@ class Server {
       mkdirSync(persist, {recursive: true});
     }
     this.server = tinybase.createServer(this.webSocketServer, {
-      createPersisterForPath: persist === undefined ? undefined : (pathId) => this.persisterFor(pathId),
+      createPersisterForPath:
+        this.database !== undefined
+          ? (pathId) => this.databasePersisterFor(pathId)
+          : persist === undefined
+            ? undefined
+            : (pathId) => this.persisterFor(pathId),
       onIgnoredError: (error) => this.errors.push(messageOf(error)),
       timeout,
       fragmentSize,
@@ -245,7 +293,7 @@ class Server {
   }
 
   persisterFor(pathId) {
-    const {persist, paths, then, now, offset} = this.options;
+    const {persist, paths, then, now, offset, fileNames} = this.options;
     if (paths !== undefined && !paths.includes(pathId)) {
       return undefined;
     }
@@ -253,15 +301,40 @@ class Server {
     stores.set(`${this.name}/${pathId}`, mine);
     const persister =
       persist === 'memory'
-        ? tinybase.createMemoryPersister(mine.store)
+        ? tinybase.createStoragePersister(mine.store, async () => undefined, async () => {})
         : tinybase.createFilePersister(
             mine.store,
-            join(persist, `${encodeURIComponent(pathId)}.json`),
+            join(persist, `${fileNames === 'documented' ? documentedName(pathId) : encodeURIComponent(pathId)}.json`),
             (error) => this.errors.push(messageOf(error)),
           );
     return then === undefined
       ? persister
       : [persister, () => then.forEach((operation) => mine.runNow(operation))];
+  }
+
+  /** A custom persister on contents by path, of which the first factory calls or loads may be told to fail. */
+  async databasePersisterFor(pathId) {
+    const {database} = this;
+    if (database.factoryFailures > 0) {
+      database.factoryFailures--;
+      throw new Error('db down');
+    }
+    const mine = Held.create(tinybase, `server:${pathId}`);
+    stores.set(`${this.name}/${pathId}`, mine);
+    return tinybase.createStoragePersister(
+      mine.store,
+      async () => {
+        if (database.loadFailures > 0) {
+          database.loadFailures--;
+          throw new Error('timeout');
+        }
+        return database.contents[pathId];
+      },
+      async (getContent) => {
+        database.contents[pathId] = getContent();
+      },
+      (error) => this.errors.push(messageOf(error)),
+    );
   }
 
   get address() {
@@ -415,8 +488,8 @@ const verbs = {
   },
 
   // Clients.
-  connect: async ({client, start = true, initial, ...options}) => {
-    const mine = new Client(options);
+  connect: async ({client, start = true, initial, wrapped = false, ...options}) => {
+    const mine = wrapped ? new WrappedClient(options) : new Client(options);
     put(clients, 'client', client, mine);
     try {
       await mine.connect();
@@ -482,6 +555,7 @@ const verbs = {
     return null;
   },
   serverStats: ({server}) => get(servers, 'server', server).stats(),
+  database: ({server}) => toPlain(get(servers, 'server', server).database.contents),
   waitClients: async ({server, path, count, timeout = 5}) => {
     const mine = get(servers, 'server', server);
     await poll(

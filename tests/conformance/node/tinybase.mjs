@@ -159,14 +159,14 @@ export const loadTinyBase = async (wanted = NEWEST) => {
     };
   };
 
-  const createMemoryPersister = (store) =>
+  const createStoragePersister = (store, load, save, onIgnoredError) =>
     createCustomPersister(
       store,
-      async () => undefined,
-      async () => {},
+      load,
+      save,
       () => 0,
       () => {},
-      undefined,
+      onIgnoredError,
       MERGEABLE_STORE_ONLY,
     );
 
@@ -180,7 +180,7 @@ export const loadTinyBase = async (wanted = NEWEST) => {
     createServerSimple,
     createWindow,
     createFilePersister: files.createFilePersister,
-    createMemoryPersister,
+    createStoragePersister,
     load,
   };
 };
