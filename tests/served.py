@@ -44,18 +44,19 @@ class Served:
     Args:
         folder: where it runs.
         arguments: after `serve`; the port is a free one unless they say another.
+        development: whether Python warns of what it usually passes over, and is slower.
 
     Attributes:
         lines: what it said on stdout once it accepted connections.
         url: its address, without a path.
     """
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, development: bool = True) -> None:
         port = [] if "--port" in arguments else ["--port", "0"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mergesync", "serve", *port, *arguments],
             cwd=folder,
-            env=environment(PYTHONDEVMODE="1"),
+            env=environment(**({"PYTHONDEVMODE": "1"} if development else {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
