@@ -17,6 +17,7 @@ from mergesync.limits import (
     SAVE_RETRY_FIRST_SECONDS,
 )
 from mergesync.net.alarm import Alarm
+from mergesync.net.reporting import note_place
 from mergesync.store import MergeableStore
 from mergesync.sync.hub import Hub
 from mergesync.sync.operations import ERROR, OK
@@ -219,8 +220,7 @@ class Path:
         self._alarm.cancel()
         error = None if life.cancelled() else life.exception()
         if isinstance(error, Exception):
-            error.add_note(f"on path {self.path_id!r}")
-            self._exit.report(error)
+            self.report(error)
         self._exit.path_ended(self)
 
     async def _start(self) -> bool:
@@ -353,6 +353,7 @@ class Path:
 
     def report(self, error: Exception) -> None:
         """An error."""
+        note_place(error, self.path_id)
         self._exit.report(error)
 
 

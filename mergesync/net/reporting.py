@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
-from mergesync.exceptions import MergesyncError
+from mergesync.exceptions import MergesyncError, PersisterError, SyncError
 
-__all__ = ["OnIgnoredError", "Reporter", "plain_callback"]
+__all__ = ["OnIgnoredError", "Reporter", "note_place", "plain_callback"]
 
 OnIgnoredError: TypeAlias = Callable[[Exception], object]
 """Called with every error that nobody called for."""
@@ -27,6 +27,13 @@ def plain_callback(callback: _Callback, name: str) -> _Callback:
     if inspect.iscoroutinefunction(callback):
         raise TypeError(f"{name} must be a plain function, not a coroutine function")
     return callback
+
+
+def note_place(error: Exception, path_id: str, client_id: str | None = None) -> None:
+    """Say where it happened in an error that has no place for that."""
+    if not isinstance(error, SyncError | PersisterError):
+        client = "" if client_id is None else f", client {client_id!r}"
+        error.add_note(f"path {path_id!r}{client}")
 
 
 class Reporter:

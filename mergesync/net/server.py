@@ -21,7 +21,7 @@ from mergesync.net.addresses import Host, usable_addresses
 from mergesync.net.channel import AsgiChannel, AsgiReceive, AsgiScope, AsgiSend, WebsocketsChannel, check_close
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
-from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
+from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
 from mergesync.net.switchboard import CLOSE_GOING_AWAY, ClientInfo, Switchboard
 from mergesync.sync.subprotocols import choose
 from mergesync.system import get_now, new_id
@@ -164,7 +164,11 @@ class WsServer:
     def _tell(self, kind: str, path_id: str, *arguments: Any) -> None:
         for wanted_kind, wanted_path, listener in list(self._listeners.values()):
             if wanted_kind == kind and wanted_path in (None, path_id):
-                self._report.guard(listener, self, path_id, *arguments)
+                try:
+                    listener(self, path_id, *arguments)
+                except Exception as error:
+                    note_place(error, path_id, *arguments[:-1])  # the client's id, if it is about one
+                    self._report(error)
 
     # --- doors
 

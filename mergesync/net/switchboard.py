@@ -15,6 +15,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncEr
 from mergesync.limits import MAX_FRAME_BYTES, MAX_OUTBOX_BYTES, MAX_UNANSWERED_OPERATIONS
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.path import Path, PathOptions
+from mergesync.net.reporting import note_place
 from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
 from mergesync.sync.payloads import Payload, fits_frame
 from mergesync.sync.server_connection import ServerConnection, path_of
@@ -200,7 +201,7 @@ class Switchboard:
             if closed.code in _CLOSED_FOR_A_FAULT and not socket.closing:
                 self._blame(socket, RemoteProtocolError(f"the socket was closed with {closed}"))
         except Exception as error:
-            error.add_note(f"path {socket.info.path_id!r}, client {socket.info.client_id!r}")
+            note_place(error, socket.info.path_id, socket.info.client_id)
             self.report(error)
             socket.close(CLOSE_INTERNAL_ERROR, "")
 

@@ -536,7 +536,7 @@ async def test_error_that_nobody_thought_of(errors: Errors, monkeypatch: pytest.
         assert await closed_with(socket) == (1011, "")
     (error,) = errors
     assert isinstance(error, ZeroDivisionError)
-    assert error.__notes__ == ["on path 'p'"]
+    assert error.__notes__ == ["path 'p'"]
 
 
 # --- destroying the server

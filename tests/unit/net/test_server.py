@@ -89,7 +89,7 @@ async def test_listeners() -> None:
 
 
 async def test_listener_that_raises(errors: list[Exception]) -> None:
-    """It is reported, and the client is served all the same."""
+    """It is reported, with the path and the client, and the client is served all the same."""
 
     def fail(*_: object) -> None:
         raise KeyError("listener")
@@ -100,7 +100,10 @@ async def test_listener_that_raises(errors: list[Exception]) -> None:
         server.add_client_ids_listener(None, fail)
         async with synced(store, url_of(server)):
             assert server.get_path_ids() == ["p"]
+            (client_id,) = server.get_client_ids("p")
     assert [type(error) for error in errors] == [KeyError] * 4
+    of_path, of_client = "path 'p'", f"path 'p', client {client_id!r}"
+    assert [error.__notes__ for error in errors] == [[of_path], [of_client], [of_client], [of_path]]
 
 
 async def test_coroutine_functions_are_refused() -> None:
