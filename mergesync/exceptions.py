@@ -16,6 +16,7 @@
         * `RefusedChangesError`
         * `NotDurableError`
         * `NotSupportedError`
+        * `RefusedConnectionError`
     * `PersisterError`
         * `LoadError`
         * `SaveError`
@@ -40,6 +41,7 @@ __all__ = [
     "NotSupportedError",
     "PersisterError",
     "RefusedChangesError",
+    "RefusedConnectionError",
     "RemoteProtocolError",
     "RequestTimeoutError",
     "SaveError",
@@ -234,6 +236,23 @@ class NotSupportedError(SyncError):
 
     code = "not-supported"
     remedy = "Connect to a mergesync server of this version, or do without."
+
+
+class RefusedConnectionError(SyncError):
+    """A socket was not opened: it was asked for by a page of another origin (403), or there are too many (429).
+
+    Attributes:
+        status: what the HTTP request was answered with.
+        retry_after_seconds: when it may be tried again; None if that is of no use.
+    """
+
+    code = "refused-connection"
+    remedy = "Name the origin in `origins` (`mergesync serve --allow-origin`), or raise the limit in `Limits`."
+
+    def __init__(self, message: str, *, status: int, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
 
 
 class PersisterError(MergesyncError):

@@ -11,6 +11,7 @@ from mergesync.cli.serve import serve
 from mergesync.cli.storage import Storage
 from mergesync.cli.stored import dump, load
 from mergesync.cli.verify import verify
+from mergesync.net.origins import check_origins
 from mergesync.version import VERSION
 
 __all__ = ["make_parser"]
@@ -73,6 +74,11 @@ def _add_serve(commands: _Commands[_Parser]) -> None:
     )  # fmt: skip
     parser.add_argument("--tls-cert", metavar="FILE", help="serve wss:// with this certificate (PEM, with its chain)")
     parser.add_argument("--tls-key", metavar="FILE", help="its key, unless it is in the same file")
+    parser.add_argument(
+        "--allow-origin", metavar="ORIGIN", action="append", default=[], type=_origin,
+        help="let web pages of this origin connect, such as https://example.org, besides those of the server's own "
+        "host and port; may be repeated; '*' for all",
+    )  # fmt: skip
     parser.add_argument(
         "--relay",
         action="store_true",
@@ -183,6 +189,14 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time")
     return seconds
+
+
+def _origin(text: str) -> str:
+    try:
+        check_origins([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _any_storage(text: str) -> Storage:

@@ -114,6 +114,7 @@ async def _listen(
             None if keeper.persisters is None else keeper,
             ssl_context=ssl_context,
             relay=arguments.relay,
+            origins=arguments.allow_origin,
             on_connection=_on_connection,
             on_ignored_error=log_error,
         )

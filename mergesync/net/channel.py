@@ -23,7 +23,9 @@ __all__ = [
     "ChannelClosed",
     "TextChannel",
     "WebsocketsChannel",
+    "asgi_headers",
     "check_close",
+    "headers_of",
     "post_to_all",
 ]
 
@@ -73,6 +75,15 @@ class TextChannel(Protocol):
         """
 
 
+def headers_of(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by lower-case name; of a name that comes more than once, all values with commas between them."""
+    headers: dict[str, str] = {}
+    for name, value in items:
+        name = name.lower()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
 def check_close(code: int, reason: str) -> None:
     """See to it that a close frame can carry a code and a reason.
 
@@ -106,6 +117,11 @@ def _broadcast(connections: Iterable[Connection], text: str) -> None:
         broadcast(connections, utf8(text).decode())
 
 
+def asgi_headers(scope: AsgiScope) -> dict[str, str]:
+    """The headers of an ASGI request."""
+    return headers_of((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope.get("headers", ()))
+
+
 class WebsocketsChannel:
     """A channel over a connection of the `websockets` library.
 
@@ -116,8 +132,7 @@ class WebsocketsChannel:
         self.connection = connection
         self.remote_address: Any = connection.remote_address
         request = connection.request
-        items = () if request is None else request.headers.raw_items()
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in items}
+        self.headers: Mapping[str, str] = headers_of(() if request is None else request.headers.raw_items())
 
     async def receive(self) -> str:
         """The next text; a binary frame is read as UTF-8, as the peer does."""
@@ -157,9 +172,7 @@ class AsgiChannel:
 
     def __init__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         self.remote_address: Any = scope.get("client")
-        self.headers: Mapping[str, str] = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())
-        }
+        self.headers: Mapping[str, str] = asgi_headers(scope)
         self._receive = receive
         self._send = send
         self._queue: deque[tuple[str, int]] = deque()

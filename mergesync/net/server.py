@@ -6,19 +6,33 @@ import asyncio
 import errno
 import ssl
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from websockets.asyncio.server import Server as WebsocketsServer
 from websockets.asyncio.server import ServerConnection as WebsocketsConnection
 from websockets.asyncio.server import serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 
+from mergesync.exceptions import RefusedConnectionError
 from mergesync.limits import CLOSE_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS, MAX_OUTBOX_BYTES, MAX_READ_BYTES
 from mergesync.net.addresses import Host, usable_addresses
-from mergesync.net.channel import AsgiChannel, AsgiReceive, AsgiScope, AsgiSend, WebsocketsChannel, check_close
+from mergesync.net.channel import (
+    AsgiChannel,
+    AsgiReceive,
+    AsgiScope,
+    AsgiSend,
+    WebsocketsChannel,
+    asgi_headers,
+    check_close,
+    headers_of,
+)
+from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
@@ -38,6 +52,7 @@ __all__ = [
 ]
 
 _LISTEN_ATTEMPTS = 5
+_CLOSE_POLICY = 1008
 
 PathIdsListener: TypeAlias = Callable[["WsServer", str, int], object]
 """`(server, path_id, change)`, the change being 1 when the first client comes and -1 after the last."""
@@ -73,6 +88,10 @@ def _select_subprotocol(_: object, offered: Iterable[Any]) -> Any:
     return choose(offered)
 
 
+def _is_encrypted(connection: WebsocketsConnection) -> bool:
+    return connection.transport.get_extra_info("ssl_object") is not None
+
+
 class WsServer:
     """Synchronizes the clients of each path, and keeps a replica of each path's store.
 
@@ -87,6 +106,8 @@ class WsServer:
         request_timeout_seconds: how long the server waits for a client's answer.
         fragment_size: bytes of message text per fragment sent; None for no fragments (clients before 9.2 cannot join
             them).
+        origins: web pages of which other origins may connect, such as `["https://example.org"]`, spelled as browsers
+            do; `["*"]` for all. Pages of the server's own host and port may, and programs, which say no origin.
         on_connection: called with a `ClientInfo` for each socket, before any of its frames is read; may be async. If
             it raises, the socket is closed with 1011.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
@@ -104,10 +125,12 @@ class WsServer:
         relay: bool = False,
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
+        origins: Collection[str] = (),
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
         self._report = Reporter(on_ignored_error)
+        self._door = Door(origins)
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
         self._destruction: asyncio.Task[None] | None = None
@@ -176,6 +199,7 @@ class WsServer:
     def serve_options(self) -> dict[str, Any]:
         """What `websockets.serve` must be told for this protocol."""
         return {
+            "process_request": self._process_request,
             "select_subprotocol": _select_subprotocol,
             "max_size": MAX_READ_BYTES,
             "compression": None,
@@ -184,11 +208,38 @@ class WsServer:
             "write_limit": 2 * MAX_OUTBOX_BYTES,
         }
 
+    def _process_request(self, connection: WebsocketsConnection, request: Request) -> Response | None:
+        """Refuse whom the door refuses, before there is a WebSocket."""
+        headers = headers_of(request.headers.raw_items())
+        refusal = self._refusal(headers, secure=_is_encrypted(connection))
+        if refusal is None:
+            return None
+        body = f"{refusal}\n".encode()
+        about = Headers({"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"})
+        return Response(refusal.status, HTTPStatus(refusal.status).phrase, about, body)
+
+    def _refusal(self, headers: Mapping[str, str], *, secure: bool) -> RefusedConnectionError | None:
+        refusal = self._door.refusal(headers, secure=secure)
+        if refusal is not None:
+            self._report(refusal)
+        return refusal
+
+    def _before(self, theirs: Callable[[WebsocketsConnection, Request], Any]) -> Callable[..., Any]:
+        """Refuse whom the door refuses, and let an application answer the other requests."""
+
+        def process_request(connection: WebsocketsConnection, request: Request) -> Any:
+            return self._process_request(connection, request) or theirs(connection, request)
+
+        return process_request
+
     async def handler(self, connection: WebsocketsConnection) -> None:
         """Serve one connection of the `websockets` library; pass it to `websockets.serve` with `serve_options`."""
         request = connection.request
         target = "/" if request is None else request.path
         channel = WebsocketsChannel(connection)
+        if self._refusal(channel.headers, secure=_is_encrypted(connection)) is not None:  # without our process_request
+            await connection.close(_CLOSE_POLICY, "origin")
+            return
         key = channel.headers.get("sec-websocket-key", "")
         await self._switchboard.serve(channel, target, key, connection.subprotocol)
 
@@ -203,6 +254,10 @@ class WsServer:
         if scope["type"] != "websocket":
             raise RuntimeError(f"mergesync serves only WebSockets, not {scope['type']!r}")
         if (await receive())["type"] != "websocket.connect":
+            return
+        refusal = self._refusal(asgi_headers(scope), secure=scope.get("scheme") in ("wss", "https"))
+        if refusal is not None:
+            await refuse_websocket(scope, send, refusal)
             return
         subprotocol = choose(scope.get("subprotocols", ()))
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -242,11 +297,12 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         relay: be a switchboard between clients.
         request_timeout_seconds: how long the server waits for a client's answer.
         fragment_size: bytes of message text per fragment sent.
+        origins: web pages of which other origins may connect.
         on_connection: called with a `ClientInfo` for each socket.
         on_ignored_error: called with every error that nobody called for.
         ssl_context: serve wss with this.
-        serve_options: passed to `websockets.serve`, such as `ping_interval`, `origins`, or `sock` in place of host and
-            port.
+        serve_options: passed to `websockets.serve`, such as `ping_interval`, `process_request`, or `sock` in place of
+            host and port.
 
     Example:
         async with create_ws_server("localhost", 8047, sqlite_persisters("data.db")) as server:
@@ -262,6 +318,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         relay: bool = False,
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
+        origins: Collection[str] = (),
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -272,6 +329,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             relay=relay,
             request_timeout_seconds=request_timeout_seconds,
             fragment_size=fragment_size,
+            origins=origins,
             on_connection=on_connection,
             on_ignored_error=on_ignored_error,
         )
@@ -309,6 +367,8 @@ class ListeningWsServer(WsServer):
             raise RuntimeError("the server listens already")
         self._accepted = weakref.WeakSet()
         options: dict[str, Any] = {**self.serve_options, "create_connection": self._accept, **serve_options}
+        if "process_request" in serve_options:
+            options["process_request"] = self._before(serve_options["process_request"])
         if options.get("sock") is not None:
             self._port = options["sock"].getsockname()[1]
             self._listening = await serve(self.handler, **options)

@@ -66,7 +66,8 @@ async def test_page_and_python_keep_one_store_through_a_restart(
     """Live both ways, offline edits on both sides, a restart of the server, and a client that comes later."""
     path = f"ws://localhost:{ws_port}/petShop"
     store = MergeableStore()
-    with Served(tmp_path, "--port", str(ws_port)) as served:
+    arguments = ("--port", str(ws_port), "--allow-origin", site)
+    with Served(tmp_path, *arguments) as served:
         async with opened_page(executable, tmp_path / "profile", f"{site}/index.html") as page:
             await page.wait_for("window.store")
             async with create_ws_synchronizer(store, path, on_ignored_error=lambda _: None) as synchronizer:
@@ -83,7 +84,7 @@ async def test_page_and_python_keep_one_store_through_a_restart(
                 await page.evaluate("store.setCell('pets', 'rex', 'species', 'dog').delRow('pets', 'felix') && 1")
                 store.set_cell("pets", "fido", "species", "wolf").del_value("open")
 
-                with Served(tmp_path, "--port", str(ws_port)) as again:
+                with Served(tmp_path, *arguments) as again:
                     await eventually(lambda: store.has_row("pets", "rex"))
                     await page.wait_for("store.getCell('pets', 'fido', 'species') == 'wolf'")
                     await _same(page, store)

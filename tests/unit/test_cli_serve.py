@@ -91,6 +91,22 @@ async def test_relay(tmp_path: Path) -> None:
             await eventually(lambda: other.get_values() == {"open": True})
 
 
+async def test_origins(tmp_path: Path) -> None:
+    """Pages of other origins are refused and logged, but for those that are allowed."""
+    arguments = ["--allow-origin", "https://one.example", "--allow-origin", "https://two.example"]
+    with Served(tmp_path, "--persist", "none", *arguments) as served:
+        for origin in ("https://one.example", "https://two.example"):
+            async with websockets.connect(f"{served.url}/p", additional_headers={"Origin": origin}):
+                pass
+        with pytest.raises(websockets.InvalidStatus, match="403"):
+            async with websockets.connect(f"{served.url}/p", additional_headers={"Origin": "https://three.example"}):
+                pass
+        await eventually(lambda: any("code=refused-connection" in line for line in served.log))
+    refused = mergesync("serve", "--allow-origin", "three.example")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "not an origin" in refused.stderr
+
+
 async def test_tls(tmp_path: Path) -> None:
     """Clients connect with wss."""
     arguments = ["--tls-cert", str(TLS / "cert.pem"), "--tls-key", str(TLS / "key.pem")]
