@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "CATCH_UP_POLL_SECONDS",
     "CLOSE_TIMEOUT_SECONDS",
     "DEFAULT_REQUEST_TIMEOUT_SECONDS",
     "DESTROY_TIMEOUT_SECONDS",
@@ -16,6 +17,7 @@ __all__ = [
     "FLUSH_TIMEOUTS",
     "FRAGMENT_TIMEOUT_SECONDS",
     "HELD_TIMEOUTS",
+    "MAX_CHANGES_OUTBOX_BYTES",
     "MAX_CHANNELS",
     "MAX_CHANNEL_ID_BYTES",
     "MAX_CLOCK_OFFSET_MILLISECONDS",
@@ -82,6 +84,13 @@ MAX_INCOMPLETE_MESSAGES: Final = 100
 
 MAX_OUTBOX_BYTES: Final = MAX_FRAME_BYTES
 """What may wait for a slow reader before it is closed with 1013 (the peer's bound)."""
+
+MAX_CHANGES_OUTBOX_BYTES: Final = 256 * 1024
+"""What may wait for a slow reader before no more changes are queued for it: it compares hashes when it reads again.
+Only answers to its own questions can make more wait."""
+
+CATCH_UP_POLL_SECONDS: Final = 0.05
+"""How often is looked whether slow readers read again; that costs a microsecond for each of them."""
 
 # --- channels ---------------------------------------------------------------------------------------------
 

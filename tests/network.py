@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -293,6 +293,11 @@ class _PathExit:
             wrapped = None if socket is None else socket.server.outgoing(self._path_id, frame)
             if socket is not None and wrapped is not None:
                 socket.push(wrapped)
+
+    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+        client_ids = list(client_ids)
+        for frame in frames:
+            self.send(client_ids, frame)
 
     def close(self, client_id: str, error: SyncError) -> None:
         socket = self._network.on_path.get(self._path_id, {}).get(client_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -79,6 +79,9 @@ class PathExit(Protocol):
 
     def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
         """Send a frame to clients of the path."""
+
+    def send_changes(self, path_id: str, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+        """Send a message to clients of the path; `catch_up` is called for those that miss it."""
 
     def close(self, path_id: str, client_id: str, error: SyncError) -> None:
         """Close the socket of a client."""
@@ -187,6 +190,10 @@ class Path:
             answer(ERROR, ["save", f"{type(error).__name__}: {error}"[:300]])
         else:
             answer(OK, {"stored": True})
+
+    def catch_up(self, client_id: str) -> None:
+        """A client that missed changes reads again."""
+        self._hub.remind(client_id)
 
     async def destroy(self) -> None:
         """Store what is unsaved and let go of everything, clients or not; storage that hangs is given up in the end."""
@@ -346,6 +353,10 @@ class Path:
     def send(self, client_ids: Iterable[str], frame: str) -> None:
         """A frame for clients."""
         self._exit.send(self.path_id, client_ids, frame)
+
+    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+        """A message that clients may miss."""
+        self._exit.send_changes(self.path_id, client_ids, frames)
 
     def close(self, client_id: str, error: SyncError) -> None:
         """A client has to go."""

@@ -7,13 +7,19 @@ import base64
 import binascii
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
-from mergesync.limits import MAX_FRAME_BYTES, MAX_OUTBOX_BYTES, MAX_UNANSWERED_OPERATIONS
+from mergesync.limits import (
+    MAX_CHANGES_OUTBOX_BYTES,
+    MAX_FRAME_BYTES,
+    MAX_OUTBOX_BYTES,
+    MAX_UNANSWERED_OPERATIONS,
+)
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
+from mergesync.net.laggards import Laggards
 from mergesync.net.path import Path, PathOptions
 from mergesync.net.reporting import note_place
 from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
@@ -126,6 +132,7 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._sockets: dict[ServerConnection, _Socket] = {}
         self._client_ids: set[str] = set()
+        self._laggards = Laggards(MAX_CHANGES_OUTBOX_BYTES, self._catch_up)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
@@ -179,6 +186,7 @@ class Switchboard:
 
     def _remove_socket(self, socket: _Socket) -> None:
         del self._sockets[socket.connection]
+        self._laggards.forget(socket.channel)
         self._client_ids.discard(socket.connection.client_id)
         if not self._sockets:
             self._nobody.set()
@@ -330,6 +338,23 @@ class Switchboard:
             elif (wrapped := socket.connection.outgoing(path_id, frame)) is not None:
                 self._post([socket], wrapped)
         self._post(plain, frame)
+
+    def send_changes(self, path_id: str, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+        """A message that clients miss if they do not read."""
+        clients = self.on_path.get(path_id, {})
+        size = sum(map(len, frames))
+        readers = []
+        for client_id in client_ids:
+            socket = clients.get(client_id)
+            if socket is not None and not self._laggards.misses(socket.channel, path_id, client_id, size):
+                readers.append(client_id)
+        for frame in frames:
+            self.send(path_id, readers, frame)
+
+    def _catch_up(self, path_id: str, client_id: str) -> None:
+        path = self._paths.get(path_id)
+        if path is not None:
+            path.catch_up(client_id)
 
     def _post(self, sockets: list[_Socket], frame: str) -> None:
         if not fits_frame(frame):

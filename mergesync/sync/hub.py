@@ -10,7 +10,7 @@ The hub never waits: texts go out through an `Exit`, time comes in as an argumen
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +34,12 @@ class Exit(Protocol):
 
     def send(self, client_ids: Iterable[str], frame: str) -> None:
         """Send the same frame to these clients of the path."""
+
+    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+        """Send the frames of one message to these clients, but to those that do not read it may be left out.
+
+        The hub must then be told to `remind` them when they read again.
+        """
 
     def close(self, client_id: str, error: SyncError) -> None:
         """Close the socket of a client, with the code of the error."""
@@ -156,6 +162,11 @@ class Hub:
             self._synchronizer.announce(client_id)
             self._synchronizer.ask_hashes(client_id, now)
 
+    def remind(self, client_id: str) -> None:
+        """A client has missed changes: let it compare hashes."""
+        if self._synchronizer is not None:
+            self._synchronizer.announce(client_id)
+
     def destroy(self) -> None:
         """Let go of the replica."""
         if self._synchronizer is not None:
@@ -262,6 +273,11 @@ class Hub:
             for remainder in remainders:
                 self._exit.send(client_ids, f"{sender}\n{remainder}")
 
+    def _send_changes(self, client_ids: list[str], sender: str, remainders: Iterable[str]) -> None:
+        """Send changes that the replica has, so that who misses them can get them from it later."""
+        if client_ids:
+            self._exit.send_changes(client_ids, [f"{sender}\n{remainder}" for remainder in remainders])
+
     # --- holding
 
     def _hold(self, held: _Held, now: float) -> None:
@@ -339,11 +355,11 @@ class Hub:
         others = [client_id for client_id in self.clients if client_id != sender]
         news = changes
         if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
-            self._pass_on(*self._passing)
+            self._send_changes(others, self._passing[0], self._passing[1].remainders)
             news = beyond
         if others and not is_blank(news):
             message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, news)
-            self._send_remainders(others, SERVER, self._remainders(message))
+            self._send_changes(others, SERVER, self._remainders(message))
         if sender is not None and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
         if self._ahead:

@@ -1,1 +1,1 @@
-"""How much a server holds; run by hand, since the figures are those of a machine."""
+"""Loads to be run by hand; each prints what it measures."""

@@ -142,7 +142,7 @@ async def test_end_of_the_asgi_server(ws: str) -> None:
 
 @EVERY_SERVER
 async def test_slow_reader(ws: str, errors: list[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not read is given up when 16 MiB wait for it; the others go on."""
+    """Who asks and does not read is given up when 16 MiB wait for it; the others go on."""
     monkeypatch.setattr("mergesync.net.channel.CLOSE_TIMEOUT_SECONDS", 0.2)
     ws_server = WsServer(on_ignored_error=errors.append)
     store, reader = MergeableStore(), MergeableStore()
@@ -151,10 +151,12 @@ async def test_slow_reader(ws: str, errors: list[Exception], monkeypatch: pytest
         async with raw(url) as slow, synced(store, url), synced(reader, url):
             slow.transport.pause_reading()
             (slow_id, *_) = ws_server.get_client_ids("p")
+            store.set_value("v", "x" * 1_000_000)
             number = 0
             while slow_id in ws_server.get_client_ids("p"):
                 number += 1
-                store.set_value("v", f"{number}{'x' * 1_000_000}")
+                await slow.send('S\n["r",7,{}]')
+                store.set_value("w", number)
                 await eventually(lambda: same_content(store, reader))
                 assert number < 100
             await eventually(lambda: ws_server.get_stats().connections == 2)

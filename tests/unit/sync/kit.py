@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mergesync.exceptions import SyncError
@@ -116,12 +116,20 @@ class Exits:
 
     def __init__(self) -> None:
         self.sent: list[tuple[tuple[str, ...], str]] = []
+        self.may_be_missed: list[tuple[tuple[str, ...], list[str]]] = []
         self.closed: list[tuple[str, SyncError]] = []
         self.errors: list[Exception] = []
 
     def send(self, client_ids: Iterable[str], frame: str) -> None:
         """A frame for clients."""
         self.sent.append((tuple(client_ids), frame))
+
+    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+        """Changes for clients."""
+        client_ids = tuple(client_ids)
+        self.may_be_missed.append((client_ids, list(frames)))
+        for frame in frames:
+            self.send(client_ids, frame)
 
     def close(self, client_id: str, error: SyncError) -> None:
         """A client has to go."""

@@ -310,6 +310,35 @@ def test_resync() -> None:
     assert [each[:3] for each in path.take()] == [(("A",), "S", 2), (("A",), "S", 1)]
 
 
+def test_remind() -> None:
+    """A client that was not sent some changes compares hashes; what it has, the server has already."""
+    path = Path("A", "B")
+    path.hub.remind("A")
+    assert path.take() == []
+    path.ready()
+    path.hub.remind("A")
+    path.hub.remind("gone")
+    assert [each[:3] for each in path.take()] == [(("A",), "S", 2)]
+
+
+def test_only_changes_that_the_replica_has_may_be_missed() -> None:
+    """What a client sends to others, and what the server writes; all that is for one client must arrive."""
+    path = Path("A", "B", fragment_size=20.0).ready()
+    path.exits.sent.clear()
+    path.hear("A", MessageType.CONTENT_DIFF, [[{}], [{"v": ["x" * 20, hlc(1)]}], 1])
+    assert [(to, len(frames)) for to, frames in path.exits.may_be_missed] == [(("B",), 1)]
+    assert path.hub.store is not None
+    path.hub.store.set_value("w", "x" * 20)
+    assert [(to, len(frames) > 1) for to, frames in path.exits.may_be_missed[1:]] == [(("A", "B"), True)]
+    path.exits.may_be_missed.clear()
+    path.hear("A", MessageType.GET_CONTENT_HASHES, "")
+    path.hub.remind("A")
+    assert path.exits.may_be_missed == []
+    relay = Path("A", "B", relay=True).ready()
+    relay.hear("A", MessageType.CONTENT_DIFF, [[{}], [{"v": [1, hlc(1)]}], 1])
+    assert relay.exits.may_be_missed == []
+
+
 def test_nobody_is_sent_what_is_for_somebody_gone() -> None:
     """An answer to a client that has just gone is dropped."""
     path = Path("A").ready()
