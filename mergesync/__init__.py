@@ -13,6 +13,7 @@ from mergesync.exceptions import (
     NotDurableError,
     NotSupportedError,
     PersisterError,
+    QuotaExceededError,
     RefusedChangesError,
     RefusedConnectionError,
     RemoteProtocolError,
@@ -22,6 +23,7 @@ from mergesync.exceptions import (
     SyncError,
     TransactionError,
 )
+from mergesync.limits import Limits
 from mergesync.net.client import SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
 from mergesync.net.local import LocalNetwork, LocalSynchronizer, create_local_synchronizer
 from mergesync.net.server import ClientInfo, WsServer, create_ws_server
@@ -41,6 +43,7 @@ __all__ = [
     "InvalidCellError",
     "InvalidIdError",
     "LimitExceededError",
+    "Limits",
     "LoadError",
     "LocalNetwork",
     "LocalSynchronizer",
@@ -49,6 +52,7 @@ __all__ = [
     "NotDurableError",
     "NotSupportedError",
     "PersisterError",
+    "QuotaExceededError",
     "RefusedChangesError",
     "RefusedConnectionError",
     "RemoteProtocolError",

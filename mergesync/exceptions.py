@@ -11,6 +11,7 @@
     * `SyncError`
         * `RemoteProtocolError`
         * `LimitExceededError`
+            * `QuotaExceededError`
         * `RequestTimeoutError` (also a TimeoutError)
         * `ConnectionLostError` (also a ConnectionError)
         * `RefusedChangesError`
@@ -40,6 +41,7 @@ __all__ = [
     "NotDurableError",
     "NotSupportedError",
     "PersisterError",
+    "QuotaExceededError",
     "RefusedChangesError",
     "RefusedConnectionError",
     "RemoteProtocolError",
@@ -176,6 +178,35 @@ class LimitExceededError(SyncError):
     def close_reason(self) -> str:
         """What the socket is closed with, as TinyBase words it."""
         return f"tinybase:15:{self.limit}"
+
+
+class QuotaExceededError(LimitExceededError):
+    """A client wants more of the server than `Limits` allow; its socket is closed with 4429, to come again later.
+
+    Attributes:
+        retry_after_seconds: when; the close reason says it to clients.
+    """
+
+    code = "quota-exceeded"
+    remedy = "Come again later, or raise the limit in `Limits`."
+    close_code = 4429
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        retry_after_seconds: float,
+        path_id: str | None = None,
+        client_id: str | None = None,
+    ) -> None:
+        super().__init__(message, limit=limit, path_id=path_id, client_id=client_id)
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def close_reason(self) -> str:
+        """What the socket is closed with; a client of mergesync waits for so long."""
+        return f"mergesync:{self.limit} retry-after={self.retry_after_seconds:.3f}"
 
 
 class RequestTimeoutError(SyncError, TimeoutError):

@@ -6,6 +6,7 @@ well-behaved clients, a larger one would let us send what they refuse.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Final
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
+    "QUOTA_RETRY_SECONDS",
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
     "RECONNECT_STABLE_SECONDS",
@@ -51,6 +53,7 @@ __all__ = [
     "SQLITE_COMMIT_INTERVAL_SECONDS",
     "SQLITE_POLL_SECONDS",
     "TRANSACTION_POLL_SECONDS",
+    "Limits",
 ]
 
 # --- data -------------------------------------------------------------------------------------------------
@@ -153,6 +156,9 @@ RECONNECT_CAP_SECONDS: Final = 30.0
 RECONNECT_STABLE_SECONDS: Final = 30.0
 """A connection that lasted this long was good, however it ended: the next attempt comes soon again."""
 
+QUOTA_RETRY_SECONDS: Final = 10.0
+"""When who is refused for a quota may come again: places become free as others go, which is not to be known."""
+
 MAX_RETRY_AFTER_SECONDS: Final = 300.0
 """The longest wait that a server can ask for; a longer one is taken for a mistake."""
 
@@ -193,3 +199,41 @@ RETRY_LOAD_FIRST_SECONDS: Final = 0.5
 
 RETRY_LOAD_CAP_SECONDS: Final = 30.0
 """The longest wait between two attempts to load."""
+
+# --- what a server lets its clients use ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a server lets its clients use; None for no limit.
+
+    Attributes:
+        connections: sockets at once. More are answered with 429. Each costs some 15 kB, and a file descriptor.
+        connections_per_address: those of one address, or of one IPv6 network of 64 bits. Addresses that are not global
+            are not counted: a proxy or a test is behind them.
+        paths: paths at once, each of them a store in memory. Who comes onto another one is closed with 4429.
+        outbox_bytes: what may wait for a client that does not read, before it misses changes, and has to compare hashes
+            when it reads again.
+        messages_per_second: frames of one socket. Who sends more is read more slowly, and not closed.
+        bytes_per_second: of its frames, likewise.
+        burst_seconds: for how long a client that was quiet may be faster.
+        heartbeat_seconds: how often clients are pinged; who does not answer for as long again is cut off. Only on a
+            port of its own; ASGI servers have settings of theirs.
+        handshake_seconds: how long a client may take to ask for a socket; likewise.
+    """
+
+    connections: int | None = 10_000
+    connections_per_address: int | None = 200
+    paths: int | None = 10_000
+    outbox_bytes: int = MAX_CHANGES_OUTBOX_BYTES
+    messages_per_second: float | None = 2_000.0
+    bytes_per_second: float | None = 4.0 * 1024 * 1024
+    burst_seconds: float = 5.0
+    heartbeat_seconds: float | None = 15.0
+    handshake_seconds: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not value > 0:
+                raise ValueError(f"the limit {field.name} must be above 0, not {value!r}")

@@ -20,7 +20,13 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from mergesync.exceptions import RefusedConnectionError
-from mergesync.limits import CLOSE_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS, MAX_OUTBOX_BYTES, MAX_READ_BYTES
+from mergesync.limits import (
+    CLOSE_TIMEOUT_SECONDS,
+    DEFAULT_REQUEST_TIMEOUT_SECONDS,
+    MAX_OUTBOX_BYTES,
+    MAX_READ_BYTES,
+    Limits,
+)
 from mergesync.net.addresses import Host, usable_addresses
 from mergesync.net.channel import (
     AsgiChannel,
@@ -53,6 +59,7 @@ __all__ = [
 
 _LISTEN_ATTEMPTS = 5
 _CLOSE_POLICY = 1008
+_MAX_REASON = 100
 
 PathIdsListener: TypeAlias = Callable[["WsServer", str, int], object]
 """`(server, path_id, change)`, the change being 1 when the first client comes and -1 after the last."""
@@ -108,6 +115,7 @@ class WsServer:
             them).
         origins: web pages of which other origins may connect, such as `["https://example.org"]`, spelled as browsers
             do; `["*"]` for all. Pages of the server's own host and port may, and programs, which say no origin.
+        limits: what clients may use.
         on_connection: called with a `ClientInfo` for each socket, before any of its frames is read; may be async. If
             it raises, the socket is closed with 1011.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
@@ -126,16 +134,20 @@ class WsServer:
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
         origins: Collection[str] = (),
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
         self._report = Reporter(on_ignored_error)
-        self._door = Door(origins)
+        self._door = Door(origins, limits)
+        self._limits = limits
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
         self._destruction: asyncio.Task[None] | None = None
         options = PathOptions(create_persister_for_path, relay, request_timeout_seconds, fragment_size, new_id, get_now)
-        self._switchboard = Switchboard(options, report=self._report, tell=self._tell, on_connection=on_connection)
+        self._switchboard = Switchboard(
+            options, limits, report=self._report, tell=self._tell, on_connection=on_connection
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -203,6 +215,9 @@ class WsServer:
             "select_subprotocol": _select_subprotocol,
             "max_size": MAX_READ_BYTES,
             "compression": None,
+            "open_timeout": self._limits.handshake_seconds,
+            "ping_interval": self._limits.heartbeat_seconds,
+            "ping_timeout": self._limits.heartbeat_seconds,
             "close_timeout": CLOSE_TIMEOUT_SECONDS,
             # What is sent never waits, but pings do above this limit, and then would not find out who is gone.
             "write_limit": 2 * MAX_OUTBOX_BYTES,
@@ -211,15 +226,19 @@ class WsServer:
     def _process_request(self, connection: WebsocketsConnection, request: Request) -> Response | None:
         """Refuse whom the door refuses, before there is a WebSocket."""
         headers = headers_of(request.headers.raw_items())
-        refusal = self._refusal(headers, secure=_is_encrypted(connection))
+        refusal = self._refusal(headers, connection.remote_address, secure=_is_encrypted(connection))
         if refusal is None:
             return None
         body = f"{refusal}\n".encode()
         about = Headers({"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"})
+        if refusal.retry_after_seconds is not None:
+            about["Retry-After"] = f"{refusal.retry_after_seconds:.0f}"
         return Response(refusal.status, HTTPStatus(refusal.status).phrase, about, body)
 
-    def _refusal(self, headers: Mapping[str, str], *, secure: bool) -> RefusedConnectionError | None:
-        refusal = self._door.refusal(headers, secure=secure)
+    def _refusal(
+        self, headers: Mapping[str, str], remote_address: Any, *, secure: bool
+    ) -> RefusedConnectionError | None:
+        refusal = self._door.refusal(headers, remote_address, secure=secure)
         if refusal is not None:
             self._report(refusal)
         return refusal
@@ -237,11 +256,13 @@ class WsServer:
         request = connection.request
         target = "/" if request is None else request.path
         channel = WebsocketsChannel(connection)
-        if self._refusal(channel.headers, secure=_is_encrypted(connection)) is not None:  # without our process_request
-            await connection.close(_CLOSE_POLICY, "origin")
+        refusal = self._refusal(channel.headers, channel.remote_address, secure=_is_encrypted(connection))
+        if refusal is not None:  # an application has replaced our process_request
+            await connection.close(_CLOSE_POLICY, str(refusal)[:_MAX_REASON])
             return
         key = channel.headers.get("sec-websocket-key", "")
-        await self._switchboard.serve(channel, target, key, connection.subprotocol)
+        with self._door.inside(channel.remote_address):
+            await self._switchboard.serve(channel, target, key, connection.subprotocol)
 
     async def asgi(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Serve WebSockets as an ASGI app: `Mount("/sync", app=ws_server.asgi)`.
@@ -255,15 +276,17 @@ class WsServer:
             raise RuntimeError(f"mergesync serves only WebSockets, not {scope['type']!r}")
         if (await receive())["type"] != "websocket.connect":
             return
-        refusal = self._refusal(asgi_headers(scope), secure=scope.get("scheme") in ("wss", "https"))
+        headers, address = asgi_headers(scope), scope.get("client")
+        refusal = self._refusal(headers, address, secure=scope.get("scheme") in ("wss", "https"))
         if refusal is not None:
             await refuse_websocket(scope, send, refusal)
             return
         subprotocol = choose(scope.get("subprotocols", ()))
-        await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        channel = AsgiChannel(scope, receive, send)
-        key = channel.headers.get("sec-websocket-key", "")
-        await self._switchboard.serve(channel, target_below_mount(scope), key, subprotocol)
+        with self._door.inside(address):
+            await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            channel = AsgiChannel(scope, receive, send)
+            key = headers.get("sec-websocket-key", "")
+            await self._switchboard.serve(channel, target_below_mount(scope), key, subprotocol)
 
     async def destroy(self, code: int = CLOSE_GOING_AWAY, reason: str = "") -> None:
         """Close all clients, store everything, and leave no task, socket or timer. May be called again.
@@ -298,6 +321,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         request_timeout_seconds: how long the server waits for a client's answer.
         fragment_size: bytes of message text per fragment sent.
         origins: web pages of which other origins may connect.
+        limits: what clients may use.
         on_connection: called with a `ClientInfo` for each socket.
         on_ignored_error: called with every error that nobody called for.
         ssl_context: serve wss with this.
@@ -319,6 +343,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
         origins: Collection[str] = (),
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -330,6 +355,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             request_timeout_seconds=request_timeout_seconds,
             fragment_size=fragment_size,
             origins=origins,
+            limits=limits,
             on_connection=on_connection,
             on_ignored_error=on_ignored_error,
         )

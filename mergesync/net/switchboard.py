@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
+from mergesync.exceptions import LimitExceededError, QuotaExceededError, RemoteProtocolError, SyncError
 from mergesync.limits import (
-    MAX_CHANGES_OUTBOX_BYTES,
     MAX_FRAME_BYTES,
     MAX_OUTBOX_BYTES,
     MAX_UNANSWERED_OPERATIONS,
+    QUOTA_RETRY_SECONDS,
+    Limits,
 )
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.laggards import Laggards
+from mergesync.net.pace import Pace
 from mergesync.net.path import Path, PathOptions
 from mergesync.net.reporting import note_place
 from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
@@ -103,6 +105,7 @@ class Switchboard:
 
     Args:
         options: of all paths.
+        limits: what clients may use.
         report: hears of every error that nobody called for.
         tell: called with `"path", path_id, change` and `"client", path_id, client_id, change`.
         on_connection: called for each socket before its frames are read; may be async.
@@ -116,6 +119,7 @@ class Switchboard:
     def __init__(
         self,
         options: PathOptions,
+        limits: Limits,
         *,
         report: Callable[[Exception], None],
         tell: Callable[..., None],
@@ -126,13 +130,14 @@ class Switchboard:
         self.sends: int = 0
         self.receives: int = 0
         self._options = options
+        self._limits = limits
         self._tell = tell
         self._on_connection = on_connection
         self._paths: dict[str, Path] = {}
         self._ending: dict[str, Path] = {}
         self._sockets: dict[ServerConnection, _Socket] = {}
         self._client_ids: set[str] = set()
-        self._laggards = Laggards(MAX_CHANGES_OUTBOX_BYTES, self._catch_up)
+        self._laggards = Laggards(limits.outbox_bytes, self._catch_up)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
@@ -221,16 +226,22 @@ class Switchboard:
 
     async def _read(self, socket: _Socket) -> None:
         """Read until the socket is closed; once it is closing, what comes is of no use, but must be got past."""
-        loop = asyncio.get_running_loop()
+        loop, limits = asyncio.get_running_loop(), self._limits
+        messages = Pace(limits.messages_per_second, limits.burst_seconds, loop.time())
+        bytes_ = Pace(limits.bytes_per_second, limits.burst_seconds, loop.time())
         while True:
             frame = await socket.channel.receive()
             if socket.closing or socket.condemned:
                 continue
             self.receives += 1
+            now = loop.time()
             try:
-                socket.connection.receive(frame, loop.time())
+                socket.connection.receive(frame, now)
             except SyncError as error:
                 self._blame(socket, error)
+            wait_seconds = max(messages.wait_seconds(1, now), bytes_.wait_seconds(len(frame), now))
+            if wait_seconds:  # what it sends meanwhile stays in its own memory, as nobody takes it
+                await asyncio.sleep(wait_seconds)
 
     def _condemn(self, socket: _Socket, error: SyncError) -> None:
         """Blame a socket as soon as whoever is sending now is through."""
@@ -264,6 +275,17 @@ class Switchboard:
 
     def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
         """A client comes onto a path."""
+        if self._has_no_room_for(path_id):
+            self._condemn(
+                self._sockets[connection],
+                QuotaExceededError(
+                    f"more than {self._limits.paths} paths",
+                    limit="paths",
+                    retry_after_seconds=QUOTA_RETRY_SECONDS,
+                    path_id=path_id,
+                ),
+            )
+            return
         clients = self.on_path.get(path_id)
         if clients is None:
             clients = self.on_path[path_id] = {}
@@ -275,10 +297,16 @@ class Switchboard:
             path = self._paths[path_id] = Path(path_id, self._options, self, self._ending.get(path_id))
         path.join(connection.client_id)
 
+    def _has_no_room_for(self, path_id: str) -> bool:
+        """Whether a path would be one too many, counting those that are still being stored."""
+        there = self._paths.keys() | self._ending.keys() if self._ending else self._paths.keys()
+        return self._limits.paths is not None and path_id not in there and len(there) >= self._limits.paths
+
     def leave(self, path_id: str, connection: ServerConnection) -> None:
-        """A client leaves a path."""
-        clients = self.on_path[path_id]
-        del clients[connection.client_id]
+        """A client leaves a path, unless it was refused there."""
+        clients = self.on_path.get(path_id, {})
+        if clients.pop(connection.client_id, None) is None:
+            return
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
             del self.on_path[path_id]

@@ -183,7 +183,10 @@ async def test_beside_other_handlers(errors: list[Exception]) -> None:
     async with ws_server, serve(ws_server.handler, "127.0.0.1", 0) as listening:
         url = f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}/p"
         async with raw(url, additional_headers={"Origin": "https://evil.example"}) as socket:
-            assert await closed_with(socket) == (1008, "origin")
+            assert await closed_with(socket) == (
+                1008,
+                "pages of the origin 'https://evil.example' may not open sockets",
+            )
     assert [type(error) for error in errors] == [RefusedConnectionError]
 
 
