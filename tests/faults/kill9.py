@@ -73,13 +73,11 @@ class Client:
 
 
 async def acknowledged(client: Client) -> Cells:
-    """What of a client's writes the server has promised to hold, whatever happens to it.
-
-    There is no such promise yet. Once there is, this is `written = dict(client.written)`, then
-    `await client.synchronizer.durable()`, then `return written`.
-    """
-    await asyncio.sleep(LONGEST_LIFE_SECONDS)
-    return {}
+    """What of a client's writes the server has promised to hold, whatever happens to it."""
+    assert client.synchronizer is not None
+    written = dict(client.written)
+    await client.synchronizer.durable()
+    return written
 
 
 @dataclass

@@ -21,6 +21,7 @@ async def test_nothing_is_lost(kind: str, tmp_path: Path) -> None:
     print(figures)
     assert figures.good, str(figures)
     assert figures.kills == KILLS
+    assert figures.promised > 0
     assert figures.checked > 0
 
 
