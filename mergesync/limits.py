@@ -53,6 +53,7 @@ __all__ = [
     "SQLITE_COMMIT_INTERVAL_SECONDS",
     "SQLITE_POLL_SECONDS",
     "TRANSACTION_POLL_SECONDS",
+    "VERIFY_GRACE_SECONDS",
     "Limits",
 ]
 
@@ -193,6 +194,9 @@ FILE_POLL_SECONDS: Final = 0.1
 
 SQLITE_POLL_SECONDS: Final = 0.5
 """How often auto-load asks SQLite whether another process has committed (TinyBase: 1)."""
+
+VERIFY_GRACE_SECONDS: Final = 3.0
+"""What a server gives must be stored by then, and the other way round; thrice what a JSON file may be behind."""
 
 RETRY_LOAD_FIRST_SECONDS: Final = 0.5
 """A path whose load failed tries again after this, then after twice as long, and so on."""

@@ -147,9 +147,14 @@ def _add_load(commands: _Commands[_Parser]) -> None:
 def _add_verify(commands: _Commands[_Parser]) -> None:
     parser = _add(
         commands, "verify", verify, "check every stamp and recompute every hash of stored data; change nothing",
-        "Exit code 1 if anything is wrong or cannot be read. A server may be running meanwhile.",
+        "Exit code 1 if anything is wrong or cannot be read. A server may be running meanwhile. With --server, what a "
+        "client of it gets is checked, too, and must be what is stored; others may go on writing.",
     )  # fmt: skip
     _add_storage(parser)
+    parser.add_argument(
+        "--server", metavar="URL", dest="url", type=_url, help="a path of the running server that keeps its data there"
+    )
+    _add_timeout(parser)
 
 
 # --- arguments of several commands

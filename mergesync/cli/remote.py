@@ -17,7 +17,7 @@ from mergesync.store import MergeableStore
 from mergesync.store.jsjson import loads
 from mergesync.types import MISSING
 
-__all__ = ["delete", "get", "set_", "watch"]
+__all__ = ["delete", "get", "set_", "synced", "watch"]
 
 
 # --- watch
@@ -109,7 +109,7 @@ class _Status:
 
 async def get(arguments: argparse.Namespace) -> int:
     """Print a path's content, or a part of it, as JSON; 1 if there is no such part."""
-    async with _synced(arguments) as synchronizer:
+    async with synced(arguments) as synchronizer:
         found = _find(synchronizer.store, _ids(arguments), arguments.value)
     if found is MISSING:
         raise CliError("there is no such thing on this path")
@@ -183,7 +183,7 @@ async def _edit(
     change: Callable[[MergeableStore], None],
     holds: Callable[[MergeableStore], bool],
 ) -> int:
-    async with _synced(arguments) as synchronizer:
+    async with synced(arguments) as synchronizer:
         try:
             change(synchronizer.store)
         except MergesyncError as error:
@@ -203,7 +203,7 @@ def _ids(arguments: argparse.Namespace) -> list[str]:
 
 
 @asynccontextmanager
-async def _synced(arguments: argparse.Namespace) -> AsyncIterator[WsSynchronizer]:
+async def synced(arguments: argparse.Namespace) -> AsyncIterator[WsSynchronizer]:
     """A synchronizer that holds what the server holds; the whole visit must be over within the time limit."""
     problems: list[Exception] = []
     seconds: float = arguments.timeout

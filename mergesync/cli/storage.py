@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mergesync.cli.common import CliError, printable
+from mergesync.cli.common import USAGE, CliError, printable
 from mergesync.exceptions import PersisterError
 from mergesync.persist import JsonFilePersisters, SqlitePersisters, json_file_persisters, sqlite_persisters
 
-__all__ = ["Persisters", "Storage", "opened"]
+__all__ = ["Persisters", "Storage", "opened", "required"]
 
 Persisters: TypeAlias = JsonFilePersisters | SqlitePersisters
 
@@ -60,6 +60,13 @@ class Storage:
             return None
         make = sqlite_persisters if self.kind == "sqlite" else json_file_persisters
         return make(self.place, lock=lock, on_ignored_error=on_ignored_error)
+
+
+def required(persisters: Persisters | None) -> Persisters:
+    """A factory of persisters, where there must be storage."""
+    if persisters is None:
+        raise CliError("nothing is stored in none; give sqlite:FILE or json:DIR", USAGE)
+    return persisters
 
 
 @asynccontextmanager

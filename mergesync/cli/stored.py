@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mergesync.cli.common import OK, USAGE, CliError, printable, shown_id
-from mergesync.cli.storage import Persisters, Storage, opened
+from mergesync.cli.storage import Persisters, Storage, opened, required
 from mergesync.exceptions import MergesyncError, PersisterError
 from mergesync.persist.files import FILES, replace_file
 from mergesync.persist.taking import is_mergeable_content
@@ -25,7 +25,7 @@ async def dump(arguments: argparse.Namespace) -> int:
     """Write a stored path as the file TinyBase would keep, or all paths as one object of such files by path."""
     storage: Storage = arguments.storage
     storage.check_exists()
-    persisters = _required(storage.persisters(lock=False))
+    persisters = required(storage.persisters(lock=False))
     async with opened(persisters):
         path_ids = await persisters.get_path_ids()
         if arguments.path is None:
@@ -70,7 +70,7 @@ async def load(arguments: argparse.Namespace) -> int:
     by_path = _by_path(body, arguments.path)
     for path_id, content in by_path.items():
         _check(path_id, content)
-    persisters = _required(arguments.storage.persisters())
+    persisters = required(arguments.storage.persisters())
     async with opened(persisters):
         for path_id, content in by_path.items():
             await _merge(persisters, path_id, content)
@@ -141,9 +141,3 @@ def _rows(tables: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for table_id, table in tables.items():
         for row_id, row in table.items():
             yield table_id, row_id, row
-
-
-def _required(persisters: Persisters | None) -> Persisters:
-    if persisters is None:
-        raise CliError("nothing is stored in none; give sqlite:FILE or json:DIR", USAGE)
-    return persisters

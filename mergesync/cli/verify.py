@@ -10,8 +10,9 @@ from contextlib import closing
 from typing import Any, Final
 from urllib.parse import quote
 
+from mergesync.cli.agreement import check_agreement, path_of_url
 from mergesync.cli.checking import Checked, check_plain, check_tree
-from mergesync.cli.common import FAILED, OK, USAGE, CliError, printable, shown_id
+from mergesync.cli.common import FAILED, OK, printable, shown_id
 from mergesync.cli.storage import Storage, opened
 from mergesync.exceptions import MergesyncError
 from mergesync.persist import json_file_persisters
@@ -37,13 +38,13 @@ async def verify(arguments: argparse.Namespace) -> int:
         0, or 1 if anything is wrong.
     """
     storage: Storage = arguments.storage
-    if storage.kind == "none":
-        raise CliError("nothing is stored in none; give sqlite:FILE or json:DIR", USAGE)
     storage.check_exists()
     if storage.kind == "sqlite":
         results = list(_check_database(storage.place))
     else:
         results = await _check_folder(storage.place)
+    if arguments.url is not None:
+        results.append((f"{shown_id(path_of_url(arguments.url))} (served)", await check_agreement(storage, arguments)))
     for name, found in results:
         _print(name, found)
     wrong = sum(1 for _, found in results if found.problems)

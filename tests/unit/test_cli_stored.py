@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from mergesync import MergeableStore
 from mergesync.cli import main
 from mergesync.persist import json_file_persisters, sqlite_persisters
 from mergesync.store.jsjson import dumps
-from tests.served import Served, mergesync
+from tests.served import ROOT, Served, mergesync
 
 STORAGES = ["sqlite:x.db", "json:x"]
 ODD = {"a\nb": "\ufeff", "": [1, {"b": None}], "\ud800": 1e21, "__proto__": True}
@@ -387,3 +389,94 @@ def test_verify_finds_a_damaged_database(call: Any) -> None:
     code, out = _verify(call, "sqlite:x.db")
     assert code == 1
     assert out.startswith("WRONG  (database)")
+
+
+# --- verify --server
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_verify_of_what_is_served(storage: str, tmp_path: Path, call: Any) -> None:
+    """What a client gets is what is stored, while another one goes on writing, too."""
+    asyncio.run(_keep(storage, shop=_store("s1")))
+    with Served(tmp_path, "--persist", storage) as served:
+        code, out, err = call("verify", storage, "--server", f"{served.url}/shop?x")
+        assert (code, err) == (0, "")
+        assert "ok  shop (served)  7 stamps, hashes " in out
+        assert "2 checked, 0 wrong\n" in out
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, f"{served.url}/shop"], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"writing\n"
+        for _ in range(3):
+            assert call("verify", storage, "--server", f"{served.url}/shop")[0] == 0
+        writer.kill()
+        writer.communicate()
+        assert served.stop() == 0
+
+
+WRITER = """
+import asyncio, sys
+from mergesync import MergeableStore, create_ws_synchronizer
+
+async def main():
+    store = MergeableStore()
+    async with create_ws_synchronizer(store, sys.argv[1]):
+        print("writing", flush=True)
+        for number in range(100_000):
+            store.set_cell("t", str(number % 50), "c", number)
+            await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+
+def test_verify_finds_what_is_not_stored(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its place, on whichever side it is missing or other."""
+    monkeypatch.setattr("mergesync.cli.agreement.VERIFY_GRACE_SECONDS", 0.3)
+    one, two = (MergeableStore(name, get_now=lambda: 1704067200000) for name in ("one", "two"))
+    one.set_cell("pets", "fido", "species", "dog").set_value("open", True).set_value("both", 1)
+    content = one.get_mergeable_content()
+    two.set_mergeable_content(content).set_cell("pets", "felix", "species", "cat").set_value("open", False)
+    asyncio.run(_keep("json:served", shop=one))
+    asyncio.run(_keep("json:x", shop=two))
+    file = Path("x/shop.json")
+    file.write_text(file.read_text().replace('"both":[1,', '"both":[2,'))
+    with Served(tmp_path, "--persist", "json:served") as served:
+        code, out, err = call("verify", "json:x", "--server", f"{served.url}/shop")
+    assert (code, err) == (1, "")
+    assert "    tables pets felix species is stored and not served\n" in out
+    assert "    values open is stored and not served\n" in out
+    assert "    values both is stored and served with different values under one stamp\n" in out
+    assert "fido" not in out
+
+
+def test_verify_of_a_server_that_stores_nothing(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it serves is not where it should be."""
+    monkeypatch.setattr("mergesync.cli.agreement.VERIFY_GRACE_SECONDS", 0.3)
+    asyncio.run(_keep("sqlite:x.db", other=_store("s1")))
+    with Served(tmp_path, "--persist", "json:elsewhere") as served:
+        call("set", f"{served.url}/shop", "--value", "v", "1")
+        code, out, err = call("verify", "sqlite:x.db", "--server", f"{served.url}/shop")
+    assert (code, err) == (1, "")
+    assert "WRONG  shop (served)  1 stamps" in out
+    assert "    values v is served and not stored\n" in out
+
+
+def test_verify_of_a_file_that_cannot_be_read(tmp_path: Path, call: Any) -> None:
+    """That is wrong as well, whatever the server gives."""
+    asyncio.run(_keep("json:x", shop=_store("s1")))
+    Path("x/shop.json").write_text("[")
+    with Served(tmp_path, "--persist", "none") as served:
+        code, out, _ = call("verify", "json:x", "--server", f"{served.url}/shop")
+    assert code == 1
+    assert "WRONG  shop (served)\n    cannot be read: " in out
+
+
+def test_verify_of_no_server(call: Any) -> None:
+    """Said in one line."""
+    asyncio.run(_keep("json:x", shop=_store("s1")))
+    code, _, err = call("verify", "json:x", "--server", "ws://127.0.0.1:9/shop")
+    assert code == 1
+    assert err.startswith("mergesync verify: cannot connect")
+    assert err.count("\n") == 1
