@@ -67,6 +67,7 @@ async def test_truncated_at_every_byte(path: Path) -> None:
         path.write_bytes(whole[:size])
         assert not await visit(path), size
         assert path.read_bytes() == whole[:size]
+    print(f"{len(whole)} cuts: all refused")
     copies = [copy.read_bytes() for copy in path.parent.glob("s.json.unreadable-*")]
     assert copies
     assert all(whole.startswith(copy) for copy in copies)
@@ -195,6 +196,7 @@ async def test_every_operation_fails(path: Path, for_ever: bool) -> None:
         if files.count < n:
             break
     assert n > 20
+    print(f"{n} failing operations: nothing flushed is missing")
     assert sorted(os.listdir(path.parent)) == ["s.json"]
 
 
