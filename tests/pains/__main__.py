@@ -16,7 +16,7 @@ from .benches import Bench, MergesyncBench, StockClientsBench, TinyBaseBench
 from .scripts import SCRIPTS, Outcome, Script, large_store
 
 LARGE_ROWS: Final = 250_000
-LARGE_SECONDS: Final = 60.0
+LARGE_SECONDS: Final = 90.0
 CITED: Final = (
     "| M15 slow reader | pycrdt-websocket 0.16.5: 16,276 tasks and 122 MB for 16 MB of updates (not run here) "
     "| bounded: tests/unit/net/test_server.py::test_slow_reader | the same |"
