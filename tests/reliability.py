@@ -28,6 +28,7 @@ FAULTS: Final = {
         "tests/faults/test_disk_json.py",
         "tests/faults/test_disk_sqlite.py",
         "tests/faults/test_damage.py",
+        "tests/faults/test_full_disk.py",
     ],
     "hooks, persisters and listeners that raise or hang": [
         "tests/faults/test_isolation.py",
