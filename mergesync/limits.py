@@ -38,6 +38,7 @@ __all__ = [
     "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
+    "PROMPT_ANSWER_SECONDS",
     "QUOTA_RETRY_SECONDS",
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
@@ -117,6 +118,10 @@ MAX_PENDING_REQUESTS: Final = 100
 
 MAX_UNANSWERED_OPERATIONS: Final = 2 * MAX_CHANNELS
 """Operations of one socket that the server has not answered: a client asks twice per channel, once in a hurry."""
+
+PROMPT_ANSWER_SECONDS: Final = 0.1
+"""A client that has not answered the server for so long does not keep others waiting: a thousand that never answer
+would hold up everybody for ten request time-outs."""
 
 MAX_REQUEST_TIMEOUT_SECONDS: Final = 30.0
 """Time-outs grow with the round trips that are measured, and from one attempt to the next, up to this."""

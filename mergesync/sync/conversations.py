@@ -7,13 +7,20 @@ the question stays open. Time-outs follow the round trips that are measured.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeAlias
 
 from mergesync.exceptions import ConnectionLostError, LimitExceededError, MergesyncError, RequestTimeoutError
-from mergesync.limits import MAX_PENDING_REQUESTS, MAX_REQUEST_TIMEOUT_SECONDS, MAX_WAITING_CONVERSATIONS
+from mergesync.limits import (
+    MAX_PENDING_REQUESTS,
+    MAX_REQUEST_TIMEOUT_SECONDS,
+    MAX_WAITING_CONVERSATIONS,
+    PROMPT_ANSWER_SECONDS,
+)
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.types import NewId
@@ -96,7 +103,7 @@ class Conversations:
         self._new_id = new_id
         self._request_timeout_seconds = request_timeout_seconds
         self._knows_peers = knows_peers
-        self._active: dict[Talk, None] = {}
+        self._active: dict[Talk, None] = {}  # in the order of their last questions
         self._late: dict[Talk, None] = {}
         self._running: dict[Talk, None] = {}
         self._queue: deque[Talk] = deque()
@@ -120,7 +127,7 @@ class Conversations:
             A handle for `end`, or None if even too many are queued, which was reported.
         """
         talk = Talk(conversation, peer, on_late)
-        if len(self._active) < MAX_PENDING_REQUESTS:
+        if self._room_at() <= now:
             self._advance(talk, conversation.__next__, now)
         elif len(self._queue) < MAX_WAITING_CONVERSATIONS:
             self._queue.append(talk)
@@ -169,7 +176,8 @@ class Conversations:
     def deadline(self) -> float | None:
         """When `wake` is due, in seconds, or None."""
         talks = self._active if self._knows_peers else [*self._active, *self._late]
-        return min((talk.deadline for talk in talks if talk.deadline is not None), default=None)
+        due = min((talk.deadline for talk in talks if talk.deadline is not None), default=None)
+        return min(due, self._room_at()) if self._queue and due is not None else due
 
     def wake(self, now: float) -> None:
         """Note which answers are late."""
@@ -270,8 +278,21 @@ class Conversations:
             del self._by_request[request_id]
         talk.asked.clear()
 
+    def _room_at(self) -> float:
+        """When another conversation may begin, at the latest: that is now, or when one of the others is not prompt.
+
+        Who answers for a path learns from the first what many others need not be asked for, so that not all are asked
+        at once. A client can only wait until there are fewer.
+        """
+        if len(self._active) < MAX_PENDING_REQUESTS:
+            return -math.inf
+        if not self._knows_peers:
+            return math.inf
+        talk = next(islice(reversed(self._active), MAX_PENDING_REQUESTS - 1, None))
+        return max(talk.asked.values()) + PROMPT_ANSWER_SECONDS
+
     def _start_queued(self, now: float) -> None:
-        while self._queue and len(self._active) < MAX_PENDING_REQUESTS:
+        while self._queue and self._room_at() <= now:
             talk = self._queue.popleft()
             self._advance(talk, talk.conversation.__next__, now)
 

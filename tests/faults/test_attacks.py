@@ -138,6 +138,18 @@ async def test_answers_to_questions_not_asked(errors: list[Exception]) -> None:
             assert "t" not in answer[2][0][0]
 
 
+async def test_silence_of_many(errors: list[Exception]) -> None:
+    """Strangers that announce hashes and never answer do not keep the server from asking an honest client."""
+    async with attacked(errors, request_timeout_seconds=1000.0) as server, AsyncExitStack() as stack:
+        live, offline = MergeableStore(), MergeableStore().set_value("written offline", 1)
+        await stack.enter_async_context(synced(live, url_of(server)))
+        for number in range(300):
+            silent = await stack.enter_async_context(raw(url_of(server)))
+            await silent.send(f'\n["lie",2,[{number},1]]')
+        async with synced(offline, url_of(server)):
+            await eventually(lambda: live.get_value("written offline") == 1)
+
+
 # --- floods
 
 

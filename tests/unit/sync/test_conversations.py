@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mergesync.exceptions import ConnectionLostError, LimitExceededError, MergesyncError, RequestTimeoutError
-from mergesync.limits import MAX_PENDING_REQUESTS, MAX_REQUEST_TIMEOUT_SECONDS
+from mergesync.limits import MAX_PENDING_REQUESTS, MAX_REQUEST_TIMEOUT_SECONDS, PROMPT_ANSWER_SECONDS
 from mergesync.sync import conversations
 from mergesync.sync.conversations import Answer, Conversation, Conversations, Question
 from mergesync.sync.messages import Message, MessageType
@@ -235,6 +235,27 @@ def test_how_many_conversations_are_queued(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # --- ends -------------------------------------------------------------------------------------------------
+
+
+def test_silent_peers_do_not_keep_others_waiting() -> None:
+    """At a server, those who do not answer promptly count no more, though it goes on waiting for them."""
+    table = Table(knows_peers=True)
+    for number in range(MAX_PENDING_REQUESTS):
+        table.begin(f"silent {number}", now=0.001 * number)
+    table.begin("A")
+    table.begin("B", now=0.05)
+    assert table.deadline() == PROMPT_ANSWER_SECONDS
+    table.talks.wake(0.05)
+    assert len(table.sent) == MAX_PENDING_REQUESTS
+    table.talks.wake(PROMPT_ANSWER_SECONDS)
+    assert [address for address, _ in table.sent[MAX_PENDING_REQUESTS:]] == ["A"]
+    table.talks.wake(PROMPT_ANSWER_SECONDS + 0.001)
+    assert table.sent[-1][0] == "B"
+    table.answer("silent 0", now=0.2, index=0)
+    assert table.heard == [("silent 0", "ok"), "end"]
+    assert table.errors == []
+    table.begin("C", now=0.3)
+    assert table.sent[-1][0] == "C"
 
 
 def test_peers_that_are_gone() -> None:

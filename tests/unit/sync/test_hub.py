@@ -339,6 +339,15 @@ def test_only_changes_that_the_replica_has_may_be_missed() -> None:
     assert relay.exits.may_be_missed == []
 
 
+@pytest.mark.parametrize("relay", [False, True])
+def test_alone(relay: bool) -> None:
+    """What the only client says goes to nobody."""
+    path = Path("A", relay=relay).ready()
+    path.take()
+    path.hear("A", MessageType.CONTENT_DIFF, [[{}], [{"v": [1, hlc(1)]}], 1])
+    assert path.take() == []
+
+
 def test_nobody_is_sent_what_is_for_somebody_gone() -> None:
     """An answer to a client that has just gone is dropped."""
     path = Path("A").ready()
