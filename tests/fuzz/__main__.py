@@ -7,8 +7,11 @@ import sys
 import time
 import traceback
 from collections import Counter
+from typing import Final
 
 from .world import FRAMES_PER_RUN, run
+
+_RUNS_PER_LINE: Final = 1000
 
 
 def main() -> int:
@@ -28,6 +31,8 @@ def main() -> int:
             seen["frames"] += FRAMES_PER_RUN
             print(f"seed {seed} failed:\n{traceback.format_exc(limit=-8)}", flush=True)
         seed += 1
+        if (seed - options.seed) % _RUNS_PER_LINE == 0:
+            print(f"seeds {options.seed}:{seed}, {seen['frames']} frames, {failed} failed", flush=True)
     seconds = time.perf_counter() - started
     print(f"seeds {options.seed}:{seed}, {seen.pop('frames')} frames in {seconds:.0f} s, {failed} failed")
     print(", ".join(f"{name} {number}" for name, number in seen.most_common()))
