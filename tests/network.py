@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError, RequestTimeoutError, SyncError
 from mergesync.limits import FRAGMENT_TIMEOUT_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.store.hlc import ALPHABET
@@ -454,6 +454,12 @@ class Network:
             if hub.deadline is not None and hub.deadline <= self.now:
                 hub.wake(self.now)
         for socket in list(self.sockets):
+            due = socket.client.deadline
+            if due is not None and due <= self.now and socket.closed_by_client is None:
+                try:
+                    socket.client.wake(self.now)
+                except RequestTimeoutError:
+                    socket.close(1000)
             for peer in list(socket.peers.values()):
                 due = peer.core.deadline
                 if peer.socket is socket and due is not None and due <= self.now:

@@ -1,4 +1,4 @@
-"""One run of the fuzzer: real server cores in memory, two honest clients, and one that sends what it likes."""
+"""One run of the fuzzer: real cores in memory; either clients or a server send what they like to honest others."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections import Counter
 from random import Random
 from typing import Final
 
-from mergesync import MergesyncError
+from mergesync import MergeableStore, MergesyncError
 from mergesync.limits import MAX_FRAME_BYTES, MAX_INCOMPLETE_MESSAGES
 from tests.network import Close, Network, Peer, Socket
 from tests.support import same_content
 
 from .frames import Frames
 
-__all__ = ["FRAMES_PER_RUN", "run"]
+__all__ = ["FRAMES_PER_RUN", "run", "run_against_clients", "run_against_server"]
 
 FRAMES_PER_RUN: Final = 100
 _ASKED = re.compile(r'(?:M\n[^\n]*\n)?S\n\["([^"]+)",[14567],')
+_ASKED_OF_SERVER = re.compile(r'(?:M\n[^\n]*\n)?S?\n\["([^"]+)",(?:-1|[14567]),')
 _CLOSED_WITH: Final = {1007: "tinybase:14", 1013: "tinybase:15:"}
 
 
@@ -29,9 +30,14 @@ def run(seed: int) -> Counter[str]:
         How many frames there were, and what became of them.
 
     Raises:
-        Exception: whatever the server lets out, or an AssertionError.
+        Exception: whatever is let out, or an AssertionError.
     """
     random = Random(seed)
+    return run_against_clients(random) if seed % 4 == 3 else run_against_server(random)
+
+
+def run_against_server(random: Random) -> Counter[str]:
+    """Two honest clients, and others that send what they like to the server."""
     network = Network(fragment_size=random.choice([None, None, 50.0]))
     honest = [network.joined("one"), network.joined("two")]
     honest[0].store.set_tables({"t": {"r": {"c": 1, "x": [1]}, "1": {"c": None}}}).set_values({"v": 1, "w": "x"})
@@ -70,6 +76,70 @@ def _check(network: Network, honest: list[Peer]) -> None:
         assert peer.socket.client_error is None
         assert all(isinstance(error, MergesyncError) for error in peer.errors), peer.errors
     assert all(isinstance(error, MergesyncError) for error in network.errors), network.errors
+
+
+def run_against_clients(random: Random) -> Counter[str]:
+    """An honest client whose servers say what they like, until it finds an honest one."""
+    network, seen = Network(), Counter[str]()
+    victim, witness = network.peer("victim"), network.joined("witness")
+    victim.store.set_tables({"t": {"r": {"c": 1, "x": [1]}}}).set_values({"v": 1})
+    victim.start_sync()
+    frames, asked, multiplexed = Frames(random, victim.store), list[str](), random.random() < 0.5
+    peer = {"a": victim} if multiplexed else victim
+
+    def hear(frame: str | Close) -> None:
+        if isinstance(frame, Close):
+            assert frame.code == 1000 or frame.reason.startswith(_CLOSED_WITH[frame.code]), frame
+            seen[f"client closed {frame.code}"] += 1
+        elif (found := _ASKED_OF_SERVER.match(frame)) is not None:
+            asked.append(found[1])
+
+    def connect() -> Socket:
+        asked.clear()
+        socket = network.connect(peer, "/hostile")
+        socket.up.deliver = hear
+        network.settle()
+        if multiplexed:
+            for request_id in list(asked):  # hello, and one channel
+                body = [0, 1] if request_id == asked[0] else [1, "a"]
+                network.put(socket.down, f"S\n{json.dumps([request_id, -1, body])}")
+                network.settle()
+        return socket
+
+    socket = connect()
+    for number in range(FRAMES_PER_RUN):
+        if socket.closed_by_client is not None:
+            socket = connect()
+        network.put(socket.down, frames.frame(asked[-20:], ["other"], multiplexed=multiplexed))
+        if random.random() < 0.1:
+            victim.store.set_cell("t", "r", "c", number)
+        network.settle()
+        if random.random() < 0.05:
+            network.pass_time(random.choice([0.1, 2.0, 100.0]))
+        assert all(isinstance(error, MergesyncError) for error in victim.errors), victim.errors
+    socket.cut()
+    network.connect(victim, "/p")
+    network.pass_time(100.0)
+    assert _leaves(victim.store) == _leaves(witness.store), "the client is not equal to an honest one"
+    seen["frames"] += FRAMES_PER_RUN
+    seen.update(f"client: {type(error).__name__}" for error in victim.errors)
+    return seen
+
+
+def _leaves(store: MergeableStore) -> object:
+    """Every cell and value with its stamp.
+
+    A container that a liar gave a stamp of its own, above those of its leaves, is told by no honest peer: asked for the
+    rows of a table, TinyBase and we say nothing of the table if all its rows are equal (surprise 1).
+    """
+    tables, values = store.get_mergeable_content()
+    cells = {
+        (table_id, row_id, cell_id): cell[:2]
+        for table_id, table in tables[0].items()
+        for row_id, row in table[0].items()
+        for cell_id, cell in row[0].items()
+    }
+    return cells, {value_id: value[:2] for value_id, value in values[0].items()}
 
 
 class _Attackers:
