@@ -212,9 +212,12 @@ RETRY_LOAD_CAP_SECONDS: Final = 30.0
 # --- what a server lets its clients use ---------------------------------------------------------------------
 
 
+_NEEDED_LIMITS: Final = ("outbox_bytes", "burst_seconds")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a server lets its clients use; None for no limit.
+    """What a server lets its clients use; None for no limit, but not of `outbox_bytes` and `burst_seconds`.
 
     Attributes:
         connections: sockets at once. More are answered with 429. Each costs some 15 kB, and a file descriptor.
@@ -244,5 +247,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.name in _NEEDED_LIMITS:
+                raise ValueError(f"the limit {field.name} cannot be None")
             if value is not None and not value > 0:
                 raise ValueError(f"the limit {field.name} must be above 0, not {value!r}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from dataclasses import fields
+from typing import Any, NoReturn
 
 from mergesync.cli.common import USAGE, printable
 from mergesync.cli.remote import delete, get, set_, watch
@@ -11,6 +12,7 @@ from mergesync.cli.serve import serve
 from mergesync.cli.storage import Storage
 from mergesync.cli.stored import dump, load
 from mergesync.cli.verify import verify
+from mergesync.limits import Limits
 from mergesync.net.origins import check_origins
 from mergesync.version import VERSION
 
@@ -78,6 +80,10 @@ def _add_serve(commands: _Commands[_Parser]) -> None:
         "--allow-origin", metavar="ORIGIN", action="append", default=[], type=_origin,
         help="let web pages of this origin connect, such as https://example.org, besides those of the server's own "
         "host and port; may be repeated; '*' for all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", metavar="NAME=NUMBER", action="append", default=[], type=_limit,
+        help="what clients may use, such as connections=500 or paths=none (docs/limits.md); may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--relay",
@@ -202,6 +208,19 @@ def _origin(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _limit(text: str) -> tuple[str, float | None]:
+    name, _, number = text.partition("=")
+    names = [field.name for field in fields(Limits)]
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(names)}")
+    try:
+        limit: Any = None if number == "none" else int(number) if number.isdecimal() else float(number)
+        Limits(**{name: limit})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{number!r} is not a number above 0, or none") from None
+    return name, limit
 
 
 def _any_storage(text: str) -> Storage:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from mergesync.cli.common import FAILED, OK, USAGE, CliError, printable
 from mergesync.cli.logs import log, log_error, start_logging
 from mergesync.cli.storage import Persisters, Storage, opened
+from mergesync.limits import Limits
 from mergesync.net.server import ClientInfo, ListeningWsServer, create_ws_server
 from mergesync.net.switchboard import CLOSE_RESTART
 from mergesync.store import MergeableStore
@@ -115,6 +116,7 @@ async def _listen(
             ssl_context=ssl_context,
             relay=arguments.relay,
             origins=arguments.allow_origin,
+            limits=Limits(**dict(arguments.limit)),
             on_connection=_on_connection,
             on_ignored_error=log_error,
         )

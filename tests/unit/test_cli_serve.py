@@ -107,6 +107,27 @@ async def test_origins(tmp_path: Path) -> None:
     assert "not an origin" in refused.stderr
 
 
+async def test_limits(tmp_path: Path) -> None:
+    """They are given by name; who comes when it is full is refused and logged."""
+    arguments = ["--limit", "connections=1", "--limit", "paths=none", "--limit", "burst_seconds=0.5"]
+    with Served(tmp_path, "--persist", "none", *arguments) as served:
+        async with websockets.connect(f"{served.url}/p"):
+            with pytest.raises(websockets.InvalidStatus, match="429"):
+                async with websockets.connect(f"{served.url}/p"):
+                    pass
+        await eventually(lambda: any("code=refused-connection" in line for line in served.log))
+
+
+@pytest.mark.parametrize(
+    "limit", ["connections", "connections=", "connections=0", "connections=x", "nothing=1", "=1", "outbox_bytes=none"]
+)
+def test_what_is_no_limit(limit: str) -> None:
+    """It is said in one line."""
+    refused = mergesync("serve", "--limit", limit)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "is not" in refused.stderr
+
+
 async def test_tls(tmp_path: Path) -> None:
     """Clients connect with wss."""
     arguments = ["--tls-cert", str(TLS / "cert.pem"), "--tls-key", str(TLS / "key.pem")]
