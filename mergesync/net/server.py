@@ -23,6 +23,7 @@ from mergesync.exceptions import RefusedConnectionError
 from mergesync.limits import (
     CLOSE_TIMEOUT_SECONDS,
     DEFAULT_REQUEST_TIMEOUT_SECONDS,
+    MAX_FRAMES_READ_AHEAD,
     MAX_OUTBOX_BYTES,
     MAX_READ_BYTES,
     Limits,
@@ -214,6 +215,7 @@ class WsServer:
             "process_request": self._process_request,
             "select_subprotocol": _select_subprotocol,
             "max_size": MAX_READ_BYTES,
+            "max_queue": MAX_FRAMES_READ_AHEAD,
             "compression": None,
             "open_timeout": self._limits.handshake_seconds,
             "ping_interval": self._limits.heartbeat_seconds,

@@ -175,8 +175,9 @@ async def test_gone_while_it_lags(errors: list[Exception]) -> None:
             await write_until_missed(server, live)
             assert server._switchboard._laggards._timer is not None
             stalled.transport.abort()
-            await eventually(lambda: len(server.get_client_ids("p")) == 1)
-            await eventually(lambda: server._switchboard._laggards._timer is None)
+            await eventually(lambda: server.get_stats().connections == 1)
+            assert not server._switchboard._laggards._missed
+            assert server._switchboard._laggards._timer is None
 
 
 async def test_one_message_larger_than_the_bound(errors: list[Exception]) -> None:

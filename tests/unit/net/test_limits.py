@@ -264,6 +264,25 @@ async def test_who_sends_too_much_is_read_more_slowly(limits: Limits, frame: str
     assert errors == []
 
 
+async def test_what_is_not_read_stays_with_the_sender(errors: list[Exception]) -> None:
+    """A server that is not yet through with a frame takes no more than a few of the next into its memory."""
+    limits, size = Limits(messages_per_second=0.001, burst_seconds=1.0), 1_000_000
+    async with create_ws_server("127.0.0.1", 0, limits=limits, on_ignored_error=errors.append) as server:
+        async with raw(url_of(server)) as flooding:
+            await flooding.send(ASK)
+            assert await within(flooding.recv()) == ANSWER
+            masked = b"\x81\xff" + size.to_bytes(8, "big") + bytes(4) + b"x" * size
+            for _ in range(50):
+                flooding.transport.write(masked)
+            for _ in range(10):
+                async with raw(url_of(server, "other")) as other:
+                    await other.send(ASK)
+                    assert await within(other.recv()) == ANSWER
+            assert flooding.transport.get_write_buffer_size() > 25 * size  # up to 20 MB may be in the kernel
+            flooding.transport.abort()
+    assert errors == []
+
+
 async def test_closing_who_is_read_slowly(errors: list[Exception]) -> None:
     """A fault ends it at once, and so does the end of the server, however long it would have to wait."""
     limits = Limits(messages_per_second=0.001, burst_seconds=1.0)
