@@ -138,6 +138,23 @@ async def test_answers_to_questions_not_asked(errors: list[Exception]) -> None:
             assert "t" not in answer[2][0][0]
 
 
+async def test_one_stamp_with_two_values(errors: list[Exception]) -> None:
+    """Whoever repeats a stamp of another client with another value: all end with the same."""
+    async with attacked(errors) as server:
+        stores = [MergeableStore(), MergeableStore().set_value("v", "honest")]
+        async with synced(stores[0], url_of(server)), synced(stores[1], url_of(server)):
+            await eventually(lambda: same_content(*stores))
+            hlc = stores[1].get_mergeable_content()[1][0]["v"][1]
+            async with raw(url_of(server)) as liar:
+                for value in ("lie", "a lie", "zzz"):
+                    await liar.send(diff_frame(value, hlc=hlc))
+                await liar.send(ASK)
+                await within(liar.recv())
+            stores.append(MergeableStore())
+            async with synced(stores[2], url_of(server)):
+                await eventually(lambda: same_content(*stores))
+
+
 async def test_silence_of_many(errors: list[Exception]) -> None:
     """Strangers that announce hashes and never answer do not keep the server from asking an honest client."""
     async with attacked(errors, request_timeout_seconds=1000.0) as server, AsyncExitStack() as stack:

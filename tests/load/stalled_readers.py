@@ -19,19 +19,19 @@ from typing import Final
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from mergesync import MergeableStore, create_ws_server, create_ws_synchronizer
+from mergesync import Limits, MergeableStore, create_ws_server, create_ws_synchronizer
 from tests.support import eventually, within
 
 _PATIENCE_SECONDS: Final = 300.0
 _RECEIVE_BUFFER_BYTES: Final = 4096
-_PAYLOAD_BYTES: Final = 1000
 _ROWS: Final = 1000
 _CONTENT_HASHES: Final = 2
 
 
-async def _serve() -> None:
+async def _serve(outbox_bytes: int) -> None:
     """Heartbeats are off, as they would cut who does not read."""
-    async with create_ws_server("127.0.0.1", 0, serve_options={"ping_interval": None}) as server:
+    limits = Limits(outbox_bytes=outbox_bytes, heartbeat_seconds=None)
+    async with create_ws_server("127.0.0.1", 0, limits=limits) as server:
         print(server.port, flush=True)
         await server.serve_forever()
 
@@ -65,9 +65,9 @@ async def _last_hashes(connection: ClientConnection, expected: list[int]) -> Non
             return
 
 
-async def _run(stalled: int, live: int, megabytes: int) -> None:
+async def _run(stalled: int, live: int, megabytes: int, cell_bytes: int, outbox_bytes: int) -> None:
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.load.stalled_readers", "--serve",
+        sys.executable, "-m", "tests.load.stalled_readers", "--serve", f"--outbox-bytes={outbox_bytes}",
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert server.stdout is not None
@@ -86,10 +86,10 @@ async def _run(stalled: int, live: int, megabytes: int) -> None:
             await asyncio.sleep(0.5)
             before, began, written = _memory_bytes(server.pid), time.perf_counter(), 0
             while written < megabytes * 1_000_000:
-                writer = stores[written // _PAYLOAD_BYTES % live]
-                writer.set_cell("t", str(written // _PAYLOAD_BYTES % _ROWS), "c", f"{written:_<{_PAYLOAD_BYTES}}")
-                written += _PAYLOAD_BYTES
-                if written % (50 * _PAYLOAD_BYTES) == 0:
+                writer = stores[written // cell_bytes % live]
+                writer.set_cell("t", str(written // cell_bytes % _ROWS), "c", f"{written:_<{cell_bytes}}")
+                written += cell_bytes
+                if written % (50 * cell_bytes) == 0:
                     await eventually(lambda: _equal(stores[:2]), _PATIENCE_SECONDS)
             await eventually(lambda: _equal(stores), _PATIENCE_SECONDS)
             seconds = time.perf_counter() - began
@@ -113,9 +113,12 @@ def main() -> None:
     parser.add_argument("--stalled", type=int, default=1000)
     parser.add_argument("--live", type=int, default=100)
     parser.add_argument("--megabytes", type=int, default=20)
+    parser.add_argument("--cell-bytes", type=int, default=1000)
+    parser.add_argument("--outbox-bytes", type=int, default=Limits().outbox_bytes)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    asyncio.run(_serve() if arguments.serve else _run(arguments.stalled, arguments.live, arguments.megabytes))
+    options = vars(arguments)
+    asyncio.run(_serve(arguments.outbox_bytes) if options.pop("serve") else _run(**options))
 
 
 if __name__ == "__main__":
