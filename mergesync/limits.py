@@ -29,6 +29,7 @@ __all__ = [
     "MAX_HELD_MESSAGES",
     "MAX_INCOMPLETE_MESSAGES",
     "MAX_INTEGER",
+    "MAX_LEAPS",
     "MAX_LEAVES_AHEAD",
     "MAX_OUTBOX_BYTES",
     "MAX_PENDING_CONTROLS",
@@ -66,6 +67,9 @@ MAX_INTEGER: Final = 2**53
 
 MAX_CLOCK_OFFSET_MILLISECONDS: Final = 300_000
 """A stamp further ahead of our clock than this is refused, as the peer does (protocol section 3)."""
+
+MAX_LEAPS: Final = 100
+"""Leaps of a clock by more than that which a store remembers, so that it can go back to before them."""
 
 # --- frames -----------------------------------------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from mergesync.exceptions import ClockError
-from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
+from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS, MAX_LEAPS
 from mergesync.store.jsjson import fnv1a
 from mergesync.types import GetNow
 
@@ -157,6 +158,7 @@ class HybridLogicalClock:
         self.offset: int = 0
         self.time: int = 0
         self.counter: int = -1
+        self._leaps: deque[tuple[int, int, int]] = deque(maxlen=MAX_LEAPS)  # time and counter before, time after
         self._prefix_time = -1
         self._prefix = ""
 
@@ -172,6 +174,8 @@ class HybridLogicalClock:
         """
         now = int(self._get_wall_clock()) + self.offset
         if now > self.time:
+            if now - self.time > MAX_CLOCK_OFFSET_MILLISECONDS:
+                self._leaps.append((self.time, self.counter, now))
             self.time = now
             self.counter = 0
         elif self.counter < _MAX_COUNTER:
@@ -188,9 +192,20 @@ class HybridLogicalClock:
         counter = self.counter
         return f"{self._prefix}{_PAIR[counter >> 12]}{_PAIR[counter & 4095]}{self.client}"
 
-    def rewind(self, hlc: str) -> None:
-        """Go back to when this was the greatest stamp made or seen; those that were greater must be gone everywhere."""
-        self.time, self.counter = decode_hlc(hlc)[:2] if hlc else (0, -1)
+    def rewind(self, latest: str, newest: str) -> None:
+        """Go back to before the clock went beyond a stamp, so that no stamp up to that one is ever made again.
+
+        Args:
+            latest: the greatest that may have been used; all greater ones must be gone everywhere.
+            newest: the greatest that is known to be used, below the other.
+        """
+        latest_time = decode_hlc(latest)[0]
+        while self.time > latest_time:
+            self.time, self.counter, after = self._leaps.pop() if self._leaps else (0, -1, self.time)
+            if after <= latest_time:  # from there it went beyond bit by bit
+                self.time, self.counter = latest_time, _MAX_COUNTER // 2
+        if newest:
+            self.time, self.counter = max((self.time, self.counter), decode_hlc(newest)[:2])
 
     def observe(self, hlc: str) -> None:
         """Take note of another's stamp, so that the next one made here is greater; what is not valid is ignored.
@@ -203,6 +218,8 @@ class HybridLogicalClock:
             return
         seen_time, seen_counter, _ = decode_hlc(hlc) if hlc else (0, 0, "")
         time = max(self.time, seen_time, now)
+        if time - self.time > MAX_CLOCK_OFFSET_MILLISECONDS:
+            self._leaps.append((self.time, self.counter, time))
         if time == self.time:
             if time == seen_time:
                 self.counter = max(self.counter, seen_counter)

@@ -143,7 +143,7 @@ class MergeableStore(Merging):
                 ahead.append((hlc, leaf, stamp))
             else:
                 newest = max(newest, hlc)
-        self._clock.rewind(newest)
+        self._clock.rewind(latest, newest)
         with self.transaction():
             for _, (table_id, row_id, leaf_id), stamp in sorted(ahead, key=itemgetter(0)):
                 leaves = self._values() if table_id is None else self._row(table_id, row_id)

@@ -1,5 +1,12 @@
 """A deterministic simulator: the real store, exchange, hub, server life cycle and persisters, in virtual time.
 
-One thread, one seed, one trace. `world` holds the parts, `schedule` draws what happens to them, `oracles` say what must
-hold. `python -m tests.simulator --seeds 0:2000` runs schedules; a failing seed prints how to run it alone.
+One thread, one seed, one trace.
+
+* `world` holds the parts: a `loop` in virtual time, a `network`, a `disk` and a `database` that fail, `clock`s that are
+  wrong, `hooks` that raise or hang, a `hostile` peer; `storage` watches what is said to be stored.
+* `schedule` draws what happens to them; `oracles` say what must hold.
+* `mutants` are bugs that are planted by `mutation`: the oracles must find each.
+* `shrink` leaves out steps of a schedule that fails.
+
+`python -m tests.simulator --help` says how to run it; a failing seed can be run, and shrunk, alone.
 """

@@ -9,7 +9,12 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+from .disk import FULL, Disk
+
 __all__ = ["Databases"]
+
+_FAILING = ("BEGIN", "BEGIN IMMEDIATE", "COMMIT")
+"""Statements that may fail, as inserting rows may."""
 
 
 class Databases:
@@ -17,10 +22,12 @@ class Databases:
 
     Args:
         folder: where the files are; a process that dies leaves them to the next one as they are.
+        disk: says when something fails.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk) -> None:
         self._folder = folder
+        self._disk = disk
         self._generation = 0
         self._open: list[_Connection] = []
         self._file("data.db").parent.mkdir(parents=True)
@@ -40,6 +47,11 @@ class Databases:
     def opened(self, connection: _Connection) -> None:
         """Remember a connection of the living process."""
         self._open.append(connection)
+
+    def may_fail(self) -> None:
+        """Fail if it is time to."""
+        if self._disk.fails_now():
+            raise sqlite3.OperationalError(FULL)
 
     def kill(self) -> None:
         """The process dies in the middle of whatever it does; its files stay as they are."""
@@ -65,14 +77,15 @@ class _Connecting:
         return self._open().__await__()
 
     async def _open(self) -> _Connection:
-        connection = _Connection()
+        connection = _Connection(self._databases)
         self._databases.opened(connection)
         await connection.run(lambda: connection.open(self._file, self._options))
         return connection
 
 
 class _Connection:
-    def __init__(self) -> None:
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
         self._sqlite: sqlite3.Connection | None = None
         self._dead = False
 
@@ -84,9 +97,11 @@ class _Connection:
         if self._sqlite is not None:
             self._sqlite.close()
 
-    async def run(self, work: Callable[[], Any]) -> Any:
+    async def run(self, work: Callable[[], Any], *, may_fail: bool = False) -> Any:
         if self._dead:
             raise sqlite3.OperationalError("the process is dead")
+        if may_fail:
+            self._databases.may_fail()
         return await asyncio.get_running_loop().run_in_executor(None, work)
 
     @property
@@ -105,7 +120,7 @@ class _Connection:
         return await self.run(lambda: self.sqlite.execute(sql, parameters).fetchall())
 
     async def executemany(self, sql: str, rows: Any) -> None:
-        await self.run(lambda: self.sqlite.executemany(sql, rows))
+        await self.run(lambda: self.sqlite.executemany(sql, rows), may_fail=True)
 
     async def executescript(self, sql: str) -> None:
         await self.run(lambda: self.sqlite.executescript(sql))
@@ -125,7 +140,11 @@ class _Execution:
 
     async def _execute(self) -> _Cursor:
         execute = self._connection.sqlite.execute
-        return _Cursor(self._connection, await self._connection.run(lambda: execute(self._sql, self._parameters)))
+
+        def work() -> sqlite3.Cursor:
+            return execute(self._sql, self._parameters)
+
+        return _Cursor(self._connection, await self._connection.run(work, may_fail=self._sql in _FAILING))
 
     def __await__(self) -> Generator[Any, None, _Cursor]:
         return self._execute().__await__()

@@ -9,7 +9,9 @@ from typing import Any
 
 from mergesync.persist.files import FileSystem, Signature
 
-__all__ = ["CrashedError", "Disk", "DiskView"]
+__all__ = ["FULL", "CrashedError", "Disk", "DiskView"]
+
+FULL = "simulated: no space left"
 
 
 class CrashedError(OSError):
@@ -34,6 +36,12 @@ class Disk:
 
     Args:
         random: draws what is left of data that was not synced.
+
+    Attributes:
+        view: the disk as the living process sees it.
+        fail_after: how many more operations succeed before one fails; None for all.
+        broken: whether all fail.
+        failures: how many were made to fail, those aside that only clean up.
     """
 
     def __init__(self, random: Random) -> None:
@@ -42,6 +50,8 @@ class Disk:
         self.synced_names: dict[str, _File] = {}
         self.view = DiskView(self)
         self.fail_after: int | None = None
+        self.broken = False
+        self.failures = 0
         self._inodes = 0
         self._changes = 0
 
@@ -54,16 +64,29 @@ class Disk:
         self._changes += 1
         file.modified_ns = self._changes
 
+    def fails_now(self, *, matters: bool = True) -> bool:
+        """Whether the next operation fails, which counts as one."""
+        if self.fail_after is not None:
+            self.fail_after -= 1
+        if not self.broken and (self.fail_after is None or self.fail_after >= 0):
+            return False
+        self.fail_after = None
+        self.failures += matters
+        return True
+
     def lose_power(self) -> None:
         """The process dies with the machine: unsynced names and bytes are kept, lost or scrambled."""
         self.view.dead = True
-        names = {name: file for name, file in self.files.items() if self.random.random() < 0.5}
-        survivors = {**names, **self.synced_names}
+        survivors: dict[str, _File] = {}
+        for name in sorted({*self.files, *self.synced_names}):
+            names = self.files if self.random.random() < 0.5 else self.synced_names
+            if name in names:
+                survivors[name] = names[name]
         for file in survivors.values():
             if file.synced != file.data:
                 file.data = self._left_of(file)
             file.synced = file.data
-        self.files = dict(survivors)
+        self.files = survivors
         self.synced_names = dict(survivors)
         self.view = DiskView(self)
 
@@ -92,14 +115,11 @@ class DiskView(FileSystem):
         self._open: dict[int, tuple[str, _File]] = {}
         self._descriptors = 0
 
-    def _check(self) -> None:
+    def _check(self, *, matters: bool = True) -> None:
         if self.dead:
             raise CrashedError("the process is dead")
-        if self._disk.fail_after is not None:
-            self._disk.fail_after -= 1
-            if self._disk.fail_after < 0:
-                self._disk.fail_after = None
-                raise OSError(28, "simulated: no space left")
+        if self._disk.fails_now(matters=matters):
+            raise OSError(28, FULL)
 
     def read(self, path: str) -> tuple[bytes, Signature]:
         self._check()
@@ -150,12 +170,12 @@ class DiskView(FileSystem):
         self._disk.files[target] = self._disk.files.pop(path)
 
     def remove(self, path: str) -> None:
-        self._check()
+        self._check(matters=False)
         if self._disk.files.pop(path, None) is None:
             raise FileNotFoundError(path)
 
     def names(self, folder: str) -> list[str]:
-        self._check()
+        self._check(matters=False)
         return [os.path.basename(path) for path in self._disk.files if os.path.dirname(path) == folder]
 
     def make_folder(self, folder: str) -> None:

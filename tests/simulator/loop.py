@@ -12,11 +12,17 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-__all__ = ["DeadlockError", "SimulatedLoop"]
+__all__ = ["DeadlockError", "LivelockError", "SimulatedLoop"]
+
+_MOST_ROUNDS = 300_000  # an ordinary schedule takes 2,000 to 20,000
 
 
 class DeadlockError(RuntimeError):
     """Everything waits for something that will never come."""
+
+
+class LivelockError(RuntimeError):
+    """It goes on and on."""
 
 
 class _VirtualSelector(selectors.BaseSelector):
@@ -24,8 +30,13 @@ class _VirtualSelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.rounds = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        self.rounds += 1
+        if self.rounds > _MOST_ROUNDS:
+            self.rounds = 0
+            raise LivelockError(f"more than {_MOST_ROUNDS} rounds of the loop")
         if timeout is None:
             raise DeadlockError("no timer is set and nothing is ready")
         if timeout > 0:

@@ -57,9 +57,20 @@ class SimulatedChannel:
     def _deliver(self, text: str) -> None:
         self._queued_bytes -= len(text)
         if self.other._closed is None:
+            self._link.network.frames += 1
             self._link.network.on_frame(self._link, self, text)
             self.other._inbox.append(text)
             self.other._arrived.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this end is not closed."""
+        return self._closed is None
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether what was sent by this end may not have arrived yet."""
+        return self._queued_bytes > 0 or bool(self._link.deaf_ends)
 
     @property
     def queued_bytes(self) -> int:
@@ -91,14 +102,21 @@ class Link:
         self.client = SimulatedChannel(self, "server", subprotocol)
         self.server = SimulatedChannel(self, client_name, subprotocol)
         self.client.other, self.server.other = self.server, self.client
-        self.latency_seconds = network.random.choice((0.0005, 0.002, 0.01, 0.05))
+        self.latency_seconds = network.random.choice(
+            (0.0005, 0.002) if network.is_calm else (0.0005, 0.002, 0.01, 0.05)
+        )
         self._stalled_until = 0.0
-        self._deaf = False
+        self.deaf_ends: set[SimulatedChannel] = set()
 
     @property
     def open(self) -> bool:
         """Whether neither end is closed."""
         return self.client._closed is None and self.server._closed is None
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether something is wrong with it: it is deaf, stalled, or was cut."""
+        return bool(self.deaf_ends) or self._stalled_until > asyncio.get_running_loop().time()
 
     def send(self, target: SimulatedChannel, arrive: Callable[[], None]) -> None:
         """Let something arrive at an end, after everything sent there before."""
@@ -108,26 +126,26 @@ class Link:
         target._next_arrival = when
 
         def arrive_unless_deaf() -> None:
-            if not self._deaf:
+            if target not in self.deaf_ends:
                 arrive()
 
         loop.call_at(when, arrive_unless_deaf)
 
     def cut(self) -> None:
         """The link breaks; what is under way is lost."""
-        self._deaf = True
+        self.deaf_ends = {self.client, self.server}
         self.client.closed(1006, "")
         self.server.closed(1006, "")
 
-    def go_deaf(self) -> None:
-        """Nothing arrives any more, and nobody is told until the pings find out."""
-        if not self._deaf:
-            self._deaf = True
+    def go_deaf(self, ends: set[SimulatedChannel]) -> None:
+        """Nothing arrives any more at one end or both, and nobody is told until the pings find out."""
+        if not self.deaf_ends:
             asyncio.get_running_loop().call_later(_DEAD_AFTER_SECONDS, self.cut)
+        self.deaf_ends |= ends
 
     def stall(self, seconds: float) -> None:
         """What is sent from now on arrives only after this."""
-        self._stalled_until = asyncio.get_running_loop().time() + seconds
+        self._stalled_until = max(self._stalled_until, asyncio.get_running_loop().time() + seconds)
 
 
 class Network:
@@ -136,6 +154,14 @@ class Network:
     Args:
         random: draws latencies.
         on_frame: told of every frame that arrives: `(link, sending end, text)`.
+
+    Attributes:
+        listening: the server that can be reached; None for none.
+        unreachable: clients that reach nobody.
+        links: those that are open, and some that were.
+        connecting: clients that are about to connect.
+        is_calm: whether links that are made now are quick.
+        frames: how many have arrived.
     """
 
     def __init__(self, random: Random, on_frame: Callable[[Link, SimulatedChannel, str], None]) -> None:
@@ -144,16 +170,23 @@ class Network:
         self.listening: Accept | None = None
         self.unreachable: set[str] = set()
         self.links: list[Link] = []
+        self.connecting: set[str] = set()
+        self.is_calm = False
+        self.frames = 0
         self._keys = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def connect(self, client_name: str, target: str, subprotocol: str | None) -> SimulatedChannel:
         """Connect a client; raises OSError where no server can be reached."""
-        await asyncio.sleep(0.001 + self.random.random() * 0.01)
-        if self.listening is None or client_name in self.unreachable:
+        self.connecting.add(client_name)
+        try:
+            await asyncio.sleep(0.001 + self.random.random() * 0.01)
+        finally:
+            self.connecting.discard(client_name)
+        if self.listening is None or client_name.partition(".")[0] in self.unreachable:
             raise ConnectionRefusedError("simulated")
         link = Link(self, client_name, subprotocol)
-        self.links = [other for other in self.links if other.open]
+        self.links = [other for other in self.links if other.client.is_open or other.server.is_open]
         self.links.append(link)
         self._keys += 1
         key = f"{self._keys:021d}A=="

@@ -1,44 +1,67 @@
-"""One schedule: a few hundred drawn steps, then peace, then the oracles."""
+"""One schedule: some hundred drawn steps, then peace, then the oracles."""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from mergesync import MergeableStore
-from mergesync.store.cells import encode_cell
 from mergesync.types import MISSING, CellOrMissing
 
-from .world import Client, World, changed_leaves, simulated
+from . import oracles
+from .clock import Clock
+from .hooks import injected_only
+from .hostile import Hostile
+from .network import Link
+from .world import Client, World, simulated
 
-__all__ = ["Outcome", "run_schedule"]
+__all__ = ["STEPS", "Outcome", "run_schedule"]
 
 STEPS = 200
 PEACE_SECONDS = 90.0  # enough to find out that a link is deaf, and for the longest wait between two attempts
+QUIET_SECONDS = 40.0  # then nobody says anything any more
 
 _CELLS: tuple[Any, ...] = (0, 1, 2.5, True, False, None, "", "dog", "é😀", {"a": [1]}, [], "\U0001f600" * 9)
+_OFTEN = 6
+_STEP_SEEDS = 1_000_003
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a schedule ended."""
+    """How a schedule ended.
+
+    Attributes:
+        seed: which one it was.
+        trace_hash: equal for equal runs.
+        steps: the steps taken, by index.
+        failures: what did not hold; each begins with the name of an oracle.
+    """
 
     seed: int
     trace_hash: str
-    steps: dict[str, int]
+    steps: dict[int, str]
     failures: list[str]
 
 
 class _Schedule:
-    def __init__(self, world: World) -> None:
+    """The steps, each drawn by its own index, so that the others stay the same if some are left out."""
+
+    def __init__(self, world: World, seed: int, skip: Collection[int]) -> None:
         self.world = world
         self.random = Random(world.random.random())
-        self.paths = [f"p{index}" for index in range(self.random.randint(1, 3))]
-        self.step_counts: dict[str, int] = {}
+        self.seed = seed
+        self.skip = skip
+        self.taken: dict[int, str] = {}
+        self.paths = [f"p{index}" for index in range(self.random.choice((1, 1, 1, 2, 3, 5)))]
+        self.first_clients = self.random.choice((0, 1, 1, 2, 3))
+        self.most_clients = self.random.choice((1, 2, 2, 3, 3, 4, 5, 6, 8, 20))
+        self.multiplexed = self.random.choice((0.0, 0.0, 0.5))
+        self.hostile: Hostile | None = None
+        self.answering: set[str] = set()  # clients with a listener that writes
         steps: list[tuple[str, int, Callable[[], Awaitable[None]]]] = [
             ("write", 40, self.write),
             ("transaction", 6, self.transaction),
@@ -48,45 +71,65 @@ class _Schedule:
             ("online", 8, self.online),
             ("offline", 3, self.offline),
             ("client dies", 1, self.client_dies),
+            ("client leaves", 2, self.client_leaves),
             ("cut", 4, self.cut),
             ("deaf", 1, self.deaf),
             ("stall", 2, self.stall),
+            ("restart", 2, self.restart),
             ("unreachable", 2, self.unreachable),
+            ("partition", 1, self.partition),
             ("server stops", 1, self.server_stops),
             ("server killed", 1, self.server_killed),
             ("power lost", 1, self.power_lost),
             ("server starts", 6, self.server_starts),
             ("disk fails", 2, self.disk_fails),
+            ("clock", 2, self.clock),
+            ("hooks", 1, self.hooks),
+            ("listener", 2, self.listener),
+            ("hostile", 3 if self.random.random() < 0.25 and not world.options.relay else 0, self.lie),
         ]
         # A swarm: each schedule has only some of the faults, so that rare combinations come up.
-        self.steps = [step for step in steps if step[1] >= 6 or self.random.random() < 0.6]
+        self.steps = [step for step in steps if step[1] >= _OFTEN or self.random.random() < 0.6]
+        self.weights = [weight for _, weight, _ in self.steps]
 
     async def run(self) -> list[str]:
         await self.world.start_server()
-        for path_id in self.paths:
-            await self.world.connect(self.world.add_client(path_id, 0))
-        weights = [weight for _, weight, _ in self.steps]
-        for _ in range(STEPS):
-            name, _, step = self.random.choices(self.steps, weights)[0]
-            self.world.steps.append(name)
-            self.world.note(f"step {name}")
-            self.step_counts[name] = self.step_counts.get(name, 0) + 1
-            await step()
+        for index in range(self.first_clients):
+            await self.world.connect(self.world.add_client(self.paths[index % len(self.paths)], Clock()))
+        for index in range(STEPS):
+            self.random.seed(self.seed * _STEP_SEEDS + index)
+            if index not in self.skip:
+                name, _, step = self.random.choices(self.steps, self.weights)[0]
+                self.taken[index] = name
+                self.world.note(f"step {name}")
+                await step()
+                oracles.always(self.world)
         await self.make_peace()
-        failures = self.check()
-        final = {path_id: self.world.stores(path_id)[:1] for path_id in self.paths}
-        await self.end()
-        return failures + await self.check_storage(final)
+        failures = self.world.unexpected
+        for path_id in self.paths:
+            failures += oracles.at_rest(self.world, path_id)
+        failures += await self.check_storage()
+        failures += await self.end()
+        return failures + list(oracles.errors(self.world))
 
-    # --- steps
+    # --- steps that clients take
 
     def any_client(self) -> Client | None:
         return self.random.choice(self.world.clients) if self.world.clients else None
 
     async def write(self) -> None:
-        client = self.any_client()
-        if client is not None:
-            self.write_one(client.store)
+        if (client := self.any_client()) is not None:
+            self.act(lambda: self.write_one(client.store))
+
+    def act(self, work: Callable[[], object]) -> bool:
+        """Change a store; whether all its listeners liked it."""
+        try:
+            work()
+        except Exception as error:
+            if not injected_only(error):
+                raise
+            return False
+        return True
 
     def write_one(self, store: MergeableStore) -> None:
         cell = self.random.choice(_CELLS)
@@ -96,84 +139,165 @@ class _Schedule:
             store.set_cell(self.random.choice("ts"), self.random.choice("123"), self.random.choice("abc"), cell)
 
     async def transaction(self) -> None:
-        client = self.any_client()
-        if client is None:
+        """Several writes at once, some of which are taken back; meanwhile others may send something."""
+        if (client := self.any_client()) is None:
             return
-        rolls_back = self.random.random() < 0.3
-        before = client.store.get_mergeable_content()
-        try:
-            with client.store.transaction():
-                for _ in range(self.random.randint(1, 6)):
-                    self.write_one(client.store)
-                if rolls_back:
-                    raise _RollbackError
-        except _RollbackError:
-            if client.store.get_mergeable_content() != before:
-                self.world.unexpected.append("a rollback left something behind")
+        store = client.store
+        before = store.get_mergeable_content() if self.random.random() < 0.5 else None
+        store.start_transaction()
+        for _ in range(self.random.randint(1, 6)):
+            self.write_one(store)
+            if self.random.random() < 0.3:
+                self.world.note(f"{store.get_mergeable_content_hashes()}")
+        if self.random.random() < 0.3:
+            await asyncio.sleep(self.random.choice((0.005, 0.05, 0.5)))
+        liked = self.act(lambda: store.finish_transaction(lambda _: before is not None))
+        if liked and before is not None and store.get_mergeable_content() != before:
+            self.world.fail("rollback", f"of {client.name} left something behind")
 
     async def delete(self) -> None:
-        client = self.any_client()
-        if client is None:
+        if (client := self.any_client()) is None:
             return
-        kind = self.random.randrange(5)
+        store, kind = client.store, self.random.randrange(5)
         table_id, row_id, cell_id = (self.random.choice(ids) for ids in ("ts", "123", "abc"))
         if kind == 0:
-            client.store.del_table(table_id)
+            self.act(lambda: store.del_table(table_id))
+            there = store.has_table(table_id)
         elif kind == 1:
-            client.store.del_row(table_id, row_id)
+            self.act(lambda: store.del_row(table_id, row_id))
+            there = store.has_row(table_id, row_id)
         elif kind == 2:
-            client.store.del_value(self.random.choice("vw"))
+            self.act(lambda: store.del_value("v"))
+            there = store.has_value("v")
         else:
-            client.store.del_cell(table_id, row_id, cell_id)
+            self.act(lambda: store.del_cell(table_id, row_id, cell_id))
+            there = store.has_cell(table_id, row_id, cell_id)
+        if there and client.name not in self.answering:
+            self.world.fail("deleted", f"{table_id} {row_id} {cell_id} is still there, after deletion {kind}")
 
     async def wait(self) -> None:
         await asyncio.sleep(self.random.choice((0.0, 0.001, 0.01, 0.1, 1.0, 5.0)))
 
     async def new_client(self) -> None:
-        if len(self.world.clients) < 12:
-            offset = self.random.choice((0, 0, 0, -1000, 5000, 200_000))  # within five minutes of one another
-            client = self.world.add_client(self.random.choice(self.paths), offset)
-            await self.world.connect(client)
+        if len(self.world.clients) < self.most_clients:
+            clock = Clock(self.random.choice((0, 0, 0, -1000, 5000, 100_000)))
+            clock.far = self.world.options.has_far_clocks and self.random.random() < 0.3
+            multiplexed = self.random.random() < self.multiplexed
+            await self.world.connect(self.world.add_client(self.random.choice(self.paths), clock, multiplexed))
 
     async def online(self) -> None:
-        client = self.any_client()
-        if client is not None:
+        if (client := self.any_client()) is not None:
             await self.world.connect(client)
 
     async def offline(self) -> None:
-        client = self.any_client()
-        if client is not None:
+        if (client := self.any_client()) is not None:
             self.world.begin_to_disconnect(client)
+
+    async def restart(self) -> None:
+        """A program stops to sync for a moment, on the same connection."""
+        client = self.any_client()
+        if client is None or client.synchronizer is None:
+            return
+        for _ in range(self.random.randint(1, 4)):
+            client.synchronizer.stop_sync()
+            self.act(lambda: self.write_one(client.store))
+            self.world.spawn(client.synchronizer.start_sync())
+            await asyncio.sleep(self.random.choice((0.0, 0.005, 0.02, 0.05)))
 
     async def client_dies(self) -> None:
-        client = self.any_client()
-        if client is not None and len(self.world.clients) > 1:
+        if (client := self.any_client()) is not None:
             self.world.clients.remove(client)
-            for link in self.world.network.links:
-                if link.client_name == client.name:
-                    link.cut()
+            self.world.network.unreachable.add(client.name)
+            for link in self.world.links_of(client):
+                link.cut()
             self.world.begin_to_disconnect(client)
 
-    def any_link(self) -> Any:
+    async def client_leaves(self) -> None:
+        """A client goes for good, and in order: what it leaves behind must be all that it had."""
+        client = self.any_client()
+        hub = None if client is None else self.world.replica(client.path_id)
+        if client is None or client.synchronizer is None or self.world.options.relay or hub is None:
+            return
+        links = self.world.links_of(client)
+        if client.clock.far or client.synchronizer.status != "live":
+            return
+        if len(links) != 1 or links[0].is_troubled:
+            return
+        await client.synchronizer.destroy()
+        client.synchronizer = None
+        self.world.clients.remove(client)
+        same_hub = self.world.replica(client.path_id) is hub and hub.store is not None
+        if same_hub and not links[0].is_troubled:
+            held = oracles.stamps_of(hub.store)
+            for leaf, hlc in client.held.items():
+                if held.get(leaf, "") < hlc:
+                    self.world.fail("left", f"{client.name} leaves, and nobody has its {leaf} {hlc}")
+
+    async def clock(self) -> None:
+        clocks = [client.clock for client in self.world.clients]
+        self.random.choice([self.world.server_clock, *clocks]).upset(self.random, self.world.loop.time())
+
+    async def hooks(self) -> None:
+        self.world.hooks.failing = self.random.choice((0.0, 0.3, 0.3, 1.0))
+
+    async def listener(self) -> None:
+        """A store gets a listener that fails at times, or one that answers what others write."""
+        if (client := self.any_client()) is None:
+            return
+        hub = self.world.replica(client.path_id)
+        store = client.store
+        if hub is not None and hub.store is not None and self.random.random() < 0.4:
+            store = hub.store
+            self.world.hears_strangers = True
+        else:
+            self.answering.add(client.name)
+        if self.random.random() < 0.5:
+            store.add_row_listener(None, None, lambda *_: self.world.hooks.may_raise())
+        else:
+            store.add_cell_listener("t", "1", "a", _answer, mutator=True)
+
+    async def lie(self) -> None:
+        if self.hostile is None:
+            self.world.hears_strangers = True
+            self.hostile = Hostile(self.world, self.paths[0], self.random)
+        await self.hostile.say_something()
+
+    # --- what happens to links
+
+    def any_link(self) -> Link | None:
         links = [link for link in self.world.network.links if link.open]
         return self.random.choice(links) if links else None
 
     async def cut(self) -> None:
         if (link := self.any_link()) is not None:
-            link.cut()
+            self.cut_one(link)
+
+    def cut_one(self, link: Link) -> None:
+        link.cut()
+        owner = [client for client in self.world.clients if client.address == link.client_name]
+        self.world.has_cut = self.world.has_cut or any(client.synchronizer is not None for client in owner)
 
     async def deaf(self) -> None:
         if (link := self.any_link()) is not None:
-            link.go_deaf()
+            link.go_deaf(self.random.choice(({link.client}, {link.server}, {link.client, link.server})))
 
     async def stall(self) -> None:
         if (link := self.any_link()) is not None:
             link.stall(self.random.choice((0.1, 0.5, 2.0, 10.0)))
 
     async def unreachable(self) -> None:
-        client = self.any_client()
-        if client is not None:
+        if (client := self.any_client()) is not None:
             self.world.network.unreachable.symmetric_difference_update({client.name})
+
+    async def partition(self) -> None:
+        """Part of the clients hear nothing and reach nobody."""
+        for client in self.world.clients:
+            if self.random.random() < 0.5:
+                self.world.network.unreachable.add(client.name)
+                for link in self.world.links_of(client):
+                    link.go_deaf({link.client, link.server})
+
+    # --- what happens to the server
 
     async def server_stops(self) -> None:
         await self.world.stop_server()
@@ -182,7 +306,7 @@ class _Schedule:
         await self.world.kill_server(lose_power=False)
 
     async def power_lost(self) -> None:
-        if self.world.storage != "sqlite":  # SQLite's own promise is not simulated
+        if self.world.options.storage != "sqlite":  # SQLite's own promise is not simulated
             await self.world.kill_server(lose_power=True)
 
     async def server_starts(self) -> None:
@@ -190,7 +314,12 @@ class _Schedule:
             await self.world.start_server()
 
     async def disk_fails(self) -> None:
-        self.world.disk.fail_after = self.random.randrange(20)
+        disk = self.world.disk
+        if self.random.random() < 0.7:
+            disk.fail_after = self.random.randrange(20)
+        else:
+            disk.broken = True
+            self.world.loop.call_later(self.random.choice((0.3, 2.0, 10.0)), setattr, disk, "broken", False)
 
     # --- the end
 
@@ -198,13 +327,67 @@ class _Schedule:
         """No more faults; everybody online; wait until all is said."""
         self.world.note("peace")
         self.world.disk.fail_after = None
+        self.world.disk.broken = False
+        self.world.slowest_seconds = 0.003
+        self.world.hooks.failing = 0.0
         self.world.network.unreachable.clear()
+        if self.hostile is not None:
+            self.hostile.leave()
         await self.server_starts()
         for client in self.world.clients:
             await self.world.connect(client)
         await asyncio.sleep(PEACE_SECONDS)
-        if self.world.relay:
+        if not self.world.options.has_far_clocks and not self.world.options.relay:
+            await self.join_in_peace()
+        await self.write_in_peace()
+        if self.world.options.relay:
+            for path_id in self.paths:
+                self.world.unexpected += oracles.started(self.world, path_id)
             await self.let_all_announce()
+        else:
+            await self.be_quiet()
+
+    async def write_in_peace(self) -> None:
+        """Nothing is in the way of these, and nobody compares hashes afterwards."""
+        for client in self.world.clients:
+            self.act(lambda store=client.store: self.write_one(store))  # type: ignore[misc]
+            self.act(lambda store=client.store: store.set_cell("t", "1", "a", self.random.random()))  # type: ignore[misc]
+            if self.random.random() < 0.3:
+                client.store.start_transaction()
+                self.world.loop.call_later(0.3, self.act, client.store.finish_transaction)
+            await asyncio.sleep(self.random.choice((0.0, 0.02, 0.2)))
+        await asyncio.sleep(10.0)
+
+    async def join_in_peace(self) -> None:
+        """Who comes with something to say, where nothing is in the way, is soon live, and then has everything."""
+        self.world.network.is_calm = True
+        for path_id in (self.paths[0], "fresh"):
+            client = self.world.add_client(path_id, Clock())
+            self.act(lambda store=client.store: self.write_one(store))  # type: ignore[misc]
+            seen = len(self.world.errors)
+            hub = self.world.replica(path_id)
+            before = {} if hub is None else oracles.stamps_of(hub.store)
+            await self.world.connect(client)
+            while client.told_status != "live" and len(self.world.errors) == seen:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            if len(self.world.errors) > seen:
+                self.world.fail("join", f"{client.name} joined {path_id}: {self.world.errors[seen:]!r}")
+            held = oracles.stamps_of(client.store)
+            if any(held.get(leaf, "") < hlc for leaf, hlc in before.items()):
+                self.world.fail("join", f"{client.name} is live, and lacks something")
+            await asyncio.sleep(1.0)
+        await self.join_late()
+        self.paths += ["fresh", "late"]
+
+    async def join_late(self) -> None:
+        """A path cannot be loaded at first; a client with channels stays, and is not cut off to begin anew."""
+        self.world.hooks.failing_loads = 2  # so long that what the client announces is lost
+        client = self.world.add_client("late", Clock(), multiplexed=True)
+        await self.world.connect(client)
+        for _ in range(4):
+            self.act(lambda: self.write_one(client.store))
+            await asyncio.sleep(0.4)
+        self.world.hooks.failing_loads = 0
 
     async def let_all_announce(self) -> None:
         """A switchboard repairs nothing: peers that differ find out when each tells its hashes (surprise 16)."""
@@ -214,98 +397,64 @@ class _Schedule:
                 await client.synchronizer.start_sync()
                 await asyncio.sleep(5.0)
 
-    def check(self) -> list[str]:
-        failures = [f"unexpected: {text}" for text in self.world.unexpected]
+    async def be_quiet(self) -> None:
+        frames = self.world.network.frames
+        await asyncio.sleep(QUIET_SECONDS)
+        if self.world.network.frames != frames:
+            self.world.fail("quiet", f"{self.world.network.frames - frames} frames at rest")
+
+    async def check_storage(self) -> list[str]:
+        """What is stored while the server still runs."""
+        failures = []
         for path_id in self.paths:
-            failures += self.check_path(path_id)
+            hub = self.world.replica(path_id)
+            if hub is not None and hub.store is not None:
+                failures += await oracles.storage(self.world, path_id, hub.store.get_mergeable_content())
         return failures
 
-    def check_path(self, path_id: str) -> list[str]:
-        clients = [client for client in self.world.clients if client.path_id == path_id]
-        replicas = {client.name: client.store for client in clients}
-        if self.world.server is not None:
-            path = self.world.server._switchboard._paths.get(path_id)
-            if path is not None and path._hub.store is not None:
-                replicas["server"] = path._hub.store
-        failures = []
-        for name, store in replicas.items():
-            store._check()
-            failures += self.check_equal(path_id, name, store, next(iter(replicas.values())))
-        for client in clients:
-            failures += self.check_client(client)
-        return failures
-
-    def check_equal(self, path_id: str, name: str, store: MergeableStore, first: MergeableStore) -> list[str]:
-        failures = []
-        if store.get_mergeable_content() != first.get_mergeable_content():
-            failures.append(f"{path_id}: {name} differs")
-        written = self.world.written.get(path_id)
-        for leaf, (wire, hlc) in changed_leaves(store.get_mergeable_content()):
-            if written is not None and hlc and written.stamps.get(leaf, {}).get(hlc, _NEVER) != wire:
-                failures.append(f"{path_id}: {name} holds {leaf} {hlc} that nobody wrote")
-        return failures
-
-    def check_client(self, client: Client) -> list[str]:
-        failures = []
-        for (table_id, row_id, leaf_id), heard in client.shadow.items():
-            if table_id is None:
-                held = client.store.get_value(leaf_id)
-            else:
-                held = client.store.get_cell(table_id, row_id, leaf_id)
-            if _wire(held) != _wire(heard):
-                failures.append(f"{client.name}: listeners heard {leaf_id} is {heard!r}, the store holds {held!r}")
-        status = client.synchronizer.status if client.synchronizer else None
-        if str(status) != "live":
-            failures.append(f"{client.name}: status {status} at rest")
-        return failures
-
-    async def check_storage(self, final: dict[str, list[MergeableStore]]) -> list[str]:
-        """What the server has stored is what everybody had in the end."""
-        failures = []
-        make_persister = self.world.persister_factory()
-        for path_id, stores in final.items():
-            if make_persister is not None and stores and stores[0].get_mergeable_content()[0][0]:
-                persister = make_persister(path_id)
-                await persister.load()
-                if persister.store.get_mergeable_content() != stores[0].get_mergeable_content():
-                    failures.append(f"{path_id}: something else is stored")
-                await persister.destroy()
-        return failures
-
-    async def end(self) -> None:
+    async def end(self) -> list[str]:
+        """Everybody goes, and nothing is left over."""
         for client in self.world.clients:
             self.world.begin_to_disconnect(client)
-        await asyncio.sleep(PEACE_SECONDS)
-        await self.world.stop_server()
+        try:
+            async with asyncio.timeout(PEACE_SECONDS):
+                await self.world.finish_spawned()
+                await asyncio.sleep(QUIET_SECONDS / 2)
+                failures = list(oracles.nobody_left(self.world))
+                await self.world.stop_server()
+        except TimeoutError:
+            return ["end: somebody does not come to an end"]
+        await asyncio.sleep(1.0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        return failures + [f"tasks: {task.get_name()} {task.get_coro()} is left" for task in left]
 
 
-_NEVER: Any = object()
+def _answer(store: MergeableStore, _table: str, _row: str, _cell: str, new: CellOrMissing, *_: object) -> None:
+    if new is not MISSING:
+        store.set_cell("t", "1", "seen", new)
 
 
-class _RollbackError(Exception):
-    pass
+def run_schedule(seed: int, skip: Collection[int] = ()) -> Outcome:
+    """Run one schedule.
 
-
-def _wire(cell: CellOrMissing) -> tuple[type, Any]:
-    return (type(cell), None if cell is MISSING else encode_cell(cell))
-
-
-def run_schedule(seed: int) -> Outcome:
-    """Run one schedule."""
+    Args:
+        seed: which one.
+        skip: the indexes of steps to leave out.
+    """
     with simulated(seed) as world:
-        schedule = _Schedule(world)
+        schedule = _Schedule(world, seed, skip)
         try:
             failures = world.loop.run_until_complete(schedule.run())
-        except Exception:
-            failures = [traceback.format_exc()]
+        except Exception as error:
+            failures = [*world.unexpected, f"raised: {type(error).__name__}: {error}\n{traceback.format_exc()}"]
         _end_tasks(world)
-        return Outcome(seed, world.trace_hash, schedule.step_counts, failures)
+        return Outcome(seed, world.trace_hash, schedule.taken, failures)
 
 
 def _end_tasks(world: World) -> None:
-    """Nothing may be left over; what is, is ended here and told."""
+    """What a failed schedule has left is ended here."""
     tasks = asyncio.all_tasks(world.loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        world.loop.run_until_complete(asyncio.wait(tasks))
+        world.loop.run_until_complete(asyncio.wait(tasks, timeout=PEACE_SECONDS))

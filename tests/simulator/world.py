@@ -7,8 +7,8 @@ import hashlib
 import random
 import secrets
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -18,47 +18,89 @@ from unittest import mock
 from mergesync import MergeableStore, WsServer
 from mergesync.exceptions import MergesyncError
 from mergesync.net import link as net_link
+from mergesync.net import path as net_path
 from mergesync.net import server as net_server
+from mergesync.net import switchboard
 from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
-from mergesync.persist import JsonFilePersister, SqliteDatabase, SqlitePersister, poller, sqlite
+from mergesync.persist import Persister, SqliteDatabase, poller, sqlite
+from mergesync.store.hlc import client_part, latest_allowed
+from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.subprotocols import choose
 
+from .clock import Clock
 from .database import Databases
 from .disk import Disk
+from .hooks import Hooks, InjectedError, injected_only
 from .loop import SimulatedLoop
 from .network import Link, Network, SimulatedChannel
+from .storage import Durable, WatchedJsonPersister, WatchedSqlitePersister
 
 __all__ = ["Client", "World", "simulated"]
 
-EPOCH_MILLISECONDS = 1_704_067_200_000
 _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
-
-Leaf = tuple[str | None, str, str]
-"""Table id (None for values), row id, leaf id."""
 
 
 @dataclass
 class Client:
-    """A program with a store on a path."""
+    """A program with a store on a path.
+
+    Attributes:
+        shadow: what listeners have heard.
+        held: per leaf the stamp that the store holds, as listeners have heard it; it never shrinks.
+        last_stamp: the greatest that the store has made, once its clock is not too far ahead.
+        made: all that it has made.
+        told_status: what the status listener heard last.
+        connections: how often it went online.
+    """
 
     name: str
     path_id: str
-    clock_offset_milliseconds: int
+    clock: Clock
     store: MergeableStore
+    multiplexed: bool
     synchronizer: WsSynchronizer | None = None
     shadow: dict[Leaf, Any] = field(default_factory=dict)
+    held: dict[Leaf, str] = field(default_factory=dict)
+    last_stamp: str = ""
+    made: set[str] = field(default_factory=set)
+    told_status: str = "offline"
+    connections: int = 0
+
+    @property
+    def address(self) -> str:
+        """What the network calls its present connection; an earlier one may still be closing."""
+        return f"{self.name}.{self.connections}"
 
 
 @dataclass
-class Written:
-    """What was written on a path, by all that ever were on it.
+class Options:
+    """What kind of world a schedule is in.
 
     Attributes:
-        stamps: per leaf every stamp, with its value.
-        sure: per leaf the greatest stamp among those that cannot have been lost.
+        storage: none, json or sqlite.
+        relay: whether the server is a switchboard.
+        has_far_clocks: whether clocks of clients may be so far ahead that their stamps are refused.
+        has_small_outboxes: whether who reads slowly is soon cut off.
+        fragment_size: in how large pieces messages travel.
     """
 
-    stamps: dict[Leaf, dict[str, Any]] = field(default_factory=dict)
+    storage: str
+    relay: bool
+    has_far_clocks: bool
+    has_small_outboxes: bool
+    fragment_size: int | None
+
+    @classmethod
+    def draw(cls, random: Random) -> Options:
+        """Draw one."""
+        relay = random.random() < 0.15
+        return cls(
+            random.choice(("none", "json", "json", "sqlite")),
+            relay,
+            not relay and random.random() < 0.15,
+            not relay and random.random() < 0.15,
+            random.choice((None, None, 60)),
+        )
 
 
 class World:
@@ -74,23 +116,31 @@ class World:
         self.loop = SimulatedLoop(self._draw_delay)
         self.network = Network(Random(self.random.random()), self._note_frame)
         self.disk = Disk(Random(self.random.random()))
-        self.databases = Databases(folder)
-        self.storage = self.random.choice(("none", "json", "sqlite"))
-        self.relay = self.random.random() < 0.15
+        self.databases = Databases(folder, self.disk)
+        self.options = Options.draw(self.random)
+        self.slowest_seconds = self.random.choice((0.003, 0.003, 0.05))  # of work in threads
+        self.hooks = Hooks(Random(self.random.random()))
         self.server: WsServer | None = None
+        self.server_clock = Clock()
+        self.database = self._open_database()  # of the living server
+        self.holders: dict[tuple[WsServer, str], Persister] = {}  # by server and path id
         self.clients: list[Client] = []
-        self.written: dict[str, Written] = {}
+        self.written: dict[str, dict[Leaf, dict[str, Any]]] = {}
+        self.durable: dict[str, Durable] = {}
         self.errors: list[Exception] = []
         self.unexpected: list[str] = []
-        self.steps: list[str] = []
+        self.has_cut = False  # links to clients that live on
+        self.server_died = False
+        self.hears_strangers = False  # whether others than clients make stamps: a liar, a listener of the server
         self._trace = hashlib.sha256()
         self._ids = Random(self.random.random())
         self._names = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- determinism
 
     def _draw_delay(self) -> float:
-        return self.random.random() * 0.003
+        return self.random.random() * self.slowest_seconds
 
     def note(self, text: str) -> None:
         """Add to the trace."""
@@ -108,38 +158,58 @@ class World:
         """A random id that is not random."""
         return "".join(self._ids.choices(_ALPHABET, k=length))
 
-    def now(self, offset_milliseconds: int) -> int:
-        """A wall clock that is off by so much."""
-        return EPOCH_MILLISECONDS + int(self.loop.time() * 1000) + offset_milliseconds
+    def random_bytes(self, count: int = 32) -> bytes:
+        """Random bytes that are not random."""
+        return self._ids.randbytes(count)
+
+    # --- errors
+
+    def report(self, error: Exception) -> None:
+        """The callback for errors that nobody called for; it may fail, too."""
+        self.errors.append(error)
+        self.hooks.may_raise()
+
+    def fail(self, oracle: str, text: str) -> None:
+        """Something was wrong at once, not only at rest."""
+        self.unexpected.append(f"{oracle}: {text}")
 
     # --- the server
 
-    def _make_store(self) -> MergeableStore:
-        return MergeableStore(self.new_id(11), get_now=lambda: self.now(0))
+    def make_store(self) -> MergeableStore:
+        """A store for a path of the server."""
+        return MergeableStore(self.new_id(11), get_now=self.server_now)
+
+    def server_now(self) -> int:
+        """What the wall clock of the server says, in milliseconds."""
+        return self.server_clock.read(self.loop.time())
 
     async def start_server(self) -> None:
         """Let there be a server."""
-        self.server = WsServer(self.persister_factory(), relay=self.relay, on_ignored_error=self.errors.append)
+        server: WsServer | None = None
+        self.database = self._open_database()
+
+        def make_persister(path_id: str) -> Any:
+            return self.make_persister(path_id, server)
+
+        stores = self.options.storage != "none"
+        server = self.server = WsServer(
+            self.hooks.around(make_persister) if stores else None,
+            relay=self.options.relay,
+            fragment_size=self.options.fragment_size,
+            on_ignored_error=self.report,
+        )
         self.network.listening = self.server._switchboard.serve
 
-    def persister_factory(self) -> Any:
-        """What makes persisters for the living process; None where nothing is stored."""
-        return {"none": None, "json": self._json_persister, "sqlite": self._sqlite_persister()}[self.storage]
+    def make_persister(self, path_id: str, server: WsServer | None) -> Persister:
+        """A persister of a server, or of nobody who only looks."""
+        if self.options.storage == "json":
+            file = f"/data/{path_id}.json"
+            return WatchedJsonPersister(self, server, self.make_store(), file, path_id=path_id, files=self.disk.view)
+        database = self.database if server is not None else self._open_database()
+        return WatchedSqlitePersister(self, server, self.make_store(), database, path_id)
 
-    def _json_persister(self, path_id: str) -> JsonFilePersister:
-        return JsonFilePersister(
-            self._make_store(),
-            f"/data/{path_id}.json",
-            path_id=path_id,
-            files=self.disk.view,
-            on_ignored_error=self.errors.append,
-        )
-
-    def _sqlite_persister(self) -> Any:
-        database = SqliteDatabase(self.databases.file, connect=self.databases.connect)  # type: ignore[arg-type]
-        return lambda path_id: SqlitePersister(
-            self._make_store(), database, path_id, on_ignored_error=self.errors.append
-        )
+    def _open_database(self) -> SqliteDatabase:
+        return SqliteDatabase(self.databases.file, connect=self.databases.connect)  # type: ignore[arg-type]
 
     async def stop_server(self) -> None:
         """The server is shut down in order."""
@@ -152,6 +222,7 @@ class World:
         server, self.server, self.network.listening = self.server, None, None
         if server is None:
             return
+        self.server_died = True
         if lose_power:
             self.disk.lose_power()
         else:
@@ -159,21 +230,16 @@ class World:
         self.databases.kill()
         for link in self.network.links:
             link.cut()
-        await self._bury(server)
-
-    async def _bury(self, server: WsServer) -> None:
-        """End the tasks of a dead server; what they still try fails, as the disk does not hear them."""
-        with mock.patch.object(server, "_report", create=True):
-            await server.destroy()
+        await server.destroy()  # end its tasks; what they still try fails, as no disk hears them
 
     # --- clients
 
-    def add_client(self, path_id: str, clock_offset_milliseconds: int) -> Client:
+    def add_client(self, path_id: str, clock: Clock, multiplexed: bool = False) -> Client:
         """A program starts, without a connection yet."""
         self._names += 1
         name = f"c{self._names}"
-        store = MergeableStore(name, get_now=lambda: self.now(clock_offset_milliseconds))
-        client = Client(name, path_id, clock_offset_milliseconds, store)
+        store = MergeableStore(name, get_now=lambda: clock.read(self.loop.time()))
+        client = Client(name, path_id, clock, store, multiplexed)
         store.add_did_finish_transaction_listener(lambda store: self._note_written(client, store))
         store.add_cell_listener(None, None, None, lambda _, t, r, c, new: client.shadow.__setitem__((t, r, c), new))
         store.add_value_listener(None, lambda _, v, new: client.shadow.__setitem__((None, "", v), new))
@@ -181,17 +247,45 @@ class World:
         return client
 
     def _note_written(self, client: Client, store: MergeableStore) -> None:
-        stamps = self.written.setdefault(client.path_id, Written()).stamps
-        for leaf, (wire, hlc) in changed_leaves(store.get_transaction_mergeable_changes()):
-            stamps.setdefault(leaf, {}).setdefault(hlc, wire)
+        stamps = self.written.setdefault(client.path_id, {})
+        own = client_part(client.name)
+        # What a clock that was too far ahead has stamped is stamped anew in the server's time.
+        latest = latest_allowed(self.server_now())
+        last = "" if client.last_stamp > latest else client.last_stamp
+        client.last_stamp = last
+        for leaf, (wire, *hlcs) in leaves_of(store.get_transaction_mergeable_changes()):
+            hlc = hlcs[0] if hlcs else ""
+            if hlc < client.held.get(leaf, "") <= latest:
+                self.fail("stamps", f"{client.name} goes back at {leaf}: {hlc}")
+            client.held[leaf] = hlc
+            if hlc[11:] == own:
+                if hlc <= last or hlc in client.made:
+                    self.fail("stamps", f"{client.name} makes {hlc}, which is not new")
+                client.last_stamp = max(client.last_stamp, hlc)
+                client.made.add(hlc)
+                stamps.setdefault(leaf, {})[hlc] = wire
 
     async def connect(self, client: Client) -> None:
         """A program goes online."""
-        if client.synchronizer is None:
-            client.synchronizer = await create_ws_synchronizer(
-                client.store, f"ws://{client.name}/{client.path_id}", wait=False, on_ignored_error=self.errors.append
-            )
-            self.spawn(client.synchronizer.start_sync())
+        if client.synchronizer is not None:
+            return
+        client.connections += 1
+        path_id, channel_id = ("", client.path_id) if client.multiplexed else (client.path_id, None)
+        client.synchronizer = await create_ws_synchronizer(
+            client.store,
+            f"ws://{client.address}/{path_id}",
+            channel_id,
+            wait=False,
+            fragment_size=self.options.fragment_size,
+            on_ignored_error=self.report,
+        )
+        client.told_status = client.synchronizer.status
+        client.synchronizer.add_status_listener(lambda told_by, status: self._note_status(client, told_by, status))
+        self.spawn(client.synchronizer.start_sync())
+
+    def _note_status(self, client: Client, told_by: WsSynchronizer, status: str) -> None:
+        if told_by is client.synchronizer:
+            client.told_status = status
 
     def begin_to_disconnect(self, client: Client) -> None:
         """A program goes offline in order."""
@@ -199,66 +293,66 @@ class World:
         if synchronizer is not None:
             self.spawn(synchronizer.destroy())
 
-    def spawn(self, work: Any) -> None:
+    def links_of(self, client: Client) -> list[Link]:
+        """The open links of a client."""
+        return [link for link in self.network.links if link.client_name == client.address and link.open]
+
+    def spawn(self, work: Awaitable[Any]) -> None:
         """Do something meanwhile; errors of mergesync are part of life, all others are not."""
 
         async def run() -> None:
             try:
                 await work
-            except (MergesyncError, asyncio.CancelledError):
+            except (MergesyncError, InjectedError, asyncio.CancelledError):
                 pass
             except Exception as error:
-                self.unexpected.append(f"{type(error).__name__}: {error}")
+                if not injected_only(error):
+                    self.fail("error", f"{type(error).__name__}: {error}")
 
         task = self.loop.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    _tasks: set[asyncio.Task[None]] = set()  # noqa: RUF012 - replaced per world below
+    async def finish_spawned(self) -> None:
+        """Wait until all that was begun meanwhile is done."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    def stores(self, path_id: str) -> list[MergeableStore]:
-        """The stores of the clients of a path."""
-        return [client.store for client in self.clients if client.path_id == path_id]
-
-
-def changed_leaves(body: Any) -> Iterator[tuple[Leaf, tuple[Any, str]]]:
-    """Every leaf of changes or content."""
-    for table_id, table in body[0][0].items():
-        for row_id, row in table[0].items():
-            for cell_id, stamp in row[0].items():
-                yield (table_id, row_id, cell_id), (stamp[0], stamp[1] if len(stamp) > 1 else "")
-    for value_id, stamp in body[1][0].items():
-        yield (None, "", value_id), (stamp[0], stamp[1] if len(stamp) > 1 else "")
+    def replica(self, path_id: str) -> Any:
+        """The hub of a path of the living server, or None."""
+        path = None if self.server is None else self.server._switchboard._paths.get(path_id)
+        return None if path is None else path._hub
 
 
 @contextmanager
 def simulated(seed: int) -> Iterator[World]:
     """A world in which everything random comes from the seed."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, ExitStack() as patches:
         world = World(seed, Path(folder))
-        world._tasks = set()
 
         async def connect(url: str, **options: Any) -> SimulatedChannel:
             name, _, path_id = url.removeprefix("ws://").partition("/")
             return await world.network.connect(name, f"/{path_id}", choose(options["subprotocols"]))
 
-        def now() -> int:
-            return world.now(0)
+        def patch(target: Any, name: str, value: Any) -> None:
+            patches.enter_context(mock.patch.object(target, name, value))
 
-        with (
-            mock.patch.object(net_link, "connect", connect),
-            mock.patch.object(net_link, "WebsocketsChannel", lambda channel: channel),
-            mock.patch.object(net_server, "get_now", now),
-            mock.patch.object(random, "uniform", Random(seed).uniform),
-            # Nobody edits files from outside here; looking for it would be most of the work.
-            mock.patch.object(poller, "FILE_POLL_SECONDS", 5.0),
-            mock.patch.object(sqlite, "SQLITE_POLL_SECONDS", 5.0),
-            mock.patch.object(secrets, "token_bytes", lambda count=32: world._ids.randbytes(count)),
-            mock.patch.object(secrets, "token_hex", lambda count=32: world._ids.randbytes(count).hex()),
-        ):
-            asyncio.set_event_loop(world.loop)
-            try:
-                yield world
-            finally:
-                asyncio.set_event_loop(None)
-                world.loop.close()
+        patch(net_link, "connect", connect)
+        patch(net_link, "WebsocketsChannel", lambda channel: channel)
+        patch(net_server, "get_now", world.server_now)
+        patch(net_path, "MergeableStore", world.make_store)  # that of a path without storage
+        patch(random, "uniform", Random(seed).uniform)
+        # Nobody edits files from outside here; looking for it would be most of the work.
+        patch(poller, "FILE_POLL_SECONDS", 30.0)
+        patch(sqlite, "SQLITE_POLL_SECONDS", 30.0)
+        patch(secrets, "token_bytes", world.random_bytes)
+        patch(secrets, "token_hex", lambda count=32: world.random_bytes(count).hex())
+        if world.options.has_small_outboxes:
+            patch(switchboard, "MAX_OUTBOX_BYTES", 6000)
+            patch(net_link, "MAX_OUTBOX_BYTES", 6000)
+        asyncio.set_event_loop(world.loop)
+        try:
+            yield world
+        finally:
+            asyncio.set_event_loop(None)
+            world.loop.close()

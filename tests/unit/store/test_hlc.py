@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mergesync.exceptions import ClockError
+from mergesync.limits import MAX_LEAPS
 from mergesync.store.hlc import (
     HybridLogicalClock,
     client_part,
@@ -129,12 +130,57 @@ def test_observe() -> None:
     assert hybrid.tick() == hlc(0, T0 + 20)
 
 
-def test_rewind() -> None:
-    """The clock goes back to a stamp, or to its beginning."""
-    clock = HybridLogicalClock("AAAAA", lambda: T0)
-    first = clock.tick()
+def stamps(clock: HybridLogicalClock, wall: Clock, *times: int) -> list[str]:
+    """What the clock makes at these times."""
+    made = []
+    for wall.now in times:
+        made.append(clock.tick())
+    return made
+
+
+def test_rewind_to_before_a_leap() -> None:
+    """However often it leapt, the clock goes on after the last stamp that it made before."""
+    wall = Clock()
+    clock = HybridLogicalClock("AAAAA", wall)
+    *before, _, _ = stamps(clock, wall, T0, T0, T0 + 10**9, T0 + 10**10)
+    wall.now = T0
+    clock.rewind(latest_allowed(T0), "")
+    assert clock.tick() > max(before)
+    assert clock.time == T0
+
+
+def test_rewind_to_the_beginning() -> None:
+    """Whose every stamp was ahead starts anew, but not before what others have made."""
+    wall = Clock(T0 + 10**9)
+    clock = HybridLogicalClock("AAAAA", wall)
     clock.tick()
-    clock.rewind(first)
-    assert (clock.time, clock.counter) == (T0, 0)
-    clock.rewind("")
+    clock.rewind(latest_allowed(T0), "")
+    assert (clock.time, clock.counter) == (0, -1)
+    clock.tick()
+    clock.rewind(latest_allowed(T0), hlc(7))
+    assert (clock.time, clock.counter) == (T0, 7)
+
+
+def test_rewind_a_clock_that_went_beyond_bit_by_bit() -> None:
+    """Any stamp up to the latest may have been made, so the next one is just below the bound."""
+    wall = Clock()
+    clock = HybridLogicalClock("AAAAA", wall)
+    made = stamps(clock, wall, *range(T0, T0 + 600_000, 1000))
+    latest = latest_allowed(T0)
+    clock.rewind(latest, "")
+    wall.now = T0
+    assert max(each for each in made if each <= latest) < clock.tick() <= latest
+
+
+def test_rewind_a_clock_that_leapt_by_what_it_saw() -> None:
+    """An observation is a leap like any other; more leaps than are remembered, and it starts anew."""
+    wall = Clock()
+    clock = HybridLogicalClock("AAAAA", wall)
+    clock.observe(hlc(3))
+    wall.now = T0 + 10**9
+    clock.observe("")
+    clock.rewind(latest_allowed(T0), "")
+    assert (clock.time, clock.counter) == (T0, 3)
+    stamps(clock, wall, *(T0 + number * 10**6 for number in range(1, MAX_LEAPS + 3)))
+    clock.rewind(latest_allowed(T0), "")
     assert (clock.time, clock.counter) == (0, -1)

@@ -1,0 +1,140 @@
+"""Bugs to plant: each must be found by the oracles, or the oracles have a hole.
+
+Not here, because nothing can come of them in these schedules, or nothing at all:
+
+* `hlc <= old` as `<` in `_merge_leaves`: equal stamps of equal content are the same bytes, which the next line skips.
+* A persister that does not merge edits before it saves: nobody edits storage here (`tests/unit/persist` does).
+* `Heard` that overlooks a row: a pull that was shortened is followed by a comparison of hashes, and by a full one.
+* A server that does not make equal who announces: only a TinyBase client gives up waiting for answers, and needs it.
+* Clients that are not told of a path that does not load: they wait, and are told all once it does.
+* A pull that overlooks newer hashes: no client here announces twice within one pull (`tests/unit/sync` does).
+* An alarm that is not set again after it rang: whoever is woken sets it, or has only a time-out to tell.
+* `PRAGMA synchronous`, and locks between processes: SQLite and the system keep those promises (`tests/faults`).
+* Fragments joined in order of arrival: a link keeps the order.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .mutation import Mutant
+
+__all__ = ["MUTANTS", "SEEDS", "record"]
+
+_FILE = Path(__file__).with_name("mutants.json")
+
+SEEDS: dict[str, list[Any]] = json.loads(_FILE.read_text()) if _FILE.exists() else {}
+"""Where each was found the last time: `[seed, oracle]`."""
+
+
+def record(seeds: dict[str, list[Any]]) -> None:
+    """Remember where they were found."""
+    known = {mutant.name: seeds[mutant.name] for mutant in MUTANTS if mutant.name in seeds}
+    lines = (f"  {json.dumps(name)}: {json.dumps(found)}" for name, found in known.items())
+    _FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+_STORE = (
+    Mutant("a stamp is used twice", "store.hlc:HybridLogicalClock.tick", "self.counter += 1 if self.time else 1 + (self.counter < 0)", "pass"),
+    Mutant("the clock goes back", "store.hlc:HybridLogicalClock.tick", "if now > self.time:", "if now != self.time:"),
+    Mutant("the clock ignores others", "store.hlc:HybridLogicalClock.observe", "self.time = time\n", "pass\n"),
+    Mutant("the clock ignores counters", "store.hlc:HybridLogicalClock.observe", "self.counter = max(self.counter, seen_counter)", "pass"),
+    Mutant("a merge is not observed", "store.merging:Merging._merge", "self._clock.observe(newest)", "pass"),
+    Mutant("the older stamp wins", "store.merging:Merging._merge_leaves", "hlc <= old[-16:].decode()", "hlc >= old[-16:].decode()"),
+    Mutant("counters do not count", "store.merging:Merging._merge_leaves", "hlc <= old[-16:].decode()", "hlc[:7] <= old[-16:-9].decode()"),
+    Mutant("only the first cell is merged", "store.merging:Merging._merge_leaves", "in said.items()", "in list(said.items())[:1]"),
+    Mutant("only the first row is merged", "store.merging:Merging._merge_table", "in rows.items()", "in list(rows.items())[:1]"),
+    Mutant("values are not merged", "store.merging:Merging._merge", 'self._merge_leaves(self._tree.values, None, "", values[0])', '""'),
+    Mutant("a new row forgets tombstones", "store.merging:Merging._take_all", "stamps[leaf_id] = stamp\n", "stamps.update({leaf_id: stamp} if stamp[0] != COLON else {})\n"),
+    Mutant("believed hashes are wrong", "store.merging:Merging._load_leaves", "leaves.believe(int(said[2]) % _MODULUS, wrong)", "leaves.believe(7, wrong)"),
+    Mutant("a deleted row keeps a cell", "store.placing:Placing._delete_row", "in self._shown_ids(table_id, row):", "in self._shown_ids(table_id, row)[1:]:"),
+    Mutant("a table is not soiled", "store.tree:Tree.soil_row", "tables.soil(table_id, table._hash)", "pass"),
+    Mutant("an old leaf stays in the hash", "store.tree:Leaves.hash", "hash_ ^= _leaf_share(leaf_id, self._hash_of(leaf_id, old))", "pass"),
+    Mutant("a hash forgets the first old stamp", "store.tree:Leaves.soil", "self._stale.setdefault(leaf_id, old)", "self._stale[leaf_id] = old"),
+    Mutant("hashes asked for in the middle", "store.transaction:Transaction._soil_journaled", "leaves.soil({leaf_id: old})", "pass"),
+    Mutant("values are not soiled", "store.transaction:Transaction._soil_all", "if tree.values.before:", "if False:"),
+    Mutant("a rollback keeps values", "store.transaction:Transaction.rollback", "(self.tree.values.before or _UNTOUCHED).items()", "()"),
+    Mutant("a rollback keeps new rows", "store.transaction:Transaction.rollback", "self._drop_new(0, 0, shows)", "pass"),
+    Mutant("a rollback keeps counts", "store.transaction:Transaction._put_back", "if change:", "if False:"),
+    Mutant("the old stamp is forgotten", "store.core:StoreCore._put", "before[leaf_id] = old  #", "before[leaf_id] = None  #"),
+    Mutant("a row diff leaves out dead rows", "store.diff:row_diff", "if row_id not in row_hashes_:", "if row_id not in row_hashes_ and row.live:"),
+    Mutant("a cell diff has one row", "store.diff:cell_diff", "stamped(row_stamps, table.hlc)", "stamped(dict(list(row_stamps.items())[:1]), table.hlc)"),
+    Mutant("a diff has only what is missing", "store.diff:_leaves_otherwise", "if theirs.get(leaf_id) != hashes[leaf_id]", "if leaf_id not in theirs"),
+    Mutant("a value diff is empty", "store.diff:value_diff", "unpacked(_leaves_otherwise(values, theirs))", "{}"),
+    Mutant("a listener misses cells", "store.notify:Round._tell_cells", "in cells.items()", "in list(cells.items())[:1]"),
+)  # fmt: skip
+
+_SYNC = (
+    Mutant("a change skips the last client", "sync.hub:Hub._pass_on", "if client != sender]", "if client != sender][:-1]"),
+    Mutant("a correction skips a client", "sync.hub:Hub.changed", "if client_id != sender]", "if client_id != sender][1:]"),
+    Mutant("a listener's answer skips the sender", "sync.hub:Hub.changed", "if sender is not None and not is_empty(beyond):", "if False:"),
+    Mutant("clients ahead are forgotten", "sync.hub:Hub.changed", "if self._ahead:", "if False:"),
+    Mutant("the last held message is lost", "sync.hub:Hub.ready", "in waiting.messages:", "in waiting.messages[:-1]:"),
+    Mutant("nothing is held", "sync.hub:Hub.receive", "self._hold(_Held(client_id, address, payload, payload.size_bytes), now)", "pass"),
+    Mutant("who leaves is waited for", "sync.hub:Hub.leave", "self._synchronizer.forget_peer(client_id)", "pass"),
+    Mutant("a gone peer is waited for", "sync.conversations:Conversations.forget_peer", "if talk.question is not None and talk.question.address == address:", "if False:"),
+    Mutant("an answered question is kept", "sync.conversations:Conversations._forget", "del self._by_request[request_id]", "pass"),
+    Mutant("a late start is not asked again", "sync.conversations:Conversations._expire", "if talk.expiries > 1:", "if False:"),
+    Mutant("what is pulled is dropped", "sync.synchronizer:Synchronizer._catch_up", "self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)", "pass"),
+    Mutant("the start drops what it got", "sync.synchronizer:Synchronizer._start", "self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)", "pass"),
+    Mutant("no announcement at the start", "sync.synchronizer:Synchronizer._go_live", "self.announce()", "pass"),
+    Mutant("messages during a transaction are lost", "sync.synchronizer:Synchronizer.receive", "self._held.append((sender, message))", "pass"),
+    Mutant("the first message held is lost", "sync.synchronizer:Synchronizer._release", "in held:", "in held[1:]:"),
+    Mutant("the end of a transaction is overlooked", "sync.synchronizer:Synchronizer.wake", "self._release(now)", "pass"),
+    Mutant("a transaction is not waited for", "sync.synchronizer:Synchronizer._stands_still", "still = self.store.is_in_transaction()", "still = False"),
+    Mutant("values are not pulled", "sync.exchange:pull", "if their_hashes[1] != our_hashes[1] and", "if False and"),
+    Mutant("cells are not pulled", "sync.exchange:_pull_tables", "answers.take_tables((yield MessageType.GET_CELL_DIFF, _cell_hashes(store, rows)))", "yield MessageType.GET_CELL_DIFF, _cell_hashes(store, rows)"),
+    Mutant("a refusal is silent", "sync.intake:Intake.merge", "self._complaints.report(blamed(RefusedChangesError(parts.count, reasons), sender))", "pass"),
+    Mutant("a refusal is not answered", "sync.intake:Intake.merge", "self._complaints.refused(sender, parts.refused)", "pass"),
+    Mutant("the future is taken", "sync.admission:Admission.judge", "if hlc > self._latest:", "if False:"),
+    Mutant("a correction is not noted", "sync.ahead:Ahead.corrections", "self.note(client_id, body)", "pass"),
+    Mutant("the last fragment is not sent", "sync.payloads:fragments_of", "in enumerate(pieces)]", "in enumerate(pieces[:-1])]"),
+)  # fmt: skip
+
+_NET = (
+    Mutant("a listener's answer stays here", "net.session:Session.changed", "not is_empty(beyond)", "not is_empty(beyond) and origin is None"),
+    Mutant("a lost connection is overlooked", "net.session:Session.closed", "self._core.disconnect()", "pass"),
+    Mutant("no start at reconnect", "net.session:Session.opened", "self._core.start_sync(_now(), self._initial_content)", "pass"),
+    Mutant("the status is not told", "net.session:Session.link_changed", "self._tell_status(status)", "pass"),
+    Mutant("leaving does not flush", "net.session:Session._flush", "while self._has_live_peer() and", "while False and"),
+    Mutant("three attempts to connect", "net.link:Link._live", "while True:", "for _ in range(3):"),
+    Mutant("ports are not told", "net.link:Link._drop", "port.closed()", "pass"),
+    Mutant("a lost connection is not told", "net.link:Link._talk", "self.report(ConnectionLostError(", "str(ConnectionLostError("),
+    Mutant("a failed attempt keeps its state", "net.link:Link._connect_once", "self._set_state(LinkState.OFFLINE)", "pass"),
+    Mutant("ports are not woken", "net.link:Link._wake", "port.wake(now)", "pass"),
+    Mutant("a client is never gone", "net.switchboard:Switchboard.leave", "path.leave(connection.client_id)", "pass"),
+    Mutant("a socket is never gone", "net.switchboard:Switchboard._remove_socket", "del self._sockets[socket.connection]", "pass"),
+    Mutant("an ending path is forgotten", "net.switchboard:Switchboard.path_done", "self._ending[path.path_id] = path", "pass"),
+    Mutant("the predecessor is not waited for", "net.path:Path._live", "await asyncio.wait([predecessor._life])", "pass"),
+    Mutant("an empty path does not end", "net.path:Path.leave", "self._empty.set()", "pass"),
+    Mutant("a path ends though somebody came", "net.path:Path._serve", "if self._joins == joins:", "if True:"),
+    Mutant("a path ends unstored", "net.path:Path._serve", "flushed = await self._flush()", "flushed = True"),
+    Mutant("nothing is saved by itself", "net.path:Path._load", "await self._persister.start_auto_save()", "pass"),
+    Mutant("saved before it is loaded", "net.path:Path._load", "await self._persister.start_auto_load()", "self._persister._loaded = True"),
+    Mutant("clients of a late path are forgotten", "net.path:Path._start", "self._hub.resync(client_id, now)", "pass"),
+)  # fmt: skip
+
+_PERSIST = (
+    Mutant("a failed save is forgotten", "persist.saving:Saving._save_or_put_back", "self._unsaved.put_back(unsaved)", "pass"),
+    Mutant("a failed save is silent", "persist.saving:Saving._save_unsaved", "self._report(failure)", "pass"),
+    Mutant("the change during a save is dropped", "persist.saving:Saving._auto_save", "while self._unsaved:", "for _ in range(1):"),
+    Mutant("the end does not save", "persist.base:Persister._destroy", "if self.is_auto_saving:", "if False:"),
+    Mutant("newer changes are not put back", "persist.unsaved:Unsaved.put_back", "overlay(self._changes, newer)", "pass"),
+    Mutant("only the last transaction is saved", "persist.unsaved:Unsaved.add", "overlay(self._changes, changes)", "self._changes = changes"),
+    Mutant("only the first change is saved", "persist.unsaved:_lay", "children[id_] = child", "children.setdefault(id_, child)"),
+    Mutant("a file is written in place", "persist.files:replace_file", "signature = _write_new(files, temporary, data, files.mode(target))", "if files.mode(target) is not None:\n            files.remove(target)\n        return _write_new(files, target, data, None)"),
+    Mutant("a file is not synced", "persist.files:_write_new", "return files.sync(descriptor)", "return files._open[descriptor][1].signature()"),
+    Mutant("a folder is not synced", "persist.files:replace_file", "files.sync_folder(os.path.dirname(target))", "pass"),
+    Mutant("a short write is taken for a whole one", "persist.files:_write_new", "while rest:", "if rest:"),
+    Mutant("a tombstone is stored as null", "persist.sqlite_rows:_special_to_sql", 'return "deleted", None', 'return "null", None'),
+    Mutant("rows are keyed by cell", "persist.sqlite_rows:rows_of", "(path, table_id, row_id, cell_id,", "(path, table_id, cell_id, cell_id,"),
+    Mutant("values of all paths are one", "persist.sqlite_rows:rows_of", "(path, value_id,", "('', value_id,"),
+    Mutant("a commit is none", "persist.sqlite:SqliteDatabase._commit", 'await writer.execute("COMMIT")', 'await writer.execute("ROLLBACK")'),
+    Mutant("a group commit has one path", "persist.sqlite:SqliteDatabase._commit", "work += [(write.member, write.changes) for write in batch]", "work += [(write.member, write.changes) for write in batch[:1]]"),
+    Mutant("a failed commit is taken for done", "persist.sqlite:SqliteDatabase._fail", "write.done.set_exception(error)", "write.done.set_result(None)"),
+    Mutant("a poller is never at rest", "persist.poller:FilePoller._rest", "task.cancel()", "pass"),
+)  # fmt: skip
+
+MUTANTS: tuple[Mutant, ...] = _STORE + _SYNC + _NET + _PERSIST

@@ -1,0 +1,91 @@
+"""Persisters that are watched: what they say is stored must be there, whatever happens afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mergesync import MergeableStore, WsServer
+from mergesync.exceptions import SaveError
+from mergesync.persist import JsonFilePersister, SqlitePersister
+from mergesync.persist.base import Persister
+from mergesync.store.bodies import hlc_of
+from mergesync.sync.admission import Leaf, leaves_of
+
+if TYPE_CHECKING:
+    from .world import World
+
+__all__ = ["Durable", "WatchedJsonPersister", "WatchedSqlitePersister"]
+
+Durable: TypeAlias = dict[Leaf, str]
+"""The greatest stamp of each leaf of a path that was said to be stored."""
+
+
+def _stamps(body: Any) -> Durable:
+    return {leaf: hlc_of(stamp) for leaf, stamp in leaves_of(body)}
+
+
+class _Watched(Persister):
+    """Remembers what was said to be stored, and looks for it whenever something is loaded."""
+
+    world: World
+    server: WsServer | None  # whose it is; None for one that only looks
+
+    async def load(self, initial_content: Any = None) -> None:
+        if self.server is not None:
+            holder = self.world.holders.setdefault((self.server, self.path_id or ""), self)
+            if holder is not self:
+                self.world.fail("double", f"{self.path_id}: loaded while another persister has it")
+        durable = dict(self.world.durable.get(self.path_id or "", {}))
+        await super().load(initial_content)
+        loaded = _stamps(self.store.get_mergeable_content())
+        for leaf, hlc in durable.items():
+            if loaded.get(leaf, "") < hlc:
+                self.world.fail("durable", f"{self.path_id}: {leaf} {hlc} was stored; {loaded.get(leaf)} is loaded")
+
+    async def flush(self) -> None:
+        before = _stamps(self.store.get_mergeable_content())
+        await super().flush()
+        self._note(before)
+
+    async def destroy(self) -> None:
+        was_saving = self.is_auto_saving
+        try:
+            await super().destroy()
+        except SaveError:
+            if self.server is not None and self.server is self.world.server:
+                self.world.fail("unsaved", f"{self.path_id}: let go of what could not be stored")
+            raise
+        finally:
+            if self.server is not None and self.world.holders.get((self.server, self.path_id or "")) is self:
+                del self.world.holders[self.server, self.path_id or ""]
+        if was_saving and self._unsaved:
+            self.world.fail("unsaved", f"{self.path_id}: let go of what was not stored")
+
+    async def _save(self, body: Any) -> None:
+        await super()._save(body)  # type: ignore[safe-super]
+        self._note(_stamps(body))
+
+    def _note(self, stored: Durable) -> None:
+        known = self.world.durable.setdefault(self.path_id or "", {})
+        for leaf, hlc in stored.items():
+            known[leaf] = max(hlc, known.get(leaf, ""))
+
+
+class WatchedJsonPersister(_Watched, JsonFilePersister):
+    """A watched JSON file."""
+
+    def __init__(
+        self, world: World, server: WsServer | None, store: MergeableStore, *arguments: Any, **options: Any
+    ) -> None:
+        super().__init__(store, *arguments, on_ignored_error=world.report, **options)
+        self.world, self.server = world, server
+
+
+class WatchedSqlitePersister(_Watched, SqlitePersister):
+    """A watched path in a database."""
+
+    def __init__(
+        self, world: World, server: WsServer | None, store: MergeableStore, *arguments: Any, **options: Any
+    ) -> None:
+        super().__init__(store, *arguments, on_ignored_error=world.report, **options)
+        self.world, self.server = world, server
