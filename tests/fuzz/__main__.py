@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import logging
 import sys
 import time
 import traceback
 from collections import Counter
 from typing import Final
 
+from .sockets import run_sockets
 from .world import FRAMES_PER_RUN, run
 
 _RUNS_PER_LINE: Final = 1000
@@ -20,7 +23,12 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=0, help="the first; each run of %(prog)s counts on from it")
     parser.add_argument("--stop-at", type=int, default=5, help="stop after so many failures")
+    parser.add_argument("--sockets", type=int, help="bytes on so many real sockets, rather than frames in memory")
     options = parser.parse_args()
+    if options.sockets is not None:
+        logging.disable(logging.CRITICAL)
+        asyncio.run(run_sockets(options.seed, options.sockets))
+        return 0
     seen: Counter[str] = Counter()
     failed, seed, started = 0, options.seed, time.perf_counter()
     while seen["frames"] < options.frames and failed < options.stop_at:
