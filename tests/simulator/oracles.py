@@ -49,32 +49,30 @@ def at_rest(world: World, path_id: str) -> Iterator[str]:
     hub = world.replica(path_id)
     if hub is not None and hub.store is not None:
         replicas["server"] = hub.store
+    contents = {name: store.get_mergeable_content() for name, store in replicas.items()}
+    first = next(iter(replicas), "")
     for name, store in replicas.items():
-        yield from _equal(world, path_id, name, store, next(iter(replicas.values())))
+        if contents[name] != contents[first]:
+            if store.get_content() != replicas[first].get_content():
+                yield f"equal: {path_id}: {name} shows something else"
+            elif not world.options.has_far_clocks:
+                yield f"equal: {path_id}: {name} has other stamps or hashes"
         try:
             store._check()
         except AssertionError as error:
             yield f"hashes: {path_id}: of {name}: {error}"
     for client in clients:
-        yield from _heard(client)
+        yield from _heard(client, contents[client.name])
         yield from _status(world, client)
     if replicas:
-        yield from _greatest(world, path_id, clients, next(iter(replicas.values())))
+        yield from _greatest(world, path_id, clients, contents[first])
     if clients and not world.options.relay:
         yield from _nothing_pending(path_id, clients, hub)
 
 
-def _equal(world: World, path_id: str, name: str, store: MergeableStore, first: MergeableStore) -> Iterator[str]:
-    if store.get_content() != first.get_content():
-        yield f"equal: {path_id}: {name} shows something else"
-    elif not world.options.has_far_clocks and store.get_mergeable_content() != first.get_mergeable_content():
-        yield f"equal: {path_id}: {name} has other stamps or hashes"
-
-
-def _greatest(world: World, path_id: str, clients: list[Client], store: MergeableStore) -> Iterator[str]:
+def _greatest(world: World, path_id: str, clients: list[Client], content: Any) -> Iterator[str]:
     """The model: per leaf the greatest stamp wins, and only stamps that somebody made are there."""
     written = world.written.get(path_id, {})
-    content = store.get_mergeable_content()
     stamps = {leaf: (stamp[0], hlc_of(stamp)) for leaf, stamp in leaves_of(content)}
     makers = {client_part(f"c{number}") for number in range(1, 1 + world._names)}
     latest = latest_allowed(world.server_clock.read(world.loop.time()))
@@ -96,14 +94,14 @@ def _typed(wire: Any) -> Any:
     return type(wire), wire
 
 
-def _heard(client: Client) -> Iterator[str]:
+def _heard(client: Client, content: Any) -> Iterator[str]:
     """What listeners have heard is what the store shows."""
     for (table_id, row_id, leaf_id), heard in client.shadow.items():
         store = client.store
         held = store.get_value(leaf_id) if table_id is None else store.get_cell(table_id, row_id, leaf_id)
         if _wire(held) != _wire(heard):
             yield f"listeners: {client.name} heard {leaf_id} is {heard!r}, the store holds {held!r}"
-    for leaf, _ in leaves_of(client.store.get_mergeable_content()):
+    for leaf, _ in leaves_of(content):
         if leaf not in client.held:
             yield f"listeners: {client.name} was not told of {leaf}"
 

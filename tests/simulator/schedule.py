@@ -337,7 +337,7 @@ class _Schedule:
         for client in self.world.clients:
             await self.world.connect(client)
         await asyncio.sleep(PEACE_SECONDS)
-        if not self.world.options.has_far_clocks and not self.world.options.relay:
+        if not self.world.options.has_far_clocks and not self.world.options.relay and self.random.random() < 0.5:
             await self.join_in_peace()
         await self.write_in_peace()
         if self.world.options.relay:
