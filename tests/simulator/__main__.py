@@ -33,7 +33,7 @@ def _run_seeds(first: int, last: int, stop_at: int) -> bool:
             print(f"seed {seed} failed:", *outcome.failures, sep="\n  ", flush=True)
             if failed == stop_at:
                 break
-        if (seed + 1) % 5000 == 0:
+        if (seed + 1) % 500 == 0:
             print(f"up to {seed}: {failed} failed", flush=True)
     seconds = time.perf_counter() - started
     count = seed + 1 - first
