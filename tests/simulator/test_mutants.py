@@ -8,7 +8,7 @@ from .mutants import MUTANTS, SEEDS
 from .mutation import Mutant, find, planted
 from .shrink import shrink
 
-pytestmark = pytest.mark.no_cover  # a tracer makes it twice as slow, and unit tests cover every branch
+pytestmark = pytest.mark.no_cover  # what is covered by a bug is not covered
 
 ELSEWHERE = range(300)
 """Where to look if a bug is not found any more where it was, because schedules have become others since."""

@@ -8,12 +8,11 @@ import pytest
 
 from .schedule import run_schedule
 
-pytestmark = pytest.mark.no_cover  # a tracer makes it twice as slow, and unit tests cover every branch
-
 SCHEDULES = int(os.environ.get("MERGESYNC_SCHEDULES", "2000"))
 BATCH = 100
 
 
+@pytest.mark.no_cover  # a tracer makes it twice as slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BATCH))
 def test_schedules(first: int) -> None:
