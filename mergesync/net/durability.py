@@ -77,8 +77,8 @@ class Durability:
     # --- what happens to the store and its connection
 
     def written(self, changes: MergeableChanges) -> None:
-        """These stamps were written here."""
-        if not is_empty(changes):
+        """These stamps were written here, and sent if there is a live connection."""
+        if self._supported is not False and not is_empty(changes):
             self._unsaved.add(changes)
             self._worth_asking = True
             self._ask_if_needed()

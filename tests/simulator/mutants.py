@@ -121,9 +121,9 @@ _PERSIST = (
     Mutant("a failed save is silent", "persist.saving:Saving._save_unsaved", "self._report(failure)", "pass"),
     Mutant("the change during a save is dropped", "persist.saving:Saving._auto_save", "while self._unsaved:", "for _ in range(1):"),
     Mutant("the end does not save", "persist.base:Persister._destroy", "if self.is_auto_saving:", "if False:"),
-    Mutant("newer changes are not put back", "persist.unsaved:Unsaved.put_back", "overlay(self._changes, newer)", "pass"),
-    Mutant("only the last transaction is saved", "persist.unsaved:Unsaved.add", "overlay(self._changes, changes)", "self._changes = changes"),
-    Mutant("only the first change is saved", "persist.unsaved:_lay", "children[id_] = child", "children.setdefault(id_, child)"),
+    Mutant("newer changes are not put back", "store.unsaved:Unsaved.put_back", "overlay(self._changes, newer)", "pass"),
+    Mutant("only the last transaction is saved", "store.unsaved:Unsaved.add", "overlay(self._changes, changes)", "self._changes = changes"),
+    Mutant("only the first change is saved", "store.unsaved:_lay", "children[id_] = child", "children.setdefault(id_, child)"),
     Mutant("a file is written in place", "persist.files:replace_file", "signature = _write_new(files, temporary, data, files.mode(target))", "if files.mode(target) is not None:\n            files.remove(target)\n        return _write_new(files, target, data, None)"),
     Mutant("a file is not synced", "persist.files:_write_new", "return files.sync(descriptor)", "return files._open[descriptor][1].signature()"),
     Mutant("a folder is not synced", "persist.files:replace_file", "files.sync_folder(os.path.dirname(target))", "pass"),
@@ -137,4 +137,15 @@ _PERSIST = (
     Mutant("a poller is never at rest", "persist.poller:FilePoller._rest", "task.cancel()", "pass"),
 )  # fmt: skip
 
-MUTANTS: tuple[Mutant, ...] = _STORE + _SYNC + _NET + _PERSIST
+_DURABILITY = (
+    Mutant("promised before it is saved", "net.path:Path._confirm", "await (persister.flush() if hurry else persister.wait_saved())", "pass"),
+    Mutant("promised before it is merged", "sync.synchronizer:Synchronizer.has_all_of", "if address in self._pulling or self._held:", "if False:"),
+    Mutant("promised though a pull has failed", "sync.synchronizer:Synchronizer._pull_announced", "self._missed.add(sender)", "pass"),
+    Mutant("a save is not waited for", "persist.saving:Saving.wait_saved", "await waiter", "pass"),
+    Mutant("unanswered questions are forgotten", "net.durability:Durability.lost", "self._unsaved.put_back(question.unsaved)", "pass"),
+    Mutant("what is asked for is never confirmed", "net.durability:Durability.answered", "confirmed = [self._asked.pop(request_id) for request_id in self._until(operation.request_id)]", "confirmed = []"),
+    Mutant("questions wait for ever", "sync.hub:Hub.pulled", "self._answer_questions()", "pass"),
+    Mutant("a rewound clock starts anew", "store.hlc:HybridLogicalClock.rewind", "self._leaps.pop() if self._leaps else (0, -1, self.time)", "(0, -1, self.time)"),
+)  # fmt: skip
+
+MUTANTS: tuple[Mutant, ...] = _STORE + _SYNC + _NET + _PERSIST + _DURABILITY

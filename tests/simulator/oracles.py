@@ -131,6 +131,8 @@ def _nothing_pending(path_id: str, clients: list[Client], hub: Any) -> Iterator[
     if set(hub.clients) != set(hub._exit._exit.on_path[path_id]) or len(hub.clients) != len(clients):
         yield f"pending: {path_id}: the server counts {len(hub.clients)} clients of {len(clients)}"
     for client in clients:
+        if client.synchronizer is not None and client.synchronizer.pending:
+            yield f"pending: {client.name}: {client.synchronizer.pending} is not confirmed"
         core = client.synchronizer._session._core if client.synchronizer else None
         if core is not None and (core.unanswered or core.is_pulling or core._talks._by_request):
             yield f"pending: {client.name} waits"

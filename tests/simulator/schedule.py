@@ -66,6 +66,7 @@ class _Schedule:
             ("write", 40, self.write),
             ("transaction", 6, self.transaction),
             ("delete", 8, self.delete),
+            ("durable", 4, self.durable),
             ("wait", 30, self.wait),
             ("new client", 4, self.new_client),
             ("online", 8, self.online),
@@ -301,6 +302,11 @@ class _Schedule:
 
     async def server_stops(self) -> None:
         await self.world.stop_server()
+
+    async def durable(self) -> None:
+        client = self.any_client()
+        if client is not None:
+            self.world.spawn(self.world.hear_promise(client))
 
     async def server_killed(self) -> None:
         await self.world.kill_server(lose_power=False)

@@ -45,6 +45,7 @@ class Client:
     """A program with a store on a path.
 
     Attributes:
+        is_stock: whether it speaks TinyBase's protocol and no more.
         shadow: what listeners have heard.
         held: per leaf the stamp that the store holds, as listeners have heard it; it never shrinks.
         last_stamp: the greatest that the store has made, once its clock is not too far ahead.
@@ -58,6 +59,7 @@ class Client:
     clock: Clock
     store: MergeableStore
     multiplexed: bool
+    is_stock: bool
     synchronizer: WsSynchronizer | None = None
     shadow: dict[Leaf, Any] = field(default_factory=dict)
     held: dict[Leaf, str] = field(default_factory=dict)
@@ -239,7 +241,7 @@ class World:
         self._names += 1
         name = f"c{self._names}"
         store = MergeableStore(name, get_now=lambda: clock.read(self.loop.time()))
-        client = Client(name, path_id, clock, store, multiplexed)
+        client = Client(name, path_id, clock, store, multiplexed, self.random.random() < 0.4)
         store.add_did_finish_transaction_listener(lambda store: self._note_written(client, store))
         store.add_cell_listener(None, None, None, lambda _, t, r, c, new: client.shadow.__setitem__((t, r, c), new))
         store.add_value_listener(None, lambda _, v, new: client.shadow.__setitem__((None, "", v), new))
@@ -293,6 +295,16 @@ class World:
         if synchronizer is not None:
             self.spawn(synchronizer.destroy())
 
+    async def hear_promise(self, client: Client) -> None:
+        """What the server has promised to have stored for a client is there whenever it is looked for."""
+        if client.synchronizer is None or self.options.has_far_clocks:  # what is refused is not stored
+            return
+        held = dict(client.held)
+        await client.synchronizer.durable()
+        durable = self.durable.setdefault(client.path_id, {})
+        for leaf, hlc in held.items():
+            durable[leaf] = max(hlc, durable.get(leaf, ""))
+
     def links_of(self, client: Client) -> list[Link]:
         """The open links of a client."""
         return [link for link in self.network.links if link.client_name == client.address and link.open]
@@ -332,7 +344,9 @@ def simulated(seed: int) -> Iterator[World]:
 
         async def connect(url: str, **options: Any) -> SimulatedChannel:
             name, _, path_id = url.removeprefix("ws://").partition("/")
-            return await world.network.connect(name, f"/{path_id}", choose(options["subprotocols"]))
+            is_stock = any(client.is_stock for client in world.clients if client.address == name)
+            names = options["subprotocols"]
+            return await world.network.connect(name, f"/{path_id}", names[0] if is_stock else choose(names))
 
         def patch(target: Any, name: str, value: Any) -> None:
             patches.enter_context(mock.patch.object(target, name, value))

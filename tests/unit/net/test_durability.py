@@ -190,10 +190,14 @@ async def test_a_server_that_does_not_tell() -> None:
     driven.store.set_value("v", 1)
     task = await begun(driven.durability.durable())
     driven.durability.live(supported=False)
+    driven.store.set_value("w", 1)
     assert driven.pending == []
     for waiting in (task, driven.durability.durable()):
         with pytest.raises(NotSupportedError):
             await waiting
+    driven.durability.lost()
+    driven.store.set_value("w", 2)
+    assert driven.pending == [("w",)]
     driven.durability.close(ConnectionLostError("gone"))
     assert driven.asked == {}
 
