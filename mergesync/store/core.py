@@ -44,6 +44,7 @@ class StoreCore:
         self._transaction = Transaction(self._tree)
         self._may_write = True
         self._neutral = False  # writing default content, which has the empty HLC
+        self._afterwards: Callable[[], None] | None = None  # what waits for the end of the transaction
 
     # --- transactions
 
@@ -139,6 +140,9 @@ class StoreCore:
             self._has_schema = bool(self._schema)
         self._may_write = True
         self._depth = 0
+        if self._afterwards is not None:
+            afterwards, self._afterwards = self._afterwards, None
+            afterwards()
 
     @contextmanager
     def _savepoint(self, do_rollback: Callable[..., bool] | None = None) -> Iterator[None]:

@@ -127,12 +127,15 @@ class MergeableStore(Merging):
         behind = now - self._clock.now()
         if abs(behind) > tolerance_milliseconds:
             self._clock.offset += behind
-            if not self.is_in_transaction():
-                self._restamp_beyond(self.latest_allowed_hlc())
+            if self.is_in_transaction():
+                self._afterwards = self._restamp_what_is_ahead
+            else:
+                self._restamp_what_is_ahead()
         return self
 
-    def _restamp_beyond(self, latest: str) -> None:
-        """Give leaves with greater stamps, which only a clock that was ahead can have made, new ones."""
+    def _restamp_what_is_ahead(self) -> None:
+        """Give leaves whose stamps only a clock that was ahead can have made new ones."""
+        latest = self.latest_allowed_hlc()
         if self._clock.time <= decode_hlc(latest)[0]:
             return
         newest = ""

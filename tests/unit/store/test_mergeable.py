@@ -195,10 +195,13 @@ def test_a_clock_that_was_a_little_ahead() -> None:
     assert store.get_mergeable_content()[1][0]["v"][1] == hlc(1, T0 + 1000, "7JQY8")
 
 
-def test_a_clock_that_is_set_in_a_transaction() -> None:
-    """What is being written is not stamped anew; the clock is right from then on."""
-    store = new_store().set_clock(T0 + 10**9)
-    with store.transaction():
-        store.set_value("v", 1).set_clock(T0)
-    assert store.get_mergeable_content()[1][0]["v"][1] == hlc(0, T0 + 10**9, "7JQY8")
+@pytest.mark.parametrize("rolls_back", [False, True])
+def test_a_clock_that_is_set_in_a_transaction(rolls_back: bool) -> None:
+    """What is written in it, and what was before, is stamped anew as soon as it is over."""
+    store = new_store().set_clock(T0 + 10**9).set_value("before", 1)
+    store.transaction(lambda: store.set_value("v", 1).set_clock(T0).set_value("w", 1), lambda _: rolls_back)
+    stamps = {value_id: stamp[1] for value_id, stamp in store.get_mergeable_content()[1][0].items()}
+    assert stamps == {
+        value_id: ours(counter) for counter, value_id in enumerate(["before"] if rolls_back else ["before", "v", "w"])
+    }
     store._check()
