@@ -107,8 +107,8 @@ class Session:
         self._asked_at = 0.0  # when a peer last asked for something that it lacks
         self._flushing: tuple[str, asyncio.Future[Any]] | None = None
         self._destroyed = False
-        self.durability = Durability(store, self._ask_stored)
-        self.greeting = Greeting()
+        self.durability: Durability = Durability(store, self._ask_stored)
+        self.greeting: Greeting = Greeting()
         link.attach(self, channel_id)
         self._core = Synchronizer(store, self, request_timeout_seconds=options.request_timeout_seconds, new_id=new_id)
 

@@ -83,7 +83,7 @@ class ClientConnection:
         new_id: NewId,
         extended: bool = False,
     ) -> None:
-        self.extended = extended
+        self.extended: bool = extended
         self.multiplexed: bool = channel_ids is not None
         self._wanted = dict.fromkeys(channel_ids or ())
         self._ports = ports
