@@ -3,7 +3,8 @@
 .PHONY: help serve test check unit docs bench clean
 
 PYTHON ?= python3
-WORKERS ?= 2
+# Many tests wait for a time-out or a process, so there are more workers than processors.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_VERSION := 26.3

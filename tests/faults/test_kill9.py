@@ -9,7 +9,7 @@ import pytest
 
 from . import kill9
 
-KILLS = 10
+KILLS = 5
 SEED = 1
 
 
