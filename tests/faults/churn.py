@@ -145,6 +145,9 @@ async def _servers() -> AsyncIterator[tuple[Cycle, Quiet]]:
         yield cycle, lambda: True
 
 
+OBJECTS_PER_CYCLE: Final = 0.5
+BYTES_PER_CYCLE: Final = 5_000
+
 KINDS: Final[dict[str, Callable[[], AbstractAsyncContextManager[tuple[Cycle, Quiet]]]]] = {
     "visits": _visits,
     "servers": _servers,
@@ -152,15 +155,18 @@ KINDS: Final[dict[str, Callable[[], AbstractAsyncContextManager[tuple[Cycle, Qui
 
 
 def main() -> int:
-    """Print what grew."""
+    """Print what grew; 1 if it is more than chance."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.churn")
     parser.add_argument("--cycles", type=int, default=10_000)
     parser.add_argument("--kind", choices=KINDS, action="append", help="both by default")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    grew = False
     for kind in options.kind or KINDS:
-        print(f"{kind}: {asyncio.run(churn(kind, options.cycles))}", flush=True)
-    return 0
+        growth = asyncio.run(churn(kind, options.cycles))
+        print(f"{kind}: {growth}", flush=True)
+        grew |= growth.objects_per_cycle >= OBJECTS_PER_CYCLE or growth.bytes_per_cycle >= BYTES_PER_CYCLE
+    return int(grew)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ LARGE_ROWS: Final = 250_000
 LARGE_SECONDS: Final = 90.0
 CITED: Final = (
     "| M15 slow reader | pycrdt-websocket 0.16.5: 16,276 tasks and 122 MB for 16 MB of updates (not run here) "
-    "| bounded: tests/unit/net/test_server.py::test_slow_reader | the same |"
+    "| bounded: tests/faults/test_slow_readers.py::test_100_stalled_beside_10_live | the same |"
 )
 
 BENCHES: Final[list[type[Bench]]] = [TinyBaseBench, MergesyncBench, StockClientsBench]

@@ -1,7 +1,7 @@
 """Nobody who uses mergesync has these pains; `python -m tests.pains` shows by the same scripts that TinyBase has.
 
-M15, a reader that stops reading, is `tests/unit/net/test_server.py::test_slow_reader`. The command prints what became
-of the data on both, and runs M10 with 250,000 rows.
+M15, a reader that stops reading, is `tests/faults/test_slow_readers.py::test_100_stalled_beside_10_live`. The command
+prints what became of the data on both, and runs M10 with 250,000 rows.
 """
 
 from __future__ import annotations
