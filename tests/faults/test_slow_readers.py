@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from mergesync import MergeableStore, WsClient, WsServer, create_ws_server
-from mergesync.limits import MAX_CHANGES_OUTBOX_BYTES
+from mergesync.limits import MAX_CHANGES_OUTBOX_BYTES, Limits
 from mergesync.net.channel import TextChannel
 from tests.support import eventually, same_content
 from tests.unit.net.kit import asgi_app, raw, synced, uvicorn_port
@@ -28,6 +28,9 @@ async def narrow_server(errors: list[Exception], **options: Any) -> AsyncIterato
     """A server whose sockets buffer little in the kernel, so that its own queues are what fills."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        options.setdefault(
+            "limits", Limits(handshake_seconds=60.0)
+        )  # a hundred sockets are made before the first speaks
         serve_options = {"sock": listening, "ping_interval": None}
         async with create_ws_server(serve_options=serve_options, on_ignored_error=errors.append, **options) as server:
             yield server
