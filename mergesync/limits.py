@@ -52,6 +52,8 @@ __all__ = [
     "SAVE_DEBOUNCE_SECONDS",
     "SAVE_RETRY_CAP_SECONDS",
     "SAVE_RETRY_FIRST_SECONDS",
+    "SERVER_CHECKS",
+    "SERVER_CHECK_FIRST_SECONDS",
     "SQLITE_BUSY_TIMEOUT_SECONDS",
     "SQLITE_COMMIT_INTERVAL_SECONDS",
     "SQLITE_POLL_SECONDS",
@@ -152,6 +154,13 @@ MAX_HELD_BYTES: Final = MAX_FRAME_BYTES
 
 HELD_TIMEOUTS: Final = 10
 """Held messages wait at most this many request time-outs, then their senders are closed with 1013 (as in the peer)."""
+
+SERVER_CHECK_FIRST_SECONDS: Final = 2.0
+"""When a client first looks whether a TinyBase server has got what it announced: the server gives up after a second."""
+
+SERVER_CHECKS: Final = 6
+"""How often it looks, each time after twice as long, the last time after two minutes: two stores may never agree
+(surprise 1), so it ends some day."""
 
 FLUSH_TIMEOUTS: Final = 10
 """A synchronizer that is destroyed waits at most this many request time-outs while its peer still fetches changes."""

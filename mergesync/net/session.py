@@ -140,9 +140,13 @@ class Session:
         self._wants_sync = True
         self._initial_content = initial_content
         if self._link.is_open(self._channel_id):
-            self._core.start_sync(_now(), initial_content)
+            self._start_sync()
             self._link.set_alarm()
         self.link_changed()
+
+    def _start_sync(self) -> None:
+        """Begin to exchange; a mergesync server sees to it by itself that it gets all."""
+        self._core.start_sync(_now(), self._initial_content, checks_server=not self._link.extended)
 
     async def wait_live(self) -> None:
         """Return when the first exchange is over, or syncing is stopped.
@@ -237,7 +241,7 @@ class Session:
         if self._link.extended:
             self._operate(self.greeting.ask(_now()), HELLO, None)
         if self._wants_sync:
-            self._core.start_sync(_now(), self._initial_content)
+            self._start_sync()
         self.link_changed()
 
     def closed(self) -> None:

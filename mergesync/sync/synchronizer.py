@@ -27,6 +27,7 @@ from mergesync.sync.exchange import Heard, Pulled, answer, everything, hashes_of
 from mergesync.sync.intake import Intake, Origin, blamed
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import EVERYONE, SERVER
+from mergesync.sync.server_check import ServerCheck
 from mergesync.sync.start_answers import StartAnswers
 from mergesync.types import MergeableChanges, NewId
 
@@ -140,6 +141,8 @@ class Synchronizer:
         self._start_talk: Talk | None = None
         self._start_pulls = False  # somebody has answered the start's question
         self._answers: StartAnswers | None = None
+        self._server_check: ServerCheck | None = None  # while the server may have given up on what we announced
+        self._heard_server = False
         self._told: dict[str, None] = {}  # peers that were told that they lack something
         self._pulling: dict[str, _Announced | None] = {}  # by peer, what to pull when the present pull ends
         self._missed: set[str] = set()  # peers of which the last pull did not work
@@ -150,7 +153,7 @@ class Synchronizer:
 
     # --- starting and stopping
 
-    def start_sync(self, now: float, initial_content: Any = None) -> None:
+    def start_sync(self, now: float, initial_content: Any = None, *, checks_server: bool = False) -> None:
         """Ask who is there, take what they have, tell everyone our hashes; from then on send every change.
 
         When nobody answers in time the changes begin to be sent nevertheless, and the question stays open.
@@ -158,6 +161,7 @@ class Synchronizer:
         Args:
             now: the time in seconds.
             initial_content: `(tables, values)` for a store to which nobody gave anything.
+            checks_server: whether a server that says something may give up on what it is told (see `ServerCheck`).
         """
         if self.state is not SyncState.STOPPED:
             return
@@ -167,6 +171,7 @@ class Synchronizer:
         self._answers = StartAnswers(transaction_id)
         conversation = self._start(transaction_id, self._answers)
         self._start_talk = self._talks.begin(conversation, now, on_late=self._go_live)
+        self._server_check = ServerCheck(now) if checks_server else None
 
     def start_live(self) -> None:
         """Begin to send every change, and to act on others' messages, without asking anybody first."""
@@ -185,6 +190,7 @@ class Synchronizer:
         self.state = SyncState.STOPPED
         self._talks.clear()
         self._start_talk, self._start_pulls, self._answers = None, False, None
+        self._server_check, self._heard_server = None, False
         self._told.clear()
         self._pulling.clear()
         self._missed.clear()
@@ -238,7 +244,10 @@ class Synchronizer:
     @property
     def deadline(self) -> float | None:
         """When `wake` is due, in seconds, or None if nothing waits."""
-        return self._talks.deadline if self._look_again_at is None else self._look_again_at
+        if self._look_again_at is not None:
+            return self._look_again_at
+        check = None if self._server_check is None else self._server_check.deadline
+        return min((due for due in (self._talks.deadline, check) if due is not None), default=None)
 
     def wake(self, now: float) -> None:
         """Go on with what had to wait for a transaction, and note which answers are late."""
@@ -246,6 +255,8 @@ class Synchronizer:
             self._release(now)
             self._talks.wake(now)
             self._pull_from_others(now)
+            if self._server_check is not None and self._server_check.is_due(now) and self._heard_server:
+                self._talks.begin(self._check_server(self._server_check), now, peer=SERVER)
 
     def _stands_still(self, now: float) -> bool:
         """Whether the application has a transaction open; if so, look again soon, as nobody tells when it is over."""
@@ -278,6 +289,7 @@ class Synchronizer:
             raise LimitExceededError(f"more than {MAX_HELD_MESSAGES} messages wait for a transaction", limit=limit)
 
     def _act_on(self, sender: str, message: Message, now: float) -> None:
+        self._heard_server = self._heard_server or sender == SERVER
         kind = message.type
         syncing = self.state is not SyncState.STOPPED
         if kind is MessageType.RESPONSE:
@@ -290,6 +302,8 @@ class Synchronizer:
         elif kind is MessageType.CONTENT_HASHES:
             if syncing:
                 self._hear_announcement(sender, message, now)
+                if self._server_check is not None and sender != SERVER:
+                    self._server_check.begin_again(now)
         elif kind is not MessageType.GET_CONTENT_HASHES or syncing:
             if self._authority:
                 self._listen(sender, message)
@@ -513,6 +527,16 @@ class Synchronizer:
             if len(self._told) > MAX_WAITING_CONVERSATIONS:
                 del self._told[next(iter(self._told))]
             self.announce(sender)
+
+    def _check_server(self, check: ServerCheck) -> Conversation:
+        """Get what the server has beyond us; if it lacks something, announce our hashes to it again."""
+        hashes = yield from self._catch_up(SERVER, _Announced(self._new_id(TRANSACTION_ID_LENGTH), None), None)
+        if hashes is None or self.state is not SyncState.LIVE:
+            return
+        if self._has(hashes):
+            check.succeeded()
+        else:
+            self.announce(SERVER)
 
     # --- sending
 

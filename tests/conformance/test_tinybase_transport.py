@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mergesync import MergeableStore, NotSupportedError, WsClient, WsServer, create_ws_synchronizer
+from mergesync.sync.messages import MessageType
 
 from .nodepeer import NodePeer
 from .support import (
@@ -21,6 +22,7 @@ from .support import (
     PYTHON_ON_NODE,
     PYTHON_ON_NODE_STORE,
     PYTHON_ON_SIMPLE,
+    UNANSWERED_SECONDS,
     WAIT_SECONDS,
     AnyStore,
     Setup,
@@ -250,6 +252,32 @@ async def test_many_clients(setup: Setup, node: NodePeer, tmp_path: Path) -> Non
         await world.settle_merged()
         await asyncio.gather(*(store.ops(["setCell", "t", "all", "last", store.name]) for store in stores))
         await world.settle_merged()
+
+
+async def test_a_server_that_gave_up(node: NodePeer, tmp_path: Path) -> None:
+    """A TinyBase server that had no answer in time never asks again; a client of ours sees that and tells it."""
+    store = MergeableStore().set_cell("t", "r", "c", 1)
+
+    announced: list[str] = []
+
+    def stand_still(address: str, _request_id: str | None, kind: int, _body: object) -> None:
+        if kind == MessageType.CONTENT_HASHES:
+            announced.append(address)
+            if len(announced) == 1:
+                store.start_transaction()  # while it is open, no questions are answered
+
+    async with (
+        World.open(PYTHON_ON_NODE_STORE, node, tmp_path) as world,
+        create_ws_synchronizer(store, world.url, on_send=stand_still) as synchronizer,
+    ):
+        assert store.is_in_transaction()
+        await asyncio.sleep(2 * UNANSWERED_SECONDS)
+        store.finish_transaction()
+        of_server = world.server_store()
+        assert of_server is not None
+        assert await of_server.content() == [{}, {}]
+        await settle([of_server], [{"t": {"r": {"c": 1}}}, {}])
+        assert (announced, synchronizer.status) == (["", "S"], "live")
 
 
 # --- the cost of a join

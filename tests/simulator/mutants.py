@@ -99,7 +99,7 @@ _SYNC = (
 _NET = (
     Mutant("a listener's answer stays here", "net.session:Session.changed", "not is_empty(beyond)", "not is_empty(beyond) and origin is None"),
     Mutant("a lost connection is overlooked", "net.session:Session.closed", "self._core.disconnect()", "pass"),
-    Mutant("no start at reconnect", "net.session:Session.opened", "self._core.start_sync(_now(), self._initial_content)", "pass"),
+    Mutant("no start at reconnect", "net.session:Session.opened", "self._start_sync()", "pass"),
     Mutant("the status is not told", "net.session:Session.link_changed", "self._tell_status(status)", "pass"),
     Mutant("leaving does not flush", "net.session:Session._flush", "while self._has_live_peer() and", "while False and"),
     Mutant("three attempts to connect", "net.link:Link._live", "while True:", "for _ in range(3):"),
