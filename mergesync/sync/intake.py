@@ -89,15 +89,23 @@ class Intake:
             self._complaints.refused(sender, parts.refused)
 
     def _apply(self, sender: str, changes: MergeableChanges) -> None:
+        """Merge; what a listener that raised has taken back counts as refused, as its writer must hear of that."""
         self.origin = Origin(sender, changes)
         try:
-            self.merge_own(changes)
+            merged = self.merge_own(changes)
         finally:
             self.origin = None
+        if not merged:
+            self._complaints.refused(sender, changes)
 
-    def merge_own(self, changes: MergeableChanges) -> None:
-        """Merge stamps that were made here; what listeners of the application do wrong is reported."""
+    def merge_own(self, changes: MergeableChanges) -> bool:
+        """Merge stamps that were made here, or to be taken; whether no listener of the application raised.
+
+        What was raised is reported.
+        """
         try:
             self._store.merge_checked(changes)
         except Exception as error:
             self._complaints.report(error)
+            return False
+        return True

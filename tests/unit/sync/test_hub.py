@@ -234,6 +234,28 @@ def test_listeners_of_the_server() -> None:
     assert told_others[3][1][0]["v"][0] == "server"
 
 
+def test_a_listener_of_the_server_that_raises_once() -> None:
+    """A change that it took back is taken back at its writer, too, and at nobody else; they all end equal."""
+    path = Path("A", "B").ready()
+    store = path.hub.store
+    assert store is not None
+    store.set_value("v", "kept")
+    path.take()
+
+    def refuse(_store: object, _value_id: object, value: object, *_: object) -> None:
+        if value == "bad":
+            raise ZeroDivisionError
+
+    store.add_value_listener("v", refuse, True)
+    path.hear("A", DIFF, value_changes(v=["bad", hlc(1)]))
+    (told,) = path.take()
+    stamp = store.get_stamp(None, "", "v")
+    assert stamp is not None
+    assert (set(told[0]), told[1], told[3]) == ({"A", "B"}, "S", value_changes(v=[*stamp]))
+    assert (stamp[0], stamp[1] > hlc(1)) == ("kept", True)
+    assert [type(error) for error in path.exits.errors] == [ZeroDivisionError]
+
+
 def test_listeners_on_all_sides() -> None:
     """Applications on the server and on clients that answer one another's changes all end equal (issue 285)."""
     network = Network()

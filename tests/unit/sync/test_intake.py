@@ -86,7 +86,7 @@ def test_the_schema_of_an_authority_decides() -> None:
 
 
 def test_listeners_that_fail() -> None:
-    """What a listener of the application raises is reported; if it only looked, the changes stand."""
+    """What a listener of the application raises is reported; the changes stand if it only looked, or are refused."""
     store = new_store()
 
     def fail(*_: object) -> None:
@@ -101,6 +101,7 @@ def test_listeners_that_fail() -> None:
     outbox = taken(store, value_changes(v=[2, hlc(2)]), hlc(2))
     assert [type(error) for error in outbox.errors] == [ZeroDivisionError]
     assert store.get_values() == {"v": 1}
+    assert outbox.refusals == [("C", value_changes(v=[2, hlc(2)]))]
 
 
 def test_blame() -> None:
