@@ -10,6 +10,7 @@ from mergesync.exceptions import (
     LimitExceededError,
     LoadError,
     MergesyncError,
+    NameTakenError,
     NotDurableError,
     NotSupportedError,
     PersisterError,
@@ -17,6 +18,7 @@ from mergesync.exceptions import (
     RefusedChangesError,
     RefusedConnectionError,
     RemoteProtocolError,
+    RequestFailedError,
     RequestTimeoutError,
     SaveError,
     SchemaError,
@@ -24,7 +26,7 @@ from mergesync.exceptions import (
     TransactionError,
 )
 from mergesync.limits import Limits
-from mergesync.net.client import SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
+from mergesync.net.client import SendResult, SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
 from mergesync.net.local import LocalNetwork, LocalSynchronizer, create_local_synchronizer
 from mergesync.net.server import ClientInfo, WsServer, create_ws_server
 from mergesync.store import HybridLogicalClock, MergeableStore
@@ -49,6 +51,7 @@ __all__ = [
     "LocalSynchronizer",
     "MergeableStore",
     "MergesyncError",
+    "NameTakenError",
     "NotDurableError",
     "NotSupportedError",
     "PersisterError",
@@ -56,9 +59,11 @@ __all__ = [
     "RefusedChangesError",
     "RefusedConnectionError",
     "RemoteProtocolError",
+    "RequestFailedError",
     "RequestTimeoutError",
     "SaveError",
     "SchemaError",
+    "SendResult",
     "SyncError",
     "SyncStatus",
     "TransactionError",

@@ -17,6 +17,8 @@
         * `RefusedChangesError`
         * `NotDurableError`
         * `NotSupportedError`
+        * `NameTakenError`
+        * `RequestFailedError`
         * `RefusedConnectionError`
     * `PersisterError`
         * `LoadError`
@@ -28,6 +30,8 @@ Local misuse raises at the call. A peer's mistake never raises into the applicat
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ClockDriftError",
     "ClockError",
@@ -38,6 +42,7 @@ __all__ = [
     "LimitExceededError",
     "LoadError",
     "MergesyncError",
+    "NameTakenError",
     "NotDurableError",
     "NotSupportedError",
     "PersisterError",
@@ -45,6 +50,7 @@ __all__ = [
     "RefusedChangesError",
     "RefusedConnectionError",
     "RemoteProtocolError",
+    "RequestFailedError",
     "RequestTimeoutError",
     "SaveError",
     "SchemaError",
@@ -267,6 +273,39 @@ class NotSupportedError(SyncError):
 
     code = "not-supported"
     remedy = "Connect to a mergesync server of this version, or do without."
+
+
+class NameTakenError(SyncError):
+    """The name that a client wants on a path is another's."""
+
+    code = "name-taken"
+    remedy = "Take another name, or let the server replace the older holder (`names='replace'`)."
+
+
+class RequestFailedError(SyncError):
+    """The server, or who was asked through it, says no.
+
+    Attributes:
+        reason: a word for programs, such as "unknown" for an action that does not exist, "no-receiver", "no-answer" or
+            "timeout" for a question, or the application's own.
+        details: JSON, or None.
+    """
+
+    code = "request-failed"
+    remedy = "See the reason."
+
+    def __init__(
+        self,
+        message: str,
+        reason: str,
+        details: Any = None,
+        *,
+        path_id: str | None = None,
+        client_id: str | None = None,
+    ) -> None:
+        super().__init__(message, path_id=path_id, client_id=client_id)
+        self.reason = reason
+        self.details = details
 
 
 class RefusedConnectionError(SyncError):

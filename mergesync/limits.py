@@ -10,14 +10,17 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 __all__ = [
+    "ASK_GRACE_SECONDS",
     "CATCH_UP_POLL_SECONDS",
     "CLOSE_TIMEOUT_SECONDS",
+    "DEFAULT_ACTION_TIMEOUT_SECONDS",
     "DEFAULT_REQUEST_TIMEOUT_SECONDS",
     "DESTROY_TIMEOUT_SECONDS",
     "FILE_POLL_SECONDS",
     "FLUSH_TIMEOUTS",
     "FRAGMENT_TIMEOUT_SECONDS",
     "HELD_TIMEOUTS",
+    "MAX_ASK_SECONDS",
     "MAX_CHANGES_OUTBOX_BYTES",
     "MAX_CHANNELS",
     "MAX_CHANNEL_ID_BYTES",
@@ -31,6 +34,8 @@ __all__ = [
     "MAX_INTEGER",
     "MAX_LEAPS",
     "MAX_LEAVES_AHEAD",
+    "MAX_MESSAGES_BEING_ANSWERED",
+    "MAX_NAME_BYTES",
     "MAX_OUTBOX_BYTES",
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
@@ -116,6 +121,9 @@ MAX_CHANNELS: Final = 100
 MAX_CHANNEL_ID_BYTES: Final = 1024
 """UTF-8 bytes of a channel id (the peer's bound)."""
 
+MAX_NAME_BYTES: Final = MAX_CHANNEL_ID_BYTES
+"""UTF-8 bytes of what a client is called on a path."""
+
 MAX_PENDING_CONTROLS: Final = 100
 """Controls of one socket that wait for an answer (the peer's bound)."""
 
@@ -124,11 +132,24 @@ MAX_PENDING_CONTROLS: Final = 100
 DEFAULT_REQUEST_TIMEOUT_SECONDS: Final = 1.0
 """How long a request waits for its answer (the peer's default)."""
 
+DEFAULT_ACTION_TIMEOUT_SECONDS: Final = 30.0
+"""How long the server, and whoever is asked through it, may take for what applications define."""
+
+ASK_GRACE_SECONDS: Final = 5.0
+"""How much longer than a question's own time its asker waits for the server to say that there was no answer."""
+
 MAX_PENDING_REQUESTS: Final = 100
 """Requests of one synchronizer that wait for an answer (the peer's bound)."""
 
 MAX_UNANSWERED_OPERATIONS: Final = 2 * MAX_CHANNELS
 """Operations of one socket that the server has not answered: a client asks twice per channel, once in a hurry."""
+
+MAX_ASK_SECONDS: Final = 3600.0
+"""How long a question between clients may stay open (wsmsgbroker keeps all for an hour); it counts as an unanswered
+operation of its asker, so that their number is bounded, too."""
+
+MAX_MESSAGES_BEING_ANSWERED: Final = 1000
+"""Messages of others that the listeners of one client are at work on; more are answered as by one without listeners."""
 
 PROMPT_ANSWER_SECONDS: Final = 0.1
 """A client that has not answered the server for so long does not keep others waiting: a thousand that never answer

@@ -7,24 +7,31 @@ A `WsClient` is a socket to a server; a `WsSynchronizer` keeps one store on it. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS
+from mergesync.exceptions import RemoteProtocolError
+from mergesync.limits import ASK_GRACE_SECONDS, DEFAULT_ACTION_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS
 from mergesync.net.durability import PendingLeaf
 from mergesync.net.link import Link, LinkState
+from mergesync.net.mailbox import MessageListener
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
+from mergesync.net.requests import SendResult, send_result
 from mergesync.net.session import OnMessage, Session, SessionOptions, SyncStatus
 from mergesync.store import MergeableStore
 from mergesync.sync.client_connection import check_channel_id
+from mergesync.sync.operations import ACT, ASK, SEND
 from mergesync.sync.synchronizer import SynchronizerStats
 from mergesync.types import Content
 
-__all__ = ["OnMessage", "StatusListener", "SyncStatus", "WsClient", "WsSynchronizer", "create_ws_synchronizer"]
+__all__ = [
+    "MessageListener", "OnMessage", "SendResult", "StatusListener", "SyncStatus", "WsClient", "WsSynchronizer",
+    "create_ws_synchronizer",
+]  # fmt: skip
 
 StatusListener: TypeAlias = Callable[["WsSynchronizer", SyncStatus], object]
 """`(synchronizer, status)`."""
@@ -154,6 +161,108 @@ class WsSynchronizer:
         """Which server it is connected to, or was last; another one after each start. None if that is not known."""
         return self._session.greeting.server_id
 
+    @property
+    def name(self) -> str | None:
+        """What it is called on the path: the name it was made with, while the server lets it have it."""
+        return self._session.naming.name
+
+    async def act(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        timeout_seconds: float = DEFAULT_ACTION_TIMEOUT_SECONDS,
+        key: str | None = None,
+    ) -> Any:
+        """Let the server do something that its application has defined (`server.action`), and return the result.
+
+        Args:
+            name: which action.
+            data: JSON for it.
+            timeout_seconds: how long to wait, also for a connection.
+            key: a text that no other request has, for an action that must not be done twice: when the connection is
+                lost it is asked for again on the next, and the server gives the result of the first time.
+
+        Raises:
+            RequestFailedError: the application says no, or there is no such action (`reason` is "unknown").
+            RequestTimeoutError: there is no answer in time; it may have been done nevertheless.
+            ConnectionLostError: the connection was lost before the answer came, likewise; not with a key.
+            NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
+
+        Example:
+            seat = await synchronizer.act("book", {"show": 7}, key=secrets.token_hex())
+        """
+        return await self._session.requests.ask(ACT, [name, data, key], timeout_seconds, repeated=key is not None)
+
+    async def send(
+        self,
+        to: str | Iterable[str] | None,
+        message: Any,
+        *,
+        timeout_seconds: float = DEFAULT_ACTION_TIMEOUT_SECONDS,
+    ) -> SendResult:
+        """Send a message to others on the path, once; who is not there does not get it.
+
+        Args:
+            to: a name, or several, or None for everybody else who has one.
+            message: JSON.
+            timeout_seconds: how long to wait until the server has passed it on.
+
+        Returns:
+            Which names it was delivered to, which nobody has, and whose holders do not read.
+
+        Raises:
+            RequestFailedError: it has no name (`reason` is "no-name"), or may not.
+            RequestTimeoutError: the server does not answer in time.
+            ConnectionLostError: the connection was lost before the answer came.
+            NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
+        """
+        return send_result(await self._session.requests.ask(SEND, [_names(to), message], timeout_seconds))
+
+    async def ask(
+        self,
+        to: str | Iterable[str] | None,
+        message: Any,
+        *,
+        timeout_seconds: float = DEFAULT_ACTION_TIMEOUT_SECONDS,
+    ) -> tuple[str | None, Any]:
+        """Send a message to others on the path, and return the first answer of one of them.
+
+        Args:
+            to: a name, or several, or None for everybody else who has one.
+            message: JSON.
+            timeout_seconds: how long to wait for an answer.
+
+        Returns:
+            The name of who answered, and the answer.
+
+        Raises:
+            RequestFailedError: `reason` is "no-receiver" if nobody of these is there, or all have left; "no-answer" if
+                none of them has one; "timeout"; or "no-name" if it has none itself.
+            RequestTimeoutError: the server does not answer in time.
+            ConnectionLostError: the connection was lost before the answer came.
+            NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
+
+        Example:
+            name, answer = await synchronizer.ask(["printer1", "printer2"], {"print": "hello"})
+        """
+        body = [_names(to), message, timeout_seconds]
+        # The server says when the time is over, and why there is no answer, so it is waited for a little longer.
+        answer = await self._session.requests.ask(ASK, body, timeout_seconds + ASK_GRACE_SECONDS)
+        match answer:
+            case [str() | None as name, result]:
+                return name, result
+            case _:
+                raise RemoteProtocolError("not an answer to a question", excerpt=repr(answer))
+
+    def add_message_listener(self, listener: MessageListener) -> str:
+        """Listen to messages of others: `listener(sender, message)`; returns an id for `del_listener`.
+
+        The sender is a name, or None for the server. What the listener returns, or its coroutine, is the answer if one
+        is wanted; None means that it has none.
+        """
+        return self._session.mailbox.add(listener)
+
     def add_status_listener(self, listener: StatusListener) -> str:
         """Listen to the status: `listener(synchronizer, status)`; returns an id for `del_listener`."""
         listener_id = str(self._next_listener_id)
@@ -162,8 +271,9 @@ class WsSynchronizer:
         return listener_id
 
     def del_listener(self, listener_id: str) -> Self:
-        """Remove a status listener; an unknown id does nothing."""
+        """Remove a listener; an unknown id does nothing."""
         self._status_listeners.pop(listener_id, None)
+        self._session.mailbox.remove(listener_id)
         return self
 
     def _tell_status(self, status: SyncStatus) -> None:
@@ -230,6 +340,7 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
             False: start offline, and connect as soon as possible.
         request_timeout_seconds: how long a request waits for its answer.
         fragment_size: bytes of message text per fragment sent; None for no fragments.
+        name: what to be called on the path, so that others can send messages; None for nothing.
         on_send: called with each message sent: `(address, request_id, type, body)`.
         on_receive: called with each message received: `(sender, request_id, type, body)`.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
@@ -254,6 +365,7 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
         wait: bool = True,
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
+        name: str | None = None,
         on_send: OnMessage | None = None,
         on_receive: OnMessage | None = None,
         on_ignored_error: OnIgnoredError | None = None,
@@ -276,7 +388,9 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
         self._channel_id = channel_id
         self._initial_content = initial_content
         self._wait = wait
-        self._options = SessionOptions(request_timeout_seconds, fragment_size, on_send, on_receive, on_ignored_error)
+        self._options = SessionOptions(
+            request_timeout_seconds, fragment_size, on_send, on_receive, on_ignored_error, name
+        )
         self._synchronizer: WsSynchronizer | None = None
 
     def __await__(self) -> Generator[Any, None, WsSynchronizer]:
@@ -308,3 +422,8 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
     ) -> None:
         if self._synchronizer is not None:
             await self._synchronizer.destroy()
+
+
+def _names(to: str | Iterable[str] | None) -> list[str] | None:
+    """Whom a message goes to, as it is sent."""
+    return [to] if isinstance(to, str) else None if to is None else list(to)

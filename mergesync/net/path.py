@@ -18,13 +18,16 @@ from mergesync.limits import (
 )
 from mergesync.net.alarm import Alarm
 from mergesync.net.reporting import note_place
+from mergesync.net.service import Answer, Service
 from mergesync.store import MergeableStore
 from mergesync.sync.hub import Hub
-from mergesync.sync.operations import ERROR, OK
+from mergesync.sync.names import NamePolicy
+from mergesync.sync.operations import ERROR, OK, Operation
 from mergesync.sync.payloads import Payload
+from mergesync.sync.talk import Talk
 from mergesync.types import GetNow, NewId
 
-__all__ = ["Answer", "CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
+__all__ = ["CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
 
 _THINGS_THAT_MAY_HANG = 3
 """A flush, then letting go, then what both do when they are cancelled."""
@@ -58,10 +61,6 @@ CreatePersisterForPath: TypeAlias = Callable[[str], Any]
 """`(path_id) -> persister, (persister, then), None, or an awaitable of any of these`."""
 
 
-Answer: TypeAlias = Callable[[str, Any], None]
-"""`(name, body)` of the operation that answers a request."""
-
-
 @dataclass(frozen=True, slots=True)
 class PathOptions:
     """What all paths of a server have in common."""
@@ -72,6 +71,7 @@ class PathOptions:
     fragment_size: float | None
     new_id: NewId
     get_now: GetNow
+    names: NamePolicy
 
 
 class PathExit(Protocol):
@@ -82,6 +82,9 @@ class PathExit(Protocol):
 
     def send_changes(self, path_id: str, client_ids: Iterable[str], frames: Sequence[str]) -> None:
         """Send a message to clients of the path; `catch_up` is called for those that miss it."""
+
+    def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
+        """Send an operation to a client of the path; False if it knows none, or does not read."""
 
     def close(self, path_id: str, client_id: str, error: SyncError) -> None:
         """Close the socket of a client."""
@@ -133,7 +136,9 @@ class Path:
             fragment_size=options.fragment_size,
             new_id=options.new_id,
         )
-        self._alarm = Alarm(lambda: self._hub.deadline, self._hub.wake)
+        self._talk = Talk(self, options.names, options.new_id)
+        self._service = Service(self._talk, self.confirm)
+        self._alarm = Alarm(self._deadline, self._wake)
         self._life = asyncio.create_task(self._live(predecessor), name=f"mergesync path {path_id!r:.80}")
         self._life.add_done_callback(self._has_ended)
 
@@ -152,6 +157,7 @@ class Path:
     def leave(self, client_id: str) -> None:
         """A client goes."""
         self._hub.leave(client_id)
+        self._talk.leave(client_id)
         self._alarm.set()
         if not self._hub.clients:
             self._occupied.clear()
@@ -160,6 +166,16 @@ class Path:
     def receive(self, client_id: str, address: str, payload: Payload) -> None:
         """A client says something."""
         self._hub.receive(client_id, address, payload, asyncio.get_running_loop().time())
+        self._alarm.set()
+
+    def operate(self, client_id: str, operation: Operation, answer: Answer) -> None:
+        """A client asks for something; `answer` is called once, unless it leaves."""
+        self._service.operate(client_id, operation, asyncio.get_running_loop().time(), answer)
+        self._alarm.set()
+
+    def answered(self, client_id: str, operation: Operation) -> None:
+        """A client answers something that it was asked; what is late, or was not asked, is no fault."""
+        self._talk.answered(client_id, operation)
         self._alarm.set()
 
     def confirm(self, client_id: str, *, hurry: bool, answer: Answer) -> None:
@@ -349,6 +365,22 @@ class Path:
         elif error.path_id is None:
             error.path_id = self.path_id
         self._exit.report(error)
+
+    # --- time
+
+    def _deadline(self) -> float | None:
+        deadlines = (self._hub.deadline, self._talk.deadline)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _wake(self, now: float) -> None:
+        self._hub.wake(now)
+        self._talk.wake(now)
+
+    # --- what its messages say (TalkOutlet)
+
+    def tell(self, client_id: str, operation: Operation) -> bool:
+        """An operation for a client."""
+        return self._exit.tell(self.path_id, client_id, operation)
 
     # --- what the hub says (Exit)
 

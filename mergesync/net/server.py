@@ -44,6 +44,7 @@ from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
 from mergesync.net.switchboard import CLOSE_GOING_AWAY, ClientInfo, Switchboard
+from mergesync.sync.names import NamePolicy
 from mergesync.sync.subprotocols import choose
 from mergesync.system import get_now, new_id
 
@@ -117,6 +118,7 @@ class WsServer:
         origins: web pages of which other origins may connect, such as `["https://example.org"]`, spelled as browsers
             do; `["*"]` for all. Pages of the server's own host and port may, and programs, which say no origin.
         limits: what clients may use.
+        names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         on_connection: called with a `ClientInfo` for each socket, before any of its frames is read; may be async. If
             it raises, the socket is closed with 1011.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
@@ -136,6 +138,7 @@ class WsServer:
         fragment_size: float | None = None,
         origins: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        names: NamePolicy | str = NamePolicy.REFUSE,
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
@@ -145,7 +148,15 @@ class WsServer:
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
         self._destruction: asyncio.Task[None] | None = None
-        options = PathOptions(create_persister_for_path, relay, request_timeout_seconds, fragment_size, new_id, get_now)
+        options = PathOptions(
+            create_persister_for_path,
+            relay,
+            request_timeout_seconds,
+            fragment_size,
+            new_id,
+            get_now,
+            NamePolicy(names),
+        )
         self._switchboard = Switchboard(
             options, limits, report=self._report, tell=self._tell, on_connection=on_connection
         )
@@ -324,6 +335,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         fragment_size: bytes of message text per fragment sent.
         origins: web pages of which other origins may connect.
         limits: what clients may use.
+        names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         on_connection: called with a `ClientInfo` for each socket.
         on_ignored_error: called with every error that nobody called for.
         ssl_context: serve wss with this.
@@ -346,6 +358,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         fragment_size: float | None = None,
         origins: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        names: NamePolicy | str = NamePolicy.REFUSE,
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -358,6 +371,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             fragment_size=fragment_size,
             origins=origins,
             limits=limits,
+            names=names,
             on_connection=on_connection,
             on_ignored_error=on_ignored_error,
         )

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import ConnectionLostError
+from mergesync.exceptions import ConnectionLostError, NameTakenError
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
 from mergesync.net.durability import Durability
 from mergesync.net.greeting import Greeting
 from mergesync.net.link import Link, LinkState
+from mergesync.net.mailbox import Mailbox
+from mergesync.net.naming import Naming
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
+from mergesync.net.requests import Requests
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import is_empty
 from mergesync.sync.messages import Message, MessageType, encode_message
-from mergesync.sync.operations import ERROR, HELLO, OK, STORED, Operation
+from mergesync.sync.operations import ERROR, HELLO, MESSAGE, OK, STORED, UNNAMED, Operation
 from mergesync.sync.payloads import SERVER, fragments_of
 from mergesync.sync.synchronizer import EVERYONE, Origin, Synchronizer, SynchronizerStats, SyncState
 from mergesync.system import new_id
@@ -65,6 +68,7 @@ class SessionOptions:
     on_send: OnMessage | None = None
     on_receive: OnMessage | None = None
     on_ignored_error: OnIgnoredError | None = None
+    name: str | None = None
 
 
 class Session:
@@ -80,6 +84,9 @@ class Session:
     Attributes:
         durability: what the server has confirmed to have stored.
         greeting: what the server has told of itself.
+        naming: what it is called on the path.
+        requests: what it asks the server itself.
+        mailbox: who hears messages of others.
     """
 
     def __init__(
@@ -109,6 +116,9 @@ class Session:
         self._destroyed = False
         self.durability: Durability = Durability(store, self._ask_stored)
         self.greeting: Greeting = Greeting()
+        self.naming: Naming = Naming(options.name)
+        self.requests: Requests = Requests(self._operate)
+        self.mailbox: Mailbox = Mailbox(self._operate, self._report)
         link.attach(self, channel_id)
         self._core = Synchronizer(store, self, request_timeout_seconds=options.request_timeout_seconds, new_id=new_id)
 
@@ -190,6 +200,8 @@ class Session:
             error = ConnectionLostError("the synchronizer was destroyed")
             settle(self._waiters, error)
             self.durability.close(error)
+            self.requests.fail(error)
+            self.mailbox.close()
             self._core.destroy()
             self.link_changed()
             await self._link.detach(self, self._channel_id)
@@ -239,7 +251,10 @@ class Session:
         """Messages can be sent."""
         self._heard_server = self._heard_others = False
         if self._link.extended:
-            self._operate(self.greeting.ask(_now()), HELLO, None)
+            self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
+            if (naming := self.naming.ask()) is not None:
+                self._operate(naming)
+        self.requests.opened(supported=self._link.extended)
         if self._wants_sync:
             self._start_sync()
         self.link_changed()
@@ -248,6 +263,8 @@ class Session:
         """The connection is gone; syncing begins again with the next one."""
         self._core.disconnect()
         self.durability.lost()
+        self.requests.closed()
+        self.naming.closed()
         if self._flushing is not None and not self._flushing[1].done():
             self._flushing[1].set_result(None)
         self.link_changed()
@@ -270,19 +287,30 @@ class Session:
 
     def operate(self, operation: Operation) -> None:
         """The server itself says something."""
-        if operation.name not in (OK, ERROR):
-            if operation.request_id is not None:
-                self._operate(operation.request_id, ERROR, ["unknown", f"no operation {operation.name!r:.40}"])
-        elif not self.greeting.take_answer(operation, self._store, _now()):
+        try:
+            if operation.name == MESSAGE:
+                self.mailbox.received(operation)
+            elif operation.name in (OK, ERROR, UNNAMED):
+                self._take_answer(operation)
+            elif operation.request_id is not None:
+                body = ["unknown", f"no operation {operation.name!r:.40}"]
+                self._operate(Operation(operation.request_id, ERROR, body))
+        except NameTakenError as error:
+            self._report(error)
+
+    def _take_answer(self, operation: Operation) -> None:
+        if not self.greeting.take_answer(operation, self._store, _now()) and not self.naming.take(operation):
             self.durability.answered(operation)
+            self.requests.answered(operation)
 
     def _ask_stored(self, hurry: bool) -> str:
         request_id = new_id(_OPERATION_ID_LENGTH)
-        self._operate(request_id, STORED, hurry)
+        self._operate(Operation(request_id, STORED, hurry))
         return request_id
 
-    def _operate(self, request_id: str, name: str, body: Any) -> None:
-        self._link.post_operation(self._channel_id, Operation(request_id, name, body))
+    def _operate(self, operation: Operation) -> None:
+        if self._link.extended:  # what is answered late may be so on a connection to another server
+            self._link.post_operation(self._channel_id, operation)
 
     @property
     def deadline(self) -> float | None:

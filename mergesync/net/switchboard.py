@@ -22,9 +22,10 @@ from mergesync.limits import (
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.laggards import Laggards
 from mergesync.net.pace import Pace
-from mergesync.net.path import Answer, Path, PathOptions
+from mergesync.net.path import Path, PathOptions
 from mergesync.net.reporting import note_place
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
+from mergesync.net.service import Answer
+from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, Operation, operation_remainder
 from mergesync.sync.payloads import Payload, fits_frame
 from mergesync.sync.server_connection import ServerConnection, path_of
 from mergesync.sync.subprotocols import Dialect, dialect_of
@@ -323,32 +324,35 @@ class Switchboard:
         self._paths[path_id].receive(connection.client_id, address, payload)
 
     def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
-        """A client asks the server itself.
+        """A client asks the server itself, or answers what it was asked.
 
         Raises:
             LimitExceededError: too much that it has asked is not answered yet.
         """
+        client_id = connection.client_id
         if operation.name == HELLO:
-            body = {"server": self._id, "client": connection.client_id, "now": self._options.get_now()}
-            self._answer(path_id, connection, operation, OK, body)
-        elif operation.name == STORED:
+            body = {"server": self._id, "client": client_id, "now": self._options.get_now()}
+            self._answer(path_id, client_id, operation, OK, body)
+        elif operation.name in (OK, ERROR):
+            self._paths[path_id].answered(client_id, operation)
+        else:
             socket = self._sockets[connection]
             if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
 
             def answer(name: str, body: Any) -> None:
                 if socket.unanswered.pop(answer, None) is not None:
-                    self._answer(path_id, connection, operation, name, body)
+                    self._answer(path_id, client_id, operation, name, body)
 
             socket.unanswered[answer] = path_id
-            self._paths[path_id].confirm(connection.client_id, hurry=operation.body is True, answer=answer)
-        else:
-            self._answer(path_id, connection, operation, ERROR, ["unknown", f"no operation {operation.name!r:.40}"])
+            self._paths[path_id].operate(client_id, operation, answer)
 
-    def _answer(self, path_id: str, connection: ServerConnection, asked: Operation, name: str, body: Any) -> None:
+    def _answer(self, path_id: str, client_id: str, asked: Operation, name: str, body: Any) -> None:
         if asked.request_id is not None:
-            remainder = operation_remainder(Operation(asked.request_id, name, body))
-            self.send(path_id, [connection.client_id], f"{OPERATIONS}\n{remainder}")
+            self._operate(path_id, client_id, Operation(asked.request_id, name, body))
+
+    def _operate(self, path_id: str, client_id: str, operation: Operation) -> None:
+        self.send(path_id, [client_id], f"{OPERATIONS}\n{operation_remainder(operation)}")
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """A control for a socket."""
@@ -381,6 +385,14 @@ class Switchboard:
                 readers.append(client_id)
         for frame in frames:
             self.send(path_id, readers, frame)
+
+    def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
+        """An operation that a client has not asked for; whether it can be told, and reads."""
+        socket = self.on_path.get(path_id, {}).get(client_id)
+        if socket is None or not socket.connection.extended or socket.channel.queued_bytes > self._limits.outbox_bytes:
+            return False
+        self._operate(path_id, client_id, operation)
+        return True
 
     def _catch_up(self, path_id: str, client_id: str) -> None:
         path = self._paths.get(path_id)

@@ -12,7 +12,10 @@ from typing import Any
 from mergesync.exceptions import RemoteProtocolError
 from mergesync.store.jsjson import dumps, parse
 
-__all__ = ["ERROR", "HELLO", "OK", "OPERATIONS", "STORED", "Operation", "decode_operation", "operation_remainder"]
+__all__ = [
+    "ACT", "ASK", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "SEND", "STORED", "UNNAMED", "Operation",
+    "decode_operation", "operation_remainder",
+]  # fmt: skip
 
 OPERATIONS = "X"
 """The address of operations."""
@@ -22,6 +25,24 @@ HELLO = "hello"
 
 STORED = "stored"
 """Tell me when all that I have said is stored; the body says whether to hurry."""
+
+NAME = "name"
+"""Call me so on this path: `[name or null, secret]`."""
+
+ACT = "act"
+"""Do what the application defines: `[name of the action, data, key or null]`."""
+
+SEND = "send"
+"""Pass a message on: `[names or null, message]`."""
+
+ASK = "ask"
+"""Pass a message on, and bring me the first answer: `[names or null, message, seconds]`."""
+
+MESSAGE = "message"
+"""From the server: somebody sends this: `[name or null, message]`; with a request id an answer is wanted."""
+
+UNNAMED = "unnamed"
+"""From the server: another has your name now; the body says why."""
 
 OK = "ok"
 """The answer to a request."""

@@ -76,7 +76,7 @@ class ServerConnection:
     ) -> None:
         self.client_id = client_id
         self.multiplexed: bool = dialect.multiplexed
-        self._extended = dialect.extended
+        self.extended: bool = dialect.extended
         self._base_path_id = base_path_id
         self._switchboard = switchboard
         self._fragments = FragmentCollector(timeout_seconds)
@@ -137,7 +137,7 @@ class ServerConnection:
 
     def _receive_inner(self, channel_id: str, path_id: str, frame: str, now: float) -> None:
         address, remainder = split_frame(frame)
-        if self._extended and address == OPERATIONS:
+        if self.extended and address == OPERATIONS:
             self._switchboard.operate(path_id, self, decode_operation(remainder))
             return
         payload = self._fragments.receive(channel_id, address, remainder, now)
