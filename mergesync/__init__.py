@@ -22,6 +22,7 @@ from mergesync.exceptions import (
     RequestTimeoutError,
     SaveError,
     SchemaError,
+    StaleVersionError,
     SyncError,
     TransactionError,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "SaveError",
     "SchemaError",
     "SendResult",
+    "StaleVersionError",
     "SyncError",
     "SyncStatus",
     "TransactionError",

@@ -19,6 +19,7 @@
         * `NotSupportedError`
         * `NameTakenError`
         * `RequestFailedError`
+        * `StaleVersionError`
         * `RefusedConnectionError`
     * `PersisterError`
         * `LoadError`
@@ -54,6 +55,7 @@ __all__ = [
     "RequestTimeoutError",
     "SaveError",
     "SchemaError",
+    "StaleVersionError",
     "SyncError",
     "TransactionError",
 ]
@@ -306,6 +308,25 @@ class RequestFailedError(SyncError):
         super().__init__(message, path_id=path_id, client_id=client_id)
         self.reason = reason
         self.details = details
+
+
+class StaleVersionError(SyncError):
+    """What a change depended on has changed; nothing of it was made.
+
+    Attributes:
+        version: the present one.
+        content: what is there now: `(tables, values)`, a table, a row, a cell or a value; `MISSING` for none.
+    """
+
+    code = "stale-version"
+    remedy = "Decide again by the present content, and try with the present version."
+
+    def __init__(
+        self, message: str, *, version: str, content: Any, path_id: str | None = None, client_id: str | None = None
+    ) -> None:
+        super().__init__(message, path_id=path_id, client_id=client_id)
+        self.version = version
+        self.content = content
 
 
 class RefusedConnectionError(SyncError):

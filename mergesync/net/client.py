@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from mergesync.exceptions import RemoteProtocolError
+from mergesync.exceptions import RemoteProtocolError, RequestFailedError, StaleVersionError
 from mergesync.limits import ASK_GRACE_SECONDS, DEFAULT_ACTION_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS
 from mergesync.net.durability import PendingLeaf
 from mergesync.net.link import Link, LinkState
@@ -24,9 +24,10 @@ from mergesync.net.requests import SendResult, send_result
 from mergesync.net.session import OnMessage, Session, SessionOptions, SyncStatus
 from mergesync.store import MergeableStore
 from mergesync.sync.client_connection import check_channel_id
-from mergesync.sync.operations import ACT, ASK, SEND
+from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, SEND
 from mergesync.sync.synchronizer import SynchronizerStats
-from mergesync.types import Content
+from mergesync.sync.versions import Edits, encode_edits, version_of
+from mergesync.types import MISSING, Content
 
 __all__ = [
     "MessageListener", "OnMessage", "SendResult", "StatusListener", "SyncStatus", "WsClient", "WsSynchronizer",
@@ -160,6 +161,59 @@ class WsSynchronizer:
     def server_id(self) -> str | None:
         """Which server it is connected to, or was last; another one after each start. None if that is not known."""
         return self._session.greeting.server_id
+
+    def version(
+        self,
+        table_id: str | None = None,
+        row_id: str | None = None,
+        cell_id: str | None = None,
+        *,
+        value_id: str | None = None,
+    ) -> str:
+        """The version of everything in the store, of a table, a row, a cell or a value, for `compare_and_set`.
+
+        It is a text without a meaning, another one after each change, and the same on all replicas that are equal.
+        """
+        return version_of(self.store, table_id, row_id, cell_id, value_id=value_id)
+
+    async def compare_and_set(
+        self, version: str, edits: Edits, *, timeout_seconds: float = DEFAULT_ACTION_TIMEOUT_SECONDS
+    ) -> str:
+        """Let the server make changes if something still has this version there: of all who try, one wins.
+
+        Args:
+            version: of what the changes depend on: from `version`, or from the error or the result of another try.
+            edits: `(tables, values)`: the cells and values to set, with `MISSING` for what is to go. They come into the
+                store as all changes of others do.
+            timeout_seconds: how long to wait, also for a connection.
+
+        Returns:
+            The version after it.
+
+        Raises:
+            StaleVersionError: it has another version by now; it says which, and what is there.
+            RequestFailedError: the server has no store (`reason` is "no-store"), or does not let it.
+            RequestTimeoutError: there is no answer in time; it may have been done nevertheless.
+            ConnectionLostError: the connection was lost before the answer came, likewise.
+            NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
+            ContentError: the changes are malformed.
+
+        Example:
+            version = synchronizer.version("seats", "12A")
+            if not store.has_row("seats", "12A"):
+                await synchronizer.compare_and_set(version, ({"seats": {"12A": {"by": "ann"}}}, {}))
+        """
+        body = [version, encode_edits(edits)]
+        try:
+            return str(await self._session.requests.ask(COMPARE_AND_SET, body, timeout_seconds))
+        except RequestFailedError as error:
+            match error.reason, error.details:
+                case "stale", {"version": str(present), "content": list(content)}:
+                    raise StaleVersionError(
+                        error.args[0], version=present, content=content[0] if content else MISSING
+                    ) from None
+                case _:
+                    raise
 
     @property
     def name(self) -> str | None:

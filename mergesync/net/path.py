@@ -137,7 +137,7 @@ class Path:
             new_id=options.new_id,
         )
         self._talk = Talk(self, options.names, options.new_id)
-        self._service = Service(self._talk, self.confirm)
+        self._service = Service(self._hub, self._talk, self.confirm, self.report)
         self._alarm = Alarm(self._deadline, self._wake)
         self._life = asyncio.create_task(self._live(predecessor), name=f"mergesync path {path_id!r:.80}")
         self._life.add_done_callback(self._has_ended)

@@ -1,14 +1,17 @@
-"""What clients ask a path itself: whether all is stored, what they are called, and to pass messages on."""
+"""What clients ask a path itself: whether all is stored, to change something on a condition, to pass messages on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from mergesync.exceptions import NameTakenError, RequestFailedError
+from mergesync.exceptions import MergesyncError, NameTakenError, RequestFailedError, StaleVersionError
 from mergesync.limits import MAX_NAME_BYTES
-from mergesync.sync.operations import ASK, ERROR, NAME, OK, SEND, STORED, Operation
+from mergesync.sync.hub import Hub
+from mergesync.sync.operations import ASK, COMPARE_AND_SET, ERROR, NAME, OK, SEND, STORED, Operation
 from mergesync.sync.talk import Talk
+from mergesync.sync.versions import compare_and_set, decode_edits
+from mergesync.types import MISSING
 
 __all__ = ["Answer", "Confirm", "Service"]
 
@@ -27,14 +30,24 @@ class Service:
     """The operations of one path.
 
     Args:
-        talk: the messages of the path.
+        hub: of the path.
+        talk: its messages.
         confirm: says when things are stored.
+        report: hears what the application's listeners raise.
     """
 
-    def __init__(self, talk: Talk, confirm: Confirm) -> None:
+    def __init__(self, hub: Hub, talk: Talk, confirm: Confirm, report: Callable[[Exception], None]) -> None:
+        self._hub = hub
         self._talk = talk
         self._confirm = confirm
-        self._services = {STORED: self._stored, NAME: self._name, SEND: self._send, ASK: self._ask}
+        self._report = report
+        self._services = {
+            STORED: self._stored,
+            COMPARE_AND_SET: self._compare_and_set,
+            NAME: self._name,
+            SEND: self._send,
+            ASK: self._ask,
+        }
 
     def operate(self, client_id: str, operation: Operation, now: float, answer: Answer) -> None:
         """A client asks for something.
@@ -55,6 +68,29 @@ class Service:
 
     def _stored(self, client_id: str, body: Any, _now: float, answer: Answer) -> None:
         self._confirm(client_id, hurry=body is True, answer=answer)
+
+    def _compare_and_set(self, client_id: str, body: Any, _now: float, answer: Answer) -> None:
+        match body:
+            case [str(version), edits]:
+                # What the client wrote before it asked counts, so that is merged first.
+                self._hub.when_merged(client_id, lambda _: answer(*self._compared(version, edits)))
+            case _:
+                raise _invalid("a version, and [tables, values]")
+
+    def _compared(self, version: str, edits: Any) -> tuple[str, Any]:
+        store = self._hub.store
+        if store is None:
+            return ERROR, ["no-store", "the server only passes on what clients say, and has no store"]
+        try:
+            return OK, compare_and_set(store, version, decode_edits(edits))
+        except StaleVersionError as error:
+            present = {"version": error.version, "content": [error.content] if error.content is not MISSING else []}
+            return ERROR, ["stale", error.args[0], present]
+        except MergesyncError as error:
+            return ERROR, ["invalid", str(error)]
+        except Exception as error:
+            self._report(error)
+            return ERROR, ["failed", "the server could not do it"]
 
     def _name(self, client_id: str, body: Any, _now: float, answer: Answer) -> None:
         match body:

@@ -13,8 +13,8 @@ from mergesync.exceptions import RemoteProtocolError
 from mergesync.store.jsjson import dumps, parse
 
 __all__ = [
-    "ACT", "ASK", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "SEND", "STORED", "UNNAMED", "Operation",
-    "decode_operation", "operation_remainder",
+    "ACT", "ASK", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "SEND", "STORED",
+    "UNNAMED", "Operation", "decode_operation", "operation_remainder",
 ]  # fmt: skip
 
 OPERATIONS = "X"
@@ -25,6 +25,9 @@ HELLO = "hello"
 
 STORED = "stored"
 """Tell me when all that I have said is stored; the body says whether to hurry."""
+
+COMPARE_AND_SET = "cas"
+"""Make changes if this is still the version: `[version, [tables, values]]`."""
 
 NAME = "name"
 """Call me so on this path: `[name or null, secret]`."""
