@@ -12,10 +12,12 @@ from mergesync.exceptions import (
     MergesyncError,
     NotDurableError,
     NotSupportedError,
+    PathClosedError,
     PersisterError,
     QuotaExceededError,
     RefusedChangesError,
     RefusedConnectionError,
+    RefusedError,
     RemoteProtocolError,
     RequestTimeoutError,
     SaveError,
@@ -26,13 +28,20 @@ from mergesync.exceptions import (
 from mergesync.limits import Limits
 from mergesync.net.client import SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
 from mergesync.net.local import LocalNetwork, LocalSynchronizer, create_local_synchronizer
-from mergesync.net.server import ClientInfo, WsServer, create_ws_server
+from mergesync.net.server import WsServer, create_ws_server
+from mergesync.net.server_path import ServerPath
+from mergesync.rooms.access import Access, Client, ClientInfo, Identity
+from mergesync.rooms.changes import Changes
+from mergesync.rooms.rules import Rule, allow_write, allow_write_value
 from mergesync.store import HybridLogicalClock, MergeableStore
 from mergesync.types import MISSING, Cell, Content
 
 __all__ = [
     "MISSING",
+    "Access",
     "Cell",
+    "Changes",
+    "Client",
     "ClientInfo",
     "ClockDriftError",
     "ClockError",
@@ -40,6 +49,7 @@ __all__ = [
     "Content",
     "ContentError",
     "HybridLogicalClock",
+    "Identity",
     "InvalidCellError",
     "InvalidIdError",
     "LimitExceededError",
@@ -51,20 +61,26 @@ __all__ = [
     "MergesyncError",
     "NotDurableError",
     "NotSupportedError",
+    "PathClosedError",
     "PersisterError",
     "QuotaExceededError",
     "RefusedChangesError",
     "RefusedConnectionError",
+    "RefusedError",
     "RemoteProtocolError",
     "RequestTimeoutError",
+    "Rule",
     "SaveError",
     "SchemaError",
+    "ServerPath",
     "SyncError",
     "SyncStatus",
     "TransactionError",
     "WsClient",
     "WsServer",
     "WsSynchronizer",
+    "allow_write",
+    "allow_write_value",
     "create_local_synchronizer",
     "create_ws_server",
     "create_ws_synchronizer",

@@ -12,7 +12,17 @@ from typing import Any
 from mergesync.exceptions import RemoteProtocolError
 from mergesync.store.jsjson import dumps, parse
 
-__all__ = ["ERROR", "HELLO", "OK", "OPERATIONS", "STORED", "Operation", "decode_operation", "operation_remainder"]
+__all__ = [
+    "ERROR",
+    "HELLO",
+    "OK",
+    "OPERATIONS",
+    "REFUSED",
+    "STORED",
+    "Operation",
+    "decode_operation",
+    "operation_remainder",
+]
 
 OPERATIONS = "X"
 """The address of operations."""
@@ -22,6 +32,9 @@ HELLO = "hello"
 
 STORED = "stored"
 """Tell me when all that I have said is stored; the body says whether to hurry."""
+
+REFUSED = "refused"
+"""From the server: you are not on the path of this channel, or no longer; the body is `[reason, text]`."""
 
 OK = "ok"
 """The answer to a request."""
