@@ -13,10 +13,12 @@ from mergesync.exceptions import (
     NameTakenError,
     NotDurableError,
     NotSupportedError,
+    PathClosedError,
     PersisterError,
     QuotaExceededError,
     RefusedChangesError,
     RefusedConnectionError,
+    RefusedError,
     RemoteProtocolError,
     RequestFailedError,
     RequestTimeoutError,
@@ -29,13 +31,20 @@ from mergesync.exceptions import (
 from mergesync.limits import Limits
 from mergesync.net.client import SendResult, SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
 from mergesync.net.local import LocalNetwork, LocalSynchronizer, create_local_synchronizer
-from mergesync.net.server import ClientInfo, WsServer, create_ws_server
+from mergesync.net.server import WsServer, create_ws_server
+from mergesync.net.server_path import ServerPath
+from mergesync.rooms.access import Access, Client, ClientInfo, Identity
+from mergesync.rooms.changes import Changes
+from mergesync.rooms.rules import Rule, allow_write, allow_write_value
 from mergesync.store import HybridLogicalClock, MergeableStore
 from mergesync.types import MISSING, Cell, Content
 
 __all__ = [
     "MISSING",
+    "Access",
     "Cell",
+    "Changes",
+    "Client",
     "ClientInfo",
     "ClockDriftError",
     "ClockError",
@@ -43,6 +52,7 @@ __all__ = [
     "Content",
     "ContentError",
     "HybridLogicalClock",
+    "Identity",
     "InvalidCellError",
     "InvalidIdError",
     "LimitExceededError",
@@ -55,16 +65,20 @@ __all__ = [
     "NameTakenError",
     "NotDurableError",
     "NotSupportedError",
+    "PathClosedError",
     "PersisterError",
     "QuotaExceededError",
     "RefusedChangesError",
     "RefusedConnectionError",
+    "RefusedError",
     "RemoteProtocolError",
     "RequestFailedError",
     "RequestTimeoutError",
+    "Rule",
     "SaveError",
     "SchemaError",
     "SendResult",
+    "ServerPath",
     "StaleVersionError",
     "SyncError",
     "SyncStatus",
@@ -72,6 +86,8 @@ __all__ = [
     "WsClient",
     "WsServer",
     "WsSynchronizer",
+    "allow_write",
+    "allow_write_value",
     "create_local_synchronizer",
     "create_ws_server",
     "create_ws_synchronizer",

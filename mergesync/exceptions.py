@@ -15,6 +15,8 @@
         * `RequestTimeoutError` (also a TimeoutError)
         * `ConnectionLostError` (also a ConnectionError)
         * `RefusedChangesError`
+        * `RefusedError`
+        * `PathClosedError`
         * `NotDurableError`
         * `NotSupportedError`
         * `NameTakenError`
@@ -46,10 +48,12 @@ __all__ = [
     "NameTakenError",
     "NotDurableError",
     "NotSupportedError",
+    "PathClosedError",
     "PersisterError",
     "QuotaExceededError",
     "RefusedChangesError",
     "RefusedConnectionError",
+    "RefusedError",
     "RemoteProtocolError",
     "RequestFailedError",
     "RequestTimeoutError",
@@ -254,6 +258,35 @@ class RefusedChangesError(SyncError):
         self.reasons = reasons
 
 
+class RefusedError(SyncError):
+    """What a hook of a server raises to say no: to a client, or to what it wants to change.
+
+    Attributes:
+        status: what a request for a socket is answered with; None for 401 of `authorize`, 403 of others.
+    """
+
+    code = "refused"
+    remedy = "Ask whoever runs the server for permission."
+
+    def __init__(
+        self,
+        message: str = "not allowed",
+        *,
+        status: int | None = None,
+        path_id: str | None = None,
+        client_id: str | None = None,
+    ) -> None:
+        super().__init__(message, path_id=path_id, client_id=client_id)
+        self.status = status
+
+
+class PathClosedError(SyncError):
+    """A path that is asked for something is not open any more."""
+
+    code = "path-closed"
+    remedy = "Enter `server.open_path(path_id)`, which keeps a path open, and use it only in there."
+
+
 class NotDurableError(SyncError):
     """The server has not stored what was written; it is in the stores, and goes on being synchronized and saved.
 
@@ -330,15 +363,18 @@ class StaleVersionError(SyncError):
 
 
 class RefusedConnectionError(SyncError):
-    """A socket was not opened: it was asked for by a page of another origin (403), or there are too many (429).
+    """A socket was not opened: the page that asked is of another origin, a hook said no, or it would be one too many.
 
     Attributes:
-        status: what the HTTP request was answered with.
+        status: what the HTTP request was answered with: 401, 403, 429 (too many), or what the hook said.
         retry_after_seconds: when it may be tried again; None if that is of no use.
     """
 
     code = "refused-connection"
-    remedy = "Name the origin in `origins` (`mergesync serve --allow-origin`), or raise the limit in `Limits`."
+    remedy = (
+        "Send a valid token, name the origin in `origins` (`mergesync serve --allow-origin`), or raise the limit in "
+        "`Limits`."
+    )
 
     def __init__(self, message: str, *, status: int, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)

@@ -20,6 +20,7 @@ __all__ = [
     "FLUSH_TIMEOUTS",
     "FRAGMENT_TIMEOUT_SECONDS",
     "HELD_TIMEOUTS",
+    "HOOK_TIMEOUT_SECONDS",
     "MAX_ASK_SECONDS",
     "MAX_CHANGES_OUTBOX_BYTES",
     "MAX_CHANNELS",
@@ -42,6 +43,7 @@ __all__ = [
     "MAX_READ_BYTES",
     "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
+    "MAX_TIMER_SECONDS",
     "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
@@ -182,6 +184,13 @@ SERVER_CHECK_FIRST_SECONDS: Final = 2.0
 SERVER_CHECKS: Final = 6
 """How often it looks, each time after twice as long, the last time after two minutes: two stores may never agree
 (surprise 1), so it ends some day."""
+
+HOOK_TIMEOUT_SECONDS: Final = 10.0
+"""How long a hook of the application may take before what it was asked is refused: longer than a database is slow, and
+no longer than a client waits for its socket."""
+
+MAX_TIMER_SECONDS: Final = 86_400.0
+"""The longest that is waited at once for the expiry of an identity: the wall clock may be set meanwhile."""
 
 FLUSH_TIMEOUTS: Final = 10
 """A synchronizer that is destroyed waits at most this many request time-outs while its peer still fetches changes."""

@@ -481,6 +481,10 @@ class Network:
 
     # --- the server (Switchboard)
 
+    def admit(self, path_id: str, connection: ServerConnection, decided: Callable[[bool], None]) -> None:
+        """Everybody may come onto every path."""
+        decided(True)
+
     def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
         """A client comes onto a path."""
         if path_id not in self.on_path:

@@ -16,8 +16,9 @@ from mergesync.cli.common import FAILED, OK, USAGE, CliError, printable
 from mergesync.cli.logs import log, log_error, start_logging
 from mergesync.cli.storage import Persisters, Storage, opened
 from mergesync.limits import Limits
-from mergesync.net.server import ClientInfo, ListeningWsServer, create_ws_server
+from mergesync.net.server import ListeningWsServer, create_ws_server
 from mergesync.net.switchboard import CLOSE_RESTART
+from mergesync.rooms.access import ClientInfo
 from mergesync.store import MergeableStore
 from mergesync.version import VERSION
 

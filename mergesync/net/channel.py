@@ -25,6 +25,7 @@ __all__ = [
     "WebsocketsChannel",
     "asgi_headers",
     "check_close",
+    "close_reason",
     "headers_of",
     "post_to_all",
 ]
@@ -96,6 +97,11 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"not a close code for an application: {code}") from error
     if len(utf8(reason)) > _MAX_CLOSE_REASON_BYTES:
         raise ValueError(f"a close reason of more than {_MAX_CLOSE_REASON_BYTES} bytes")
+
+
+def close_reason(text: str) -> str:
+    """A text, cut so that a close frame can carry it."""
+    return utf8(text)[:_MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
 
 
 def post_to_all(channels: Iterable[TextChannel], text: str) -> None:

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
-from mergesync.exceptions import LoadError, PersisterError, SaveError, SyncError
+from mergesync.exceptions import (
+    LoadError,
+    NotDurableError,
+    PathClosedError,
+    PersisterError,
+    RefusedError,
+    SaveError,
+    SyncError,
+)
 from mergesync.limits import (
     DESTROY_TIMEOUT_SECONDS,
     RETRY_LOAD_CAP_SECONDS,
@@ -17,15 +25,22 @@ from mergesync.limits import (
     SAVE_RETRY_FIRST_SECONDS,
 )
 from mergesync.net.alarm import Alarm
+from mergesync.net.hooks import Hooks, LeaveReason
 from mergesync.net.reporting import note_place
+from mergesync.net.reviewing import PathReviewer
+from mergesync.net.server_path import ServerPath
 from mergesync.net.service import Answer, Service
+from mergesync.net.turns import Done, Turns
+from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
 from mergesync.sync.hub import Hub
 from mergesync.sync.names import NamePolicy
 from mergesync.sync.operations import ERROR, OK, Operation
 from mergesync.sync.payloads import Payload
+from mergesync.sync.review import Proposal, Verdict
 from mergesync.sync.talk import Talk
 from mergesync.types import GetNow, NewId
+from mergesync.waiting import settle
 
 __all__ = ["CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
 
@@ -71,6 +86,7 @@ class PathOptions:
     fragment_size: float | None
     new_id: NewId
     get_now: GetNow
+    hooks: Hooks
     names: NamePolicy
 
 
@@ -88,6 +104,9 @@ class PathExit(Protocol):
 
     def close(self, path_id: str, client_id: str, error: SyncError) -> None:
         """Close the socket of a client."""
+
+    def eject(self, path_id: str, client_id: str, error: RefusedError, reason: LeaveReason) -> None:
+        """Remove a client from the path, and from no other."""
 
     def refuse(self, path_id: str, client_ids: Iterable[str], retry_after_seconds: float) -> None:
         """The path cannot be served for now: tell its clients."""
@@ -113,11 +132,31 @@ class Path:
         path_id: the path.
         options: of the server.
         exit: where everything goes.
+        turns: the application's callbacks about it.
         predecessor: the path of the same id that is still letting go of its storage.
+
+    Attributes:
+        turns: see above.
+        handle: what the application has of it.
+        store: the replica from when it is loaded until the path ends.
     """
 
-    def __init__(self, path_id: str, options: PathOptions, exit: PathExit, predecessor: Path | None) -> None:
+    def __init__(
+        self, path_id: str, options: PathOptions, exit: PathExit, turns: Turns, predecessor: Path | None
+    ) -> None:
         self.path_id = path_id
+        self.turns = turns
+        self.handle: ServerPath = ServerPath(self)
+        self.store: MergeableStore | None = None
+        self._members: dict[str, Client] = {}
+        self._departed: dict[str, Client] = {}  # something they have said may be held still
+        self._joined: set[Client] = set()  # those of whom the application has been told
+        self._calls = 0  # callbacks that are not through
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._keepers = 0
+        self._waiting_to_open: set[asyncio.Future[None]] = set()
+        self._failure: PersisterError | None = None  # while the path is refused
         self._options = options
         self._exit = exit
         self._persister: PathPersister | None = None
@@ -135,6 +174,7 @@ class Path:
             request_timeout_seconds=options.request_timeout_seconds,
             fragment_size=options.fragment_size,
             new_id=options.new_id,
+            reviewer=PathReviewer(options.hooks, self) if options.hooks.review else None,
         )
         self._talk = Talk(self, options.names, options.new_id)
         self._service = Service(self._hub, self._talk, self.confirm, self.report)
@@ -144,24 +184,132 @@ class Path:
 
     # --- clients
 
-    def join(self, client_id: str) -> None:
+    @property
+    def members(self) -> list[Client]:
+        """Who is on the path."""
+        return list(self._members.values())
+
+    def client(self, client_id: str) -> Client | None:
+        """Who is on the path, or was a while ago."""
+        return self._members.get(client_id) or self._departed.get(client_id)
+
+    def join(self, client: Client) -> None:
         """A client comes; while the path cannot be loaded, it is refused at once."""
-        self._joins += 1
-        self._empty.clear()
-        self._occupied.set()
-        self._hub.join(client_id)
+        client_id = client.id
+        self._members[client_id] = client
+        self._hub.join(client_id, reads=client.access.read)
+        self._somebody_came()
+        if self.store is not None:
+            self._welcome(client)
         if self._retry_at is not None:
             wait_seconds = max(0.0, self._retry_at - asyncio.get_running_loop().time())
             self._exit.refuse(self.path_id, [client_id], wait_seconds)
 
-    def leave(self, client_id: str) -> None:
+    def leave(self, client_id: str, reason: LeaveReason) -> None:
         """A client goes."""
+        client = self._members.pop(client_id)
+        if self._hub.holds:
+            self._departed[client_id] = client
+        else:
+            self._departed.clear()
         self._hub.leave(client_id)
         self._talk.leave(client_id)
         self._alarm.set()
-        if not self._hub.clients:
+        self._somebody_went()
+        on_leave = self._options.hooks.on_leave
+        if on_leave is not None and client in self._joined:
+            self.call(lambda: on_leave(self.handle, client, reason), self._said_goodbye(client))
+        self._joined.discard(client)
+
+    def _somebody_came(self) -> None:
+        self._joins += 1
+        self._empty.clear()
+        self._occupied.set()
+
+    def _somebody_went(self) -> None:
+        if not (self._hub.clients or self._keepers):
             self._occupied.clear()
             self._empty.set()
+
+    def _welcome(self, client: Client) -> None:
+        """Tell the application of a client, unless it is gone by then."""
+        on_join = self._options.hooks.on_join
+
+        def welcome() -> Any:
+            if self._members.get(client.id) is not client:
+                return None
+            self._joined.add(client)
+            return None if on_join is None else on_join(self.handle, client)
+
+        def welcomed(_: Any, error: Exception | None) -> None:
+            if error is not None:
+                if not isinstance(error, RefusedError):
+                    cause, error = error, RefusedError("the application failed")
+                    self.report(cause, client.id)
+                if self._members.get(client.id) is client:
+                    self._exit.eject(self.path_id, client.id, error, "refused")
+
+        if on_join is not None or self._options.hooks.on_leave is not None:
+            self.call(welcome, welcomed)
+
+    def _said_goodbye(self, client: Client) -> Done:
+        def done(_: Any, error: Exception | None) -> None:
+            if error is not None:
+                self.report(error, client.id)
+
+        return done
+
+    def call(self, callback: Callable[[], Any], done: Done) -> None:
+        """Call the application when it is its turn; the path stays until that is through."""
+        self._calls += 1
+        self._quiet.clear()
+
+        def through(result: Any, error: Exception | None) -> None:
+            done(result, error)
+            self._calls -= 1
+            if not self._calls:
+                self._quiet.set()
+
+        self.turns.call(callback, through)
+
+    def reviewed(self, proposal: Proposal, verdict: Verdict) -> None:
+        """The application has decided of changes after some time."""
+        self._hub.reviewed(proposal, verdict, asyncio.get_running_loop().time())
+        self._alarm.set()
+
+    # --- the application
+
+    async def open(self) -> None:
+        """Keep the path open until `release`.
+
+        Raises:
+            LoadError: it cannot be loaded for now.
+            PathClosedError: the server is destroyed.
+        """
+        self._keepers += 1
+        self._somebody_came()
+        if self._failure is not None:
+            raise self._failure
+        if self.store is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting_to_open.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiting_to_open.discard(waiter)
+
+    def release(self) -> None:
+        """Somebody who had opened the path needs it no more."""
+        self._keepers -= 1
+        self._somebody_went()
+
+    async def durable(self) -> None:
+        """Return when all that was written is stored."""
+        if self.store is None:
+            raise PathClosedError("the path is not open", path_id=self.path_id)
+        if self._persister is None:
+            raise NotDurableError("the path has no storage", "storage", path_id=self.path_id)
+        await self._persister.flush()
 
     def receive(self, client_id: str, address: str, payload: Payload) -> None:
         """A client says something."""
@@ -234,7 +382,9 @@ class Path:
                 await self._serve()
             self._exit.path_done(self)
         finally:
+            await self._quiet.wait()
             self._hub.destroy()
+            self.store = None
             for task in self._confirming:
                 task.cancel()
             await self._let_go()
@@ -244,6 +394,7 @@ class Path:
         error = None if life.cancelled() else life.exception()
         if isinstance(error, Exception):
             self.report(error)
+        settle(self._waiting_to_open, PathClosedError("the path was closed", path_id=self.path_id))
         self._exit.path_ended(self)
 
     async def _start(self) -> bool:
@@ -255,14 +406,18 @@ class Path:
                 return False
             refused = True
             await asyncio.sleep(wait_seconds)
-            self._retry_at = None
+            self._retry_at = self._failure = None
             self._hub.starting()
             wait_seconds = min(wait_seconds * 2, RETRY_LOAD_CAP_SECONDS)
             if not await self._somebody_comes():
                 return False
         now = loop.time()
         waiting = list(self._hub.clients)
-        self._hub.ready(self._store(), now)
+        self.store = self._replica()
+        for client in self.members:
+            self._welcome(client)
+        self._hub.ready(self.store, now)
+        settle(self._waiting_to_open)
         if not self._options.relay and (refused or now - began > self._options.request_timeout_seconds / 2):
             # What they said was dropped, or they may have given up waiting for an answer: let them compare.
             for client_id in waiting:
@@ -277,7 +432,7 @@ class Path:
                 await self._occupied.wait()
         except TimeoutError:
             pass
-        return bool(self._hub.clients)
+        return bool(self._hub.clients or self._keepers)
 
     async def _load(self, retry_after_seconds: float) -> bool:
         """Make the persister and load; on any failure let go of it, report, and refuse the clients."""
@@ -292,7 +447,8 @@ class Path:
             self._retry_at = asyncio.get_running_loop().time() + retry_after_seconds
             self._hub.fail()
             self._alarm.set()
-            self._report(error, LoadError, "the path could not be started")
+            self._failure = self._report(error, LoadError, "the path could not be started")
+            settle(self._waiting_to_open, self._failure)
             self._exit.refuse(self.path_id, list(self._hub.clients), retry_after_seconds)
             await self._let_go()
             return False
@@ -307,7 +463,7 @@ class Path:
         self._persister = made
         return None
 
-    def _store(self) -> MergeableStore | None:
+    def _replica(self) -> MergeableStore | None:
         if self._persister is not None:
             return self._persister.store
         return None if self._options.relay else MergeableStore()
@@ -320,6 +476,7 @@ class Path:
             if self._hub.clients:  # somebody came after it was set, and before this went on
                 continue
             joins = self._joins
+            await self._quiet.wait()
             flushed = await self._flush()
             if self._destroyed:
                 return
@@ -357,7 +514,7 @@ class Path:
         finally:
             self._storing = False
 
-    def _report(self, error: Exception, kind: type[PersisterError], what: str) -> None:
+    def _report(self, error: Exception, kind: type[PersisterError], what: str) -> PersisterError:
         """Report a failure of the persister once, as the persister's own error or as one that names the path."""
         if not isinstance(error, kind):
             cause, error = error, kind(f"{what}: {type(error).__name__}: {error}", path_id=self.path_id)
@@ -365,6 +522,7 @@ class Path:
         elif error.path_id is None:
             error.path_id = self.path_id
         self._exit.report(error)
+        return error
 
     # --- time
 
@@ -396,9 +554,9 @@ class Path:
         """A client has to go."""
         self._exit.close(self.path_id, client_id, error)
 
-    def report(self, error: Exception) -> None:
+    def report(self, error: Exception, client_id: str | None = None) -> None:
         """An error."""
-        note_place(error, self.path_id)
+        note_place(error, self.path_id, client_id)
         self._exit.report(error)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import ssl
 import weakref
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -23,6 +25,7 @@ from mergesync.exceptions import RefusedConnectionError
 from mergesync.limits import (
     CLOSE_TIMEOUT_SECONDS,
     DEFAULT_REQUEST_TIMEOUT_SECONDS,
+    HOOK_TIMEOUT_SECONDS,
     MAX_FRAMES_READ_AHEAD,
     MAX_OUTBOX_BYTES,
     MAX_READ_BYTES,
@@ -37,20 +40,25 @@ from mergesync.net.channel import (
     WebsocketsChannel,
     asgi_headers,
     check_close,
+    close_reason,
     headers_of,
 )
 from mergesync.net.door import Door, refuse_websocket
+from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
+from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
-from mergesync.net.switchboard import CLOSE_GOING_AWAY, ClientInfo, Switchboard
+from mergesync.net.server_path import ServerPath
+from mergesync.net.switchboard import CLOSE_FORBIDDEN, CLOSE_GOING_AWAY, CLOSE_UNAUTHORIZED, Switchboard
+from mergesync.rooms.access import ClientInfo
+from mergesync.rooms.rules import Rule, Rules
 from mergesync.sync.names import NamePolicy
 from mergesync.sync.subprotocols import choose
 from mergesync.system import get_now, new_id
 
 __all__ = [
     "ClientIdsListener",
-    "ClientInfo",
     "ListeningWsServer",
     "OnConnection",
     "PathIdsListener",
@@ -61,7 +69,7 @@ __all__ = [
 
 _LISTEN_ATTEMPTS = 5
 _CLOSE_POLICY = 1008
-_MAX_REASON = 100
+_UNAUTHORIZED = 401
 
 PathIdsListener: TypeAlias = Callable[["WsServer", str, int], object]
 """`(server, path_id, change)`, the change being 1 when the first client comes and -1 after the last."""
@@ -97,8 +105,29 @@ def _select_subprotocol(_: object, offered: Iterable[Any]) -> Any:
     return choose(offered)
 
 
+def _offered(headers: Mapping[str, str]) -> list[str]:
+    """The subprotocols that a client offers."""
+    return [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",") if name.strip()]
+
+
 def _is_encrypted(connection: WebsocketsConnection) -> bool:
     return connection.transport.get_extra_info("ssl_object") is not None
+
+
+def _response(refusal: RefusedConnectionError) -> Response:
+    """What a request for a socket is answered with that is refused."""
+    body = f"{refusal}\n".encode()
+    about = Headers({"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"})
+    if refusal.retry_after_seconds is not None:
+        about["Retry-After"] = f"{refusal.retry_after_seconds:.0f}"
+    return Response(refusal.status, _phrase(refusal.status), about, body)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # an application's own
+        return "Refused"
 
 
 class WsServer:
@@ -119,6 +148,16 @@ class WsServer:
             do; `["*"]` for all. Pages of the server's own host and port may, and programs, which say no origin.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
+        authorize: `(info) -> Identity`: who asks for a socket, before there is one. Hooks may be async; they say no by
+            raising `RefusedError`, and if they raise anything else, or take too long, that is a no as well.
+        admit: `(path_id, client) -> Access`: what a client may do on a path, before it is on it.
+        rules: who may write what, made by `allow_write` and `allow_write_value`. If there are any, nothing else may be
+            written by clients.
+        on_changes: `(path, client, changes)`: called with what a client wants to change, before anybody else hears of
+            it. It may edit the `Changes`, or refuse them.
+        on_join: `(path, client)`: a client has come onto a path.
+        on_leave: `(path, client, reason)`: a client of which `on_join` was told has gone, for a `LeaveReason`.
+        hook_timeout_seconds: how long each hook may take.
         on_connection: called with a `ClientInfo` for each socket, before any of its frames is read; may be async. If
             it raises, the socket is closed with 1011.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
@@ -139,6 +178,13 @@ class WsServer:
         origins: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
+        authorize: Authorize | None = None,
+        admit: Admit | None = None,
+        rules: Iterable[Rule] = (),
+        on_changes: OnChanges | None = None,
+        on_join: OnJoin | None = None,
+        on_leave: OnLeave | None = None,
+        hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
@@ -148,6 +194,18 @@ class WsServer:
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
         self._destruction: asyncio.Task[None] | None = None
+        rules = list(rules)
+        hooks = Hooks(
+            authorize=authorize,
+            admit=admit,
+            rules=Rules(rules) if rules else None,
+            on_changes=on_changes,
+            on_join=on_join,
+            on_leave=on_leave,
+            timeout_seconds=hook_timeout_seconds,
+        )
+        if relay and hooks.review:
+            raise ValueError("with relay=True nothing can be reviewed: admit, rules and on_changes need the hub")
         options = PathOptions(
             create_persister_for_path,
             relay,
@@ -155,10 +213,13 @@ class WsServer:
             fragment_size,
             new_id,
             get_now,
+            hooks,
             NamePolicy(names),
         )
+        self._reception = Reception(hooks, self._report, get_now)
+        self._visitors: weakref.WeakKeyDictionary[WebsocketsConnection, Visitor] = weakref.WeakKeyDictionary()
         self._switchboard = Switchboard(
-            options, limits, report=self._report, tell=self._tell, on_connection=on_connection
+            options, limits, self._reception, report=self._report, tell=self._tell, on_connection=on_connection
         )
 
     async def __aenter__(self) -> Self:
@@ -217,6 +278,41 @@ class WsServer:
                     note_place(error, path_id, *arguments[:-1])  # the client's id, if it is about one
                     self._report(error)
 
+    # --- paths
+
+    def path(self, path_id: str) -> ServerPath | None:
+        """A path that is there and loaded, or None: it has clients, had some a moment ago, or is opened."""
+        path = self._switchboard.path(path_id)
+        return None if path is None or path.store is None else path.handle
+
+    @asynccontextmanager
+    async def open_path(self, path_id: str) -> AsyncIterator[ServerPath]:
+        """Load a path, with or without clients, and keep it until the block is left.
+
+        Raises:
+            LoadError: it cannot be loaded for now.
+            QuotaExceededError: there are as many paths as `Limits` allow.
+            PathClosedError: the server is destroyed.
+
+        Example:
+            async with server.open_path("petShop") as path:
+                path.store.set_cell("pets", "fido", "species", "dog")
+                await path.durable()
+        """
+        path = self._switchboard.open(path_id)
+        try:
+            await path.open()
+            yield path.handle
+        finally:
+            path.release()
+
+    def log_out(self, name: str) -> int:
+        """Close all sockets whose identity has this name, with 4401; returns how many.
+
+        `authorize` has to refuse them from then on, as clients come back.
+        """
+        return self._switchboard.log_out(name)
+
     # --- doors
 
     @property
@@ -236,17 +332,26 @@ class WsServer:
             "write_limit": 2 * MAX_OUTBOX_BYTES,
         }
 
-    def _process_request(self, connection: WebsocketsConnection, request: Request) -> Response | None:
-        """Refuse whom the door refuses, before there is a WebSocket."""
+    def _process_request(self, connection: WebsocketsConnection, request: Request) -> Any:
+        """Refuse whom the door or the application refuses, before there is a WebSocket."""
         headers = headers_of(request.headers.raw_items())
         refusal = self._refusal(headers, connection.remote_address, secure=_is_encrypted(connection))
-        if refusal is None:
-            return None
-        body = f"{refusal}\n".encode()
-        about = Headers({"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"})
-        if refusal.retry_after_seconds is not None:
-            about["Retry-After"] = f"{refusal.retry_after_seconds:.0f}"
-        return Response(refusal.status, HTTPStatus(refusal.status).phrase, about, body)
+        if refusal is not None:
+            return _response(refusal)
+        return self._receive(connection, request, headers) if self._reception.asks else None
+
+    async def _receive(
+        self, connection: WebsocketsConnection, request: Request, headers: Mapping[str, str]
+    ) -> Response | None:
+        visitor = self._visitor(request.path, headers, connection.remote_address, _offered(headers))
+        refusal = await self._reception.receive(visitor)
+        if refusal is not None:
+            return _response(refusal)
+        self._visitors[connection] = visitor
+        return None
+
+    def _visitor(self, target: str, headers: Mapping[str, str], remote_address: Any, offered: Iterable[str]) -> Visitor:
+        return self._reception.visitor(target, headers, remote_address, offered, self._switchboard.client_ids)
 
     def _refusal(
         self, headers: Mapping[str, str], remote_address: Any, *, secure: bool
@@ -257,10 +362,15 @@ class WsServer:
         return refusal
 
     def _before(self, theirs: Callable[[WebsocketsConnection, Request], Any]) -> Callable[..., Any]:
-        """Refuse whom the door refuses, and let an application answer the other requests."""
+        """Let an application answer requests, but for those of whom the door or a hook refuses."""
 
-        def process_request(connection: WebsocketsConnection, request: Request) -> Any:
-            return self._process_request(connection, request) or theirs(connection, request)
+        async def process_request(connection: WebsocketsConnection, request: Request) -> Any:
+            for process in (self._process_request, theirs):
+                response = process(connection, request)
+                response = await response if inspect.isawaitable(response) else response
+                if response is not None:
+                    return response
+            return None
 
         return process_request
 
@@ -271,11 +381,18 @@ class WsServer:
         channel = WebsocketsChannel(connection)
         refusal = self._refusal(channel.headers, channel.remote_address, secure=_is_encrypted(connection))
         if refusal is not None:  # an application has replaced our process_request
-            await connection.close(_CLOSE_POLICY, str(refusal)[:_MAX_REASON])
+            await connection.close(_CLOSE_POLICY, close_reason(str(refusal)))
             return
-        key = channel.headers.get("sec-websocket-key", "")
         with self._door.inside(channel.remote_address):
-            await self._switchboard.serve(channel, target, key, connection.subprotocol)
+            visitor = self._visitors.pop(connection, None)
+            if visitor is None:  # nobody is asked, or likewise
+                visitor = self._visitor(target, channel.headers, channel.remote_address, _offered(channel.headers))
+                refusal = await self._reception.receive(visitor)
+                if refusal is not None:
+                    code = CLOSE_UNAUTHORIZED if refusal.status == _UNAUTHORIZED else CLOSE_FORBIDDEN
+                    await connection.close(code, close_reason(f"mergesync:refused {refusal}"))
+                    return
+            await self._switchboard.serve(channel, visitor)
 
     async def asgi(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Serve WebSockets as an ASGI app: `Mount("/sync", app=ws_server.asgi)`.
@@ -294,12 +411,17 @@ class WsServer:
         if refusal is not None:
             await refuse_websocket(scope, send, refusal)
             return
-        subprotocol = choose(scope.get("subprotocols", ()))
+        offered = list(scope.get("subprotocols", ()))
+        target = f"{target_below_mount(scope)}?{bytes(scope.get('query_string', b'')).decode('latin-1')}"
         with self._door.inside(address):
-            await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            visitor = self._visitor(target, headers, address, offered)
+            refusal = await self._reception.receive(visitor)
+            if refusal is not None:
+                await refuse_websocket(scope, send, refusal)
+                return
+            await send({"type": "websocket.accept", "subprotocol": choose(offered)})
             channel = AsgiChannel(scope, receive, send)
-            key = headers.get("sec-websocket-key", "")
-            await self._switchboard.serve(channel, target_below_mount(scope), key, subprotocol)
+            await self._switchboard.serve(channel, visitor)
 
     async def destroy(self, code: int = CLOSE_GOING_AWAY, reason: str = "") -> None:
         """Close all clients, store everything, and leave no task, socket or timer. May be called again.
@@ -336,6 +458,13 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         origins: web pages of which other origins may connect.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
+        authorize: who asks for a socket.
+        admit: what a client may do on a path.
+        rules: who may write what.
+        on_changes: reviews what clients want to change.
+        on_join: hears who has come onto a path.
+        on_leave: hears who has gone.
+        hook_timeout_seconds: how long each hook may take.
         on_connection: called with a `ClientInfo` for each socket.
         on_ignored_error: called with every error that nobody called for.
         ssl_context: serve wss with this.
@@ -359,6 +488,13 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         origins: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
+        authorize: Authorize | None = None,
+        admit: Admit | None = None,
+        rules: Iterable[Rule] = (),
+        on_changes: OnChanges | None = None,
+        on_join: OnJoin | None = None,
+        on_leave: OnLeave | None = None,
+        hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -372,6 +508,13 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             origins=origins,
             limits=limits,
             names=names,
+            authorize=authorize,
+            admit=admit,
+            rules=rules,
+            on_changes=on_changes,
+            on_join=on_join,
+            on_leave=on_leave,
+            hook_timeout_seconds=hook_timeout_seconds,
             on_connection=on_connection,
             on_ignored_error=on_ignored_error,
         )

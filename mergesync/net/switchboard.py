@@ -3,73 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
-from mergesync.exceptions import LimitExceededError, QuotaExceededError, RemoteProtocolError, SyncError
+from mergesync.exceptions import (
+    LimitExceededError,
+    PathClosedError,
+    QuotaExceededError,
+    RefusedConnectionError,
+    RefusedError,
+    RemoteProtocolError,
+    SyncError,
+)
 from mergesync.limits import (
     MAX_FRAME_BYTES,
     MAX_OUTBOX_BYTES,
+    MAX_TIMER_SECONDS,
     MAX_UNANSWERED_OPERATIONS,
     QUOTA_RETRY_SECONDS,
     Limits,
 )
-from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
+from mergesync.net.channel import ChannelClosed, TextChannel, close_reason, post_to_all
+from mergesync.net.hooks import LeaveReason
 from mergesync.net.laggards import Laggards
 from mergesync.net.pace import Pace
 from mergesync.net.path import Path, PathOptions
+from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
 from mergesync.net.service import Answer
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, Operation, operation_remainder
+from mergesync.net.turns import Turns
+from mergesync.rooms.access import Client, ClientInfo
+from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, Operation, operation_remainder
 from mergesync.sync.payloads import Payload, fits_frame
-from mergesync.sync.server_connection import ServerConnection, path_of
-from mergesync.sync.subprotocols import Dialect, dialect_of
-from mergesync.system import new_id
+from mergesync.sync.server_connection import ServerConnection
 
-__all__ = ["CLOSE_GOING_AWAY", "CLOSE_RESTART", "ClientInfo", "Switchboard"]
+__all__ = ["CLOSE_FORBIDDEN", "CLOSE_GOING_AWAY", "CLOSE_RESTART", "CLOSE_UNAUTHORIZED", "Switchboard"]
 
 CLOSE_NORMAL = 1000
 CLOSE_GOING_AWAY = 1001
 CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
+CLOSE_UNAUTHORIZED = 4401
+CLOSE_FORBIDDEN = 4403
 
 _ID_LENGTH = 11
+_CLOSED_ORDERLY = (1000, 1001, 1005)
 _CLOSED_FOR_A_FAULT = (1002, 1003, 1007, 1009, 1010, 1013)
 """Codes with which a client, or the WebSocket layer on our side, says that the other side did something wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientInfo:
-    """What a connection callback is told.
-
-    Attributes:
-        client_id: what the client is called on its paths.
-        path_id: the path of its URL.
-        remote_address: the other end of the socket, usually `(host, port, ...)`.
-        headers: of the HTTP request, by lower-case name.
-        multiplexed: whether the client opens channels.
-    """
-
-    client_id: str
-    path_id: str
-    remote_address: Any
-    headers: dict[str, str]
-    multiplexed: bool
 
 
 class _Socket:
     """A socket, its protocol state, and its end."""
 
-    def __init__(self, channel: TextChannel, connection: ServerConnection, info: ClientInfo) -> None:
+    def __init__(self, channel: TextChannel, connection: ServerConnection, visitor: Visitor) -> None:
         self.channel = channel
         self.connection = connection
-        self.info = info
+        self.visitor = visitor
+        self.info = visitor.info
+        self.clients: dict[str, Client] = {}  # itself on each path that it is let onto
+        self.why: LeaveReason = "left"  # it is no longer on its paths
+        self.turns: Turns | None = None  # callbacks to wait for before more is read
+        self.expiry: asyncio.TimerHandle | None = None
         self.serving = asyncio.timeout(None)  # entered while the socket is served, so that closing ends that
         self.condemned = False  # it is about to be closed for a fault
         self.unanswered: dict[Answer, str] = {}  # questions under way, each with its path
@@ -80,9 +77,10 @@ class _Socket:
         """Whether it is being closed; nothing more is read of it or sent to it."""
         return self._closing is not None
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, why: LeaveReason) -> None:
         """Leave all paths, and begin to close; the first code given counts."""
         if self._closing is None:
+            self.why = why
             self._closing = asyncio.create_task(self._close(code, reason))
             self.connection.close()
 
@@ -107,6 +105,7 @@ class Switchboard:
     Args:
         options: of all paths.
         limits: what clients may use.
+        reception: lets clients in.
         report: hears of every error that nobody called for.
         tell: called with `"path", path_id, change` and `"client", path_id, client_id, change`.
         on_connection: called for each socket before its frames are read; may be async.
@@ -121,6 +120,7 @@ class Switchboard:
         self,
         options: PathOptions,
         limits: Limits,
+        reception: Reception,
         *,
         report: Callable[[Exception], None],
         tell: Callable[..., None],
@@ -132,6 +132,7 @@ class Switchboard:
         self.receives: int = 0
         self._options = options
         self._limits = limits
+        self._reception = reception
         self._tell = tell
         self._on_connection = on_connection
         self._paths: dict[str, Path] = {}
@@ -148,62 +149,93 @@ class Switchboard:
         """How many sockets are open."""
         return len(self._sockets)
 
+    @property
+    def client_ids(self) -> Container[str]:
+        """The ids of all clients that have sockets."""
+        return self._client_ids
+
     # --- sockets
 
-    async def serve(self, channel: TextChannel, target: str, key: str, subprotocol: str | None) -> None:
+    async def serve(self, channel: TextChannel, visitor: Visitor) -> None:
         """Serve a socket until it is closed.
 
         Args:
             channel: the socket.
-            target: the request target, still percent-encoded, with its query.
-            key: the client's WebSocket key.
-            subprotocol: what was negotiated.
+            visitor: whose it is, received already.
         """
-        socket = self._add_socket(channel, target, key, dialect_of(subprotocol))
+        socket = self._add_socket(channel, visitor)
         try:
             async with socket.serving:
                 if self._destroyed is not None:
-                    socket.close(*self._destroyed)
+                    socket.close(*self._destroyed, "shutdown")
+                elif visitor.logged_out:
+                    self._close_logged_out(socket)
                 await self._converse(socket)
         except TimeoutError:  # it has been closed
             pass
         finally:
-            socket.close(CLOSE_NORMAL, "")
+            socket.close(CLOSE_NORMAL, "", "left")
             try:
                 await socket.wait_closed()
             finally:
                 self._remove_socket(socket)
 
-    def _add_socket(self, channel: TextChannel, target: str, key: str, dialect: Dialect) -> _Socket:
-        path_id = path_of(target)
+    def _add_socket(self, channel: TextChannel, visitor: Visitor) -> _Socket:
+        self._reception.settle_id(visitor, self._client_ids)
+        info = visitor.info
         connection = ServerConnection(
-            self._client_id(key),
-            path_id,
-            dialect=dialect,
+            info.client_id,
+            info.path_id,
+            dialect=visitor.dialect,
             switchboard=self,
             timeout_seconds=self._options.request_timeout_seconds,
         )
-        headers = dict(channel.headers)
-        info = ClientInfo(connection.client_id, path_id, channel.remote_address, headers, dialect.multiplexed)
-        socket = self._sockets[connection] = _Socket(channel, connection, info)
+        socket = self._sockets[connection] = _Socket(channel, connection, visitor)
+        if visitor.client is not None:
+            socket.clients[info.path_id] = visitor.client
         self._client_ids.add(connection.client_id)
         self._nobody.clear()
+        self._watch_expiry(socket)
         return socket
 
     def _remove_socket(self, socket: _Socket) -> None:
         del self._sockets[socket.connection]
         self._laggards.forget(socket.channel)
         self._client_ids.discard(socket.connection.client_id)
+        if socket.expiry is not None:
+            socket.expiry.cancel()
         if not self._sockets:
             self._nobody.set()
 
-    def _client_id(self, key: str) -> str:
-        """The client's WebSocket key, as in the peer, unless it is none or is taken."""
-        try:
-            usable = len(base64.b64decode(key, validate=True)) == 16 and key not in self._client_ids
-        except (binascii.Error, ValueError):
-            usable = False
-        return key if usable else base64.b64encode(new_id(16).encode()).decode()
+    def _watch_expiry(self, socket: _Socket) -> None:
+        """Close a socket when the identity of its client expires."""
+        identity = socket.visitor.identity
+        if socket.expiry is not None:
+            socket.expiry.cancel()
+            socket.expiry = None
+        if identity is not None and identity.expires_at_seconds is not None:
+            wait_seconds = min(identity.expires_at_seconds - self._options.get_now() / 1000, MAX_TIMER_SECONDS)
+            socket.expiry = asyncio.get_running_loop().call_later(wait_seconds, self._look_at_expiry, socket)
+
+    def _look_at_expiry(self, socket: _Socket) -> None:
+        identity = socket.visitor.identity
+        assert identity is not None
+        assert identity.expires_at_seconds is not None
+        if identity.expires_at_seconds * 1000 <= self._options.get_now():
+            socket.close(CLOSE_UNAUTHORIZED, "mergesync:expired", "unauthorized")
+        else:
+            self._watch_expiry(socket)
+
+    def log_out(self, name: str) -> int:
+        """Close all sockets whose identity has this name, and those about to be opened; returns how many there were."""
+        visitors = self._reception.log_out(name)
+        sockets = [socket for socket in self._sockets.values() if socket.visitor in visitors and not socket.closing]
+        for socket in sockets:
+            self._close_logged_out(socket)
+        return len(sockets)
+
+    def _close_logged_out(self, socket: _Socket) -> None:
+        socket.close(CLOSE_UNAUTHORIZED, "mergesync:logged-out", "unauthorized")
 
     async def _converse(self, socket: _Socket) -> None:
         try:
@@ -214,10 +246,11 @@ class Switchboard:
         except ChannelClosed as closed:
             if closed.code in _CLOSED_FOR_A_FAULT and not socket.closing:
                 self._blame(socket, RemoteProtocolError(f"the socket was closed with {closed}"))
+            socket.close(CLOSE_NORMAL, "", "left" if closed.code in _CLOSED_ORDERLY else "lost")
         except Exception as error:
             note_place(error, socket.info.path_id, socket.info.client_id)
             self.report(error)
-            socket.close(CLOSE_INTERNAL_ERROR, "")
+            socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
 
     async def _introduce(self, info: ClientInfo) -> None:
         if self._on_connection is not None:
@@ -240,6 +273,9 @@ class Switchboard:
                 socket.connection.receive(frame, now)
             except SyncError as error:
                 self._blame(socket, error)
+            if socket.turns is not None:  # what it says next is to be acted on after that
+                turns, socket.turns = socket.turns, None
+                await turns.settled()
             wait_seconds = max(messages.wait_seconds(1, now), bytes_.wait_seconds(len(frame), now))
             if wait_seconds:  # what it sends meanwhile stays in its own memory, as nobody takes it
                 await asyncio.sleep(wait_seconds)
@@ -258,15 +294,15 @@ class Switchboard:
         error.client_id = socket.info.client_id if error.client_id is None else error.client_id
         self.report(error)
         if isinstance(error, RemoteProtocolError | LimitExceededError):
-            socket.close(error.close_code, error.close_reason)
+            socket.close(error.close_code, error.close_reason, "fault")
         else:
-            socket.close(CLOSE_INTERNAL_ERROR, "")
+            socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
 
     async def destroy(self, code: int, reason: str) -> None:
         """Close all sockets, store everything, let go of everything."""
         self._destroyed = (code, reason)
         for socket in list(self._sockets.values()):
-            socket.close(code, reason)
+            socket.close(code, reason, "shutdown")
         while self._sockets:
             self._nobody.clear()
             await self._nobody.wait()
@@ -274,18 +310,39 @@ class Switchboard:
 
     # --- what connections say
 
+    def admit(self, path_id: str, connection: ServerConnection, decided: Callable[[bool], None]) -> None:
+        """Whether a client may come onto the path of a channel."""
+        socket = self._sockets[connection]
+
+        def done(outcome: Client | RefusedConnectionError) -> None:
+            if socket.closing:
+                return
+            if isinstance(outcome, Client):
+                socket.clients[path_id] = outcome
+                decided(True)
+            else:
+                decided(False)
+                self._tell_refused(socket, path_id, str(outcome))
+
+        self._reception.admit(path_id, socket.visitor, done)
+        self._wait_for(socket, self._reception.turns_of(path_id))
+
+    def _tell_refused(self, socket: _Socket, path_id: str, reason: str) -> None:
+        """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
+        frame = f"{OPERATIONS}\n{operation_remainder(Operation(None, REFUSED, ['forbidden', reason]))}"
+        wrapped = socket.connection.outgoing(path_id, frame)
+        if socket.connection.extended and wrapped is not None:
+            self._post([socket], wrapped)
+
+    def _wait_for(self, socket: _Socket, turns: Turns) -> None:
+        """Read no more of a socket until the application is through with what it has said."""
+        if turns.busy:
+            socket.turns = turns
+
     def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
         """A client comes onto a path."""
         if self._has_no_room_for(path_id):
-            self._condemn(
-                self._sockets[connection],
-                QuotaExceededError(
-                    f"more than {self._limits.paths} paths",
-                    limit="paths",
-                    retry_after_seconds=QUOTA_RETRY_SECONDS,
-                    path_id=path_id,
-                ),
-            )
+            self._condemn(self._sockets[connection], self._too_many_paths(path_id))
             return
         clients = self.on_path.get(path_id)
         if clients is None:
@@ -295,16 +352,32 @@ class Switchboard:
         self._tell("client", path_id, connection.client_id, 1)
         path = self._paths.get(path_id)
         if path is None:
-            path = self._paths[path_id] = Path(path_id, self._options, self, self._ending.get(path_id))
-        path.join(connection.client_id)
+            path = self._new_path(path_id)
+        path.join(self._sockets[connection].clients[path_id])
+
+    def _new_path(self, path_id: str) -> Path:
+        turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
+        path = self._paths[path_id] = Path(path_id, self._options, self, turns, predecessor)
+        return path
 
     def _has_no_room_for(self, path_id: str) -> bool:
         """Whether a path would be one too many, counting those that are still being stored."""
         there = self._paths.keys() | self._ending.keys() if self._ending else self._paths.keys()
         return self._limits.paths is not None and path_id not in there and len(there) >= self._limits.paths
 
+    def _too_many_paths(self, path_id: str) -> QuotaExceededError:
+        return QuotaExceededError(
+            f"more than {self._limits.paths} paths",
+            limit="paths",
+            retry_after_seconds=QUOTA_RETRY_SECONDS,
+            path_id=path_id,
+        )
+
     def leave(self, path_id: str, connection: ServerConnection) -> None:
         """A client leaves a path, unless it was refused there."""
+        self._leave(path_id, connection, self._sockets[connection].why)
+
+    def _leave(self, path_id: str, connection: ServerConnection, why: LeaveReason) -> None:
         clients = self.on_path.get(path_id, {})
         socket = clients.pop(connection.client_id, None)
         if socket is None:
@@ -317,11 +390,13 @@ class Switchboard:
             self._tell("path", path_id, -1)
         path = self._paths.get(path_id)
         if path is not None:
-            path.leave(connection.client_id)
+            path.leave(connection.client_id, why)
 
     def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
         """A client says something on a path."""
-        self._paths[path_id].receive(connection.client_id, address, payload)
+        path = self._paths[path_id]
+        path.receive(connection.client_id, address, payload)
+        self._wait_for(self._sockets[connection], path.turns)
 
     def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
         """A client asks the server itself, or answers what it was asked.
@@ -357,6 +432,26 @@ class Switchboard:
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """A control for a socket."""
         self._post([self._sockets[connection]], frame)
+
+    # --- what the application says
+
+    def path(self, path_id: str) -> Path | None:
+        """A path that is there."""
+        return self._paths.get(path_id)
+
+    def open(self, path_id: str) -> Path:
+        """A path, whether it is there or not; nobody is on it yet.
+
+        Raises:
+            QuotaExceededError: it would be one too many.
+            PathClosedError: the server is destroyed.
+        """
+        if self._destroyed is not None:
+            raise PathClosedError("the server is destroyed", path_id=path_id)
+        if self._has_no_room_for(path_id):
+            raise self._too_many_paths(path_id)
+        path = self._paths.get(path_id)
+        return self._new_path(path_id) if path is None else path
 
     # --- what paths say
 
@@ -424,13 +519,23 @@ class Switchboard:
         if socket is not None:
             self._condemn(socket, error)
 
+    def eject(self, path_id: str, client_id: str, error: RefusedError, reason: LeaveReason) -> None:
+        """A client must leave a path, and no other; without channels, its socket is closed."""
+        socket = self.on_path[path_id][client_id]
+        if socket.connection.multiplexed:
+            self._leave(path_id, socket.connection, reason)
+            socket.connection.silence(path_id)
+            self._tell_refused(socket, path_id, str(error))
+        else:
+            socket.close(CLOSE_FORBIDDEN, close_reason(f"mergesync:refused {error}"), reason)
+
     def refuse(self, path_id: str, client_ids: Iterable[str], retry_after_seconds: float) -> None:
         """A path cannot be served for now: close its clients with a retry time; channels stay and are resynced."""
         clients = self.on_path.get(path_id, {})
         reason = f"mergesync:load retry-after={retry_after_seconds:.3f}"
         for socket in [clients[client_id] for client_id in client_ids if client_id in clients]:
             if not socket.connection.multiplexed:
-                asyncio.get_running_loop().call_soon(socket.close, CLOSE_TRY_AGAIN_LATER, reason)
+                asyncio.get_running_loop().call_soon(socket.close, CLOSE_TRY_AGAIN_LATER, reason, "fault")
 
     def path_done(self, path: Path) -> None:
         """A path has no clients and everything is stored."""
@@ -444,4 +549,4 @@ class Switchboard:
         if self._paths.get(path.path_id) is path:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
-                socket.close(CLOSE_INTERNAL_ERROR, "")
+                socket.close(CLOSE_INTERNAL_ERROR, "", "fault")

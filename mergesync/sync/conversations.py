@@ -1,8 +1,8 @@
 """Questions to peers and their answers: who waits for what, and until when.
 
-A conversation is a generator that yields what to ask whom and is sent the answer. Messages on a connection are not
-lost, so an answer that is late still counts: a time-out is reported, and whoever began the conversation is told, but
-the question stays open. Time-outs follow the round trips that are measured.
+A conversation is a generator that yields what to ask whom and is sent the answer; or a proposal, until that is decided.
+Messages on a connection are not lost, so an answer that is late still counts: a time-out is reported, and whoever began
+the conversation is told, but the question stays open. Time-outs follow the round trips that are measured.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from mergesync.limits import (
 )
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import EVERYONE, SERVER
+from mergesync.sync.review import Proposal
 from mergesync.types import NewId
 
-__all__ = ["Answer", "Conversation", "Conversations", "Question", "Talk"]
+__all__ = ["Answer", "Conversation", "Conversations", "Question", "Step", "Talk"]
 
 _REQUEST_SUFFIX_LENGTH = 4
 _ROUND_TRIPS_PER_TIMEOUT = 3
@@ -59,7 +60,10 @@ class Answer:
     message: Message
 
 
-Conversation: TypeAlias = Generator[Question, Answer, None]
+Step: TypeAlias = Question | Proposal
+"""What a conversation goes on with: an answer, or a verdict on a proposal."""
+
+Conversation: TypeAlias = Generator[Step, Answer, None]
 """Yields questions, is sent answers; `ConnectionLostError` and `RequestTimeoutError` are thrown into it."""
 
 
@@ -106,6 +110,7 @@ class Conversations:
         self._active: dict[Talk, None] = {}  # in the order of their last questions
         self._late: dict[Talk, None] = {}
         self._running: dict[Talk, None] = {}
+        self._paused: dict[Proposal, Talk] = {}
         self._queue: deque[Talk] = deque()
         self._by_request: dict[str, Talk] = {}
         self._round_trips: dict[str, float] = {}
@@ -142,12 +147,13 @@ class Conversations:
         if talk is not None:
             talk.ended = True
             self._forget(talk)
+            self._paused = {proposal: paused for proposal, paused in self._paused.items() if paused is not talk}
             if talk not in self._running:  # it may be the one that asks for this
                 talk.conversation.close()
 
     def clear(self) -> None:
         """End all conversations without a word."""
-        for talk in [*self._active, *self._late, *self._queue, *self._running]:
+        for talk in [*self._active, *self._late, *self._queue, *self._running, *self._paused.values()]:
             self.end(talk)
         self._queue.clear()
 
@@ -155,6 +161,8 @@ class Conversations:
         """A peer is gone: do not wait for it."""
         self._round_trips.pop(address, None)
         self._queue = deque(talk for talk in self._queue if talk.peer != address)
+        for talk in [talk for talk in self._paused.values() if talk.peer == address]:
+            self.end(talk)
         for talk in [*self._active, *self._late]:
             if talk.question is not None and talk.question.address == address:
                 now = max(talk.asked.values())
@@ -167,8 +175,8 @@ class Conversations:
 
     @property
     def all(self) -> int:
-        """How many conversations there are: waiting, late or queued."""
-        return len(self._active) + len(self._late) + len(self._queue)
+        """How many conversations there are: waiting, late, paused or queued."""
+        return len(self._active) + len(self._late) + len(self._paused) + len(self._queue)
 
     # --- time
 
@@ -240,14 +248,21 @@ class Conversations:
         self._start_queued(now)
         return True
 
+    def resume(self, proposal: Proposal, now: float) -> None:
+        """Go on with the conversation that waits for a verdict, if there is one."""
+        talk = self._paused.pop(proposal, None)
+        if talk is not None:
+            self._advance(talk, talk.conversation.__next__, now)
+            self._start_queued(now)
+
     def _fail(self, talk: Talk, error: MergesyncError, now: float) -> None:
         self._forget(talk)
         self._advance(talk, lambda: talk.conversation.throw(error), now)
 
-    def _advance(self, talk: Talk, step: Callable[[], Question], now: float) -> None:
+    def _advance(self, talk: Talk, step: Callable[[], Step], now: float) -> None:
         self._running[talk] = None
         try:
-            question = step()
+            asked = step()
         except StopIteration:
             return
         except Exception as error:  # a mistake of ours must not take the connection down
@@ -258,10 +273,13 @@ class Conversations:
         if talk.ended:
             talk.conversation.close()
             return
-        talk.question, talk.expiries = question, 0
-        talk.deadline = now + self._timeout_seconds(question.address)
+        if isinstance(asked, Proposal):
+            self._paused[asked] = talk
+            return
+        talk.question, talk.expiries = asked, 0
+        talk.deadline = now + self._timeout_seconds(asked.address)
         self._active[talk] = None
-        self._put(talk, question, now)
+        self._put(talk, asked, now)
 
     def _put(self, talk: Talk, question: Question, now: float) -> None:
         request_id = ""

@@ -21,6 +21,7 @@ from mergesync.sync.admission import body_of, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import Message, MessageType, encode_message
 from mergesync.sync.payloads import SERVER, Payload, fragments_of
+from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer, SyncState
 from mergesync.types import MergeableChanges, NewId
 
@@ -85,6 +86,7 @@ class Hub:
         request_timeout_seconds: how long the replica waits for answers.
         fragment_size: bytes of message text per fragment sent by the replica, None for no fragments.
         new_id: makes random ids.
+        reviewer: decides what of clients' changes is merged; None: all of it.
 
     Attributes:
         state: starting until `ready` or `fail` is called.
@@ -101,6 +103,7 @@ class Hub:
         request_timeout_seconds: float,
         fragment_size: float | None,
         new_id: NewId,
+        reviewer: Reviewer | None = None,
     ) -> None:
         self.path_id = path_id
         self.state: HubState = HubState.STARTING
@@ -111,6 +114,8 @@ class Hub:
         self._request_timeout_seconds = request_timeout_seconds
         self._fragment_size = fragment_size
         self._new_id = new_id
+        self._reviewer = reviewer
+        self._blind: set[str] = set()  # clients that may not know what is on the path
         self._waiting = _Waiting()
         self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
@@ -136,7 +141,9 @@ class Hub:
                 new_id=self._new_id,
                 authority=not self._relay,
                 knows_peers=True,
+                reviewer=self._reviewer,
             )
+            self._synchronizer.blind |= self._blind
             if self._relay:
                 self._synchronizer.start_sync(now)
             else:
@@ -177,15 +184,32 @@ class Hub:
         """How many exchanges of the replica with clients have not come to their end."""
         return 0 if self._synchronizer is None else self._synchronizer.unanswered
 
+    @property
+    def holds(self) -> bool:
+        """Whether something that clients have said waits, for the path or for a transaction."""
+        if self._synchronizer is not None:
+            return self._synchronizer.holds
+        return bool(self._waiting.messages)
+
     # --- clients
 
-    def join(self, client_id: str) -> None:
-        """A client comes onto the path."""
+    def join(self, client_id: str, *, reads: bool = True) -> None:
+        """A client comes onto the path.
+
+        Args:
+            client_id: the client.
+            reads: whether it may know what is on the path.
+        """
         self.clients[client_id] = None
+        if not reads:
+            self._blind.add(client_id)
+            if self._synchronizer is not None:
+                self._synchronizer.blind.add(client_id)
 
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
         self.clients.pop(client_id, None)
+        self._blind.discard(client_id)
         self._questions = [question for question in self._questions if question[0] != client_id]
         self._ahead.forget(client_id)
         if self._synchronizer is not None:
@@ -228,6 +252,12 @@ class Hub:
             else:
                 message = f"clients of a hub cannot address one another, such as {address!r:.40}"
                 self._exit.report(RemoteProtocolError(message, path_id=self.path_id, client_id=client_id))
+
+    def reviewed(self, proposal: Proposal, verdict: Verdict, now: float) -> None:
+        """A proposal was decided that the reviewer had taken its time for."""
+        assert self._synchronizer is not None
+        self._synchronizer.reviewed(proposal, verdict, now)
+        self._answer_questions()
 
     def when_merged(self, client_id: str, act: Callable[[bool], None]) -> None:
         """Act once all that a client has said and announced so far is merged: `act(whether it could be got)`."""
@@ -336,7 +366,7 @@ class Hub:
         kept = correction(self._synchronizer.store, changes, self._new_id(_CLIENT_PART_LENGTH))
         theirs = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] > latest})
         ours = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] <= latest})
-        if sender in self.clients:
+        if sender in self.clients and sender not in self._blind:
             self._ahead.note(sender, changes)
             if not is_empty(theirs):
                 self._ahead.note(sender, theirs)
@@ -352,15 +382,18 @@ class Hub:
                 self._synchronizer.send_changes(beyond)
             return
         sender = None if origin is None else origin.sender
-        others = [client_id for client_id in self.clients if client_id != sender]
-        news = changes
+        others = [client_id for client_id in self.clients if client_id != sender and client_id not in self._blind]
+        news = [changes]
         if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
             self._send_changes(others, self._passing[0], self._passing[1].remainders)
-            news = beyond
-        if others and not is_blank(news):
-            message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, news)
-            self._send_changes(others, SERVER, self._remainders(message))
-        if sender is not None and not is_empty(beyond):
+            news = [beyond]
+        elif origin is not None and changes is origin.body:
+            news = [changes, beyond]
+        for body in news:
+            if others and not is_blank(body):
+                message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, body)
+                self._send_changes(others, SERVER, self._remainders(message))
+        if sender is not None and sender not in self._blind and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
         if self._ahead:
             for client_id, body in self._ahead.corrections(changes, self._new_id(_CLIENT_PART_LENGTH)):

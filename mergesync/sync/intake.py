@@ -9,9 +9,12 @@ from mergesync.exceptions import MergesyncError, RefusedChangesError, SyncError
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import Admission, has_unstamped, split
 from mergesync.sync.payloads import EVERYONE, SERVER
-from mergesync.types import MergeableChanges
+from mergesync.sync.review import Proposal, Reviewer, Verdict, rulings
+from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["Complaints", "Intake", "Origin", "blamed"]
+
+_CLIENT_PART_LENGTH = 5
 
 _Error = TypeVar("_Error", bound=MergesyncError)
 
@@ -53,18 +56,33 @@ class Intake:
         store: the store; no transaction of the application is open when something is merged.
         complaints: who hears what is wrong with what was sent; nothing is raised.
         authority: see `Admission`.
+        new_id: makes random ids.
+        reviewer: decides what of it is merged; None: all of it.
 
     Attributes:
         origin: what is being merged at present.
+        rejected: peers that keep what was refused, and so are not equal to the store.
     """
 
-    def __init__(self, store: MergeableStore, complaints: Complaints, *, authority: bool) -> None:
+    def __init__(
+        self,
+        store: MergeableStore,
+        complaints: Complaints,
+        *,
+        authority: bool,
+        new_id: NewId,
+        reviewer: Reviewer | None = None,
+    ) -> None:
         self.origin: Origin | None = None
+        self.rejected: set[str] = set()
         self._store = store
         self._complaints = complaints
         self._authority = authority
+        self._new_id = new_id
+        self._reviewer = reviewer
+        self._proposals: dict[Proposal, None] = {}
 
-    def merge(self, sender: str, changes: MergeableChanges, newest: str, *, pulled: bool = False) -> None:
+    def merge(self, sender: str, changes: MergeableChanges, newest: str, *, pulled: bool = False) -> Proposal | None:
         """Merge what may be taken of a peer's changes.
 
         An authority looks at each leaf where its schema may refuse it, or where two values may have one stamp: among
@@ -75,37 +93,77 @@ class Intake:
             changes: checked in form.
             newest: the greatest HLC in them.
             pulled: whether they were asked for, because hashes differed.
+
+        Returns:
+            What waits for a verdict, if something does.
         """
         admission = Admission(self._store, authority=self._authority)
         looks = self._authority and (pulled or self._store.has_schema() or has_unstamped(changes))
         if newest <= admission.latest and not looks:
-            self._apply(sender, changes)
-            return
+            return self._propose(sender, changes, pulled)
         parts = split(changes, admission.judge, admission.latest)
-        self._apply(sender, parts.taken)
+        proposal = self._propose(sender, parts.taken, pulled)
         if parts.count:
             reasons = tuple(reason.value for reason in parts.reasons)
             self._complaints.report(blamed(RefusedChangesError(parts.count, reasons), sender))
             self._complaints.refused(sender, parts.refused)
+        return proposal
 
-    def _apply(self, sender: str, changes: MergeableChanges) -> None:
-        """Merge; what a listener that raised has taken back counts as refused, as its writer must hear of that."""
-        self.origin = Origin(sender, changes)
+    def _propose(self, sender: str, changes: MergeableChanges, pulled: bool) -> Proposal | None:
+        if self._reviewer is None:
+            self._apply(sender, Verdict(changes))
+            return None
+        proposal = Proposal(sender, changes, pulled)
+        verdict = self._reviewer.review(proposal)
+        if verdict is None:
+            self._proposals[proposal] = None
+            return proposal
+        self._carry_out(sender, verdict)
+        return None
+
+    def waits_for(self, sender: str) -> bool:
+        """Whether something that a peer proposed waits for its verdict."""
+        return any(proposal.sender == sender for proposal in self._proposals)
+
+    def conclude(self, proposal: Proposal, verdict: Verdict) -> None:
+        """Act on a verdict that was waited for."""
+        del self._proposals[proposal]
+        self._carry_out(proposal.sender, verdict)
+
+    def _carry_out(self, sender: str, verdict: Verdict) -> None:
+        self._apply(sender, verdict)
+        count = len(verdict.refused.keys() - verdict.instead.keys())
+        if count and not verdict.corrects:
+            self.rejected.add(sender)
+        if count and verdict.reasons:
+            self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))
+
+    def _apply(self, sender: str, verdict: Verdict) -> None:
+        """Merge what is taken, and in the same transaction write what else was decided.
+
+        What a listener that raised has taken back counts as refused, as its writer must hear of that.
+        """
+        self.origin = Origin(sender, verdict.taken)
         try:
-            merged = self.merge_own(changes)
+            if verdict.refused or verdict.instead:
+                with self._store.transaction():
+                    self._store.merge_checked(verdict.taken)
+                    self._store.merge_checked(rulings(self._store, verdict, self._new_id(_CLIENT_PART_LENGTH)))
+            else:
+                self._store.merge_checked(verdict.taken)
+        except Exception as error:
+            self._complaints.report(error)
+            failed = True
+        else:
+            failed = False
         finally:
             self.origin = None
-        if not merged:
-            self._complaints.refused(sender, changes)
+        if failed:
+            self._complaints.refused(sender, verdict.taken)
 
-    def merge_own(self, changes: MergeableChanges) -> bool:
-        """Merge stamps that were made here, or to be taken; whether no listener of the application raised.
-
-        What was raised is reported.
-        """
+    def merge_own(self, changes: MergeableChanges) -> None:
+        """Merge stamps that were made here; what listeners of the application do wrong is reported."""
         try:
             self._store.merge_checked(changes)
         except Exception as error:
             self._complaints.report(error)
-            return False
-        return True

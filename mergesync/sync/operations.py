@@ -13,8 +13,8 @@ from mergesync.exceptions import RemoteProtocolError
 from mergesync.store.jsjson import dumps, parse
 
 __all__ = [
-    "ACT", "ASK", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "SEND", "STORED",
-    "UNNAMED", "Operation", "decode_operation", "operation_remainder",
+    "ACT", "ASK", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "REFUSED", "SEND",
+    "STORED", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
 ]  # fmt: skip
 
 OPERATIONS = "X"
@@ -46,6 +46,9 @@ MESSAGE = "message"
 
 UNNAMED = "unnamed"
 """From the server: another has your name now; the body says why."""
+
+REFUSED = "refused"
+"""From the server: you are not on the path of this channel, or no longer; the body is `[reason, text]`."""
 
 OK = "ok"
 """The answer to a request."""

@@ -7,6 +7,7 @@ and nothing more of it is read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError
@@ -33,6 +34,9 @@ __all__ = ["ServerConnection", "Switchboard", "path_of"]
 
 class Switchboard(Protocol):
     """What a connection needs of the server around it."""
+
+    def admit(self, path_id: str, connection: ServerConnection, decided: Callable[[bool], None]) -> None:
+        """Ask whether the client may come onto a path; `decided` is called now or later."""
 
     def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
         """The client comes onto a path."""
@@ -82,6 +86,7 @@ class ServerConnection:
         self._fragments = FragmentCollector(timeout_seconds)
         self._greeted = False
         self._channels: dict[str, str] = {}  # path ids by channel id
+        self._deaf: set[str] = set()  # channels that are not, or no longer, let onto their paths
         self._open = False
 
     def open(self) -> None:
@@ -95,8 +100,10 @@ class ServerConnection:
         if not self._open:
             return
         self._open = False
-        path_ids = list(self._channels.values()) if self.multiplexed else [self._base_path_id]
+        joined = [path_id for channel_id, path_id in self._channels.items() if channel_id not in self._deaf]
+        path_ids = joined if self.multiplexed else [self._base_path_id]
         self._channels.clear()
+        self._deaf.clear()
         for path_id in path_ids:
             self._switchboard.leave(path_id, self)
 
@@ -128,7 +135,8 @@ class ServerConnection:
             path_id = self._channels.get(channel_id)
             if path_id is None:
                 raise RemoteProtocolError("a channel that is not subscribed", excerpt=frame)
-            self._receive_inner(channel_id, path_id, inner, now)
+            if channel_id not in self._deaf:
+                self._receive_inner(channel_id, path_id, inner, now)
         else:
             address, remainder = split_frame(frame)
             if address != SERVER:
@@ -150,23 +158,47 @@ class ServerConnection:
         elif not self._greeted:
             return  # before hello the others are ignored, as in the peer
         elif control.kind == SUBSCRIBE:
-            self._subscribe(control.channel_id)
+            self._subscribe(control)
+            return
         else:
             self._unsubscribe(control.channel_id)
             return
+        self._echo(control)
+
+    def _echo(self, control: Control) -> None:
         self._switchboard.send_to(self, control_frame(control.request_id, control.body))
 
-    def _subscribe(self, channel_id: str) -> None:
-        if channel_id in self._channels:
+    def _subscribe(self, control: Control) -> None:
+        """Bring the client onto the path of a channel; a subscription that is refused gets no echo."""
+        channel_id = control.channel_id
+        if channel_id in self._channels and channel_id not in self._deaf:
+            self._echo(control)
             return
-        if len(self._channels) >= MAX_CHANNELS:
+        if channel_id not in self._channels and len(self._channels) >= MAX_CHANNELS:
             raise LimitExceededError(f"more than {MAX_CHANNELS} channels on a socket", limit="channels")
-        path_id = self._path_of(channel_id)
-        self._channels[channel_id] = path_id
-        self._switchboard.join(path_id, self, channel_id)
+        path_id = self._channels[channel_id] = self._path_of(channel_id)
+        self._deaf.add(channel_id)
+
+        def decided(admitted: bool) -> None:
+            if admitted and channel_id in self._deaf:  # neither closed nor given up meanwhile
+                self._deaf.discard(channel_id)
+                self._switchboard.join(path_id, self, channel_id)
+                self._echo(control)
+
+        self._switchboard.admit(path_id, self, decided)
+
+    def silence(self, path_id: str) -> None:
+        """The client has been removed from the path of a channel: ignore what it says there."""
+        channel_id = self._channel_of(path_id)
+        if channel_id in self._channels:
+            self._fragments.forget_channel(channel_id)
+            self._deaf.add(channel_id)
 
     def _unsubscribe(self, channel_id: str) -> None:
         path_id = self._channels.pop(channel_id, None)
         if path_id is not None:
             self._fragments.forget_channel(channel_id)
-            self._switchboard.leave(path_id, self)
+            if channel_id in self._deaf:
+                self._deaf.discard(channel_id)
+            else:
+                self._switchboard.leave(path_id, self)

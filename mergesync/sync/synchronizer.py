@@ -8,7 +8,7 @@ a transaction open the core stands still, so that a rollback neither eats what p
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,11 +22,12 @@ from mergesync.exceptions import (
 from mergesync.limits import MAX_HELD_MESSAGES, MAX_WAITING_CONVERSATIONS, TRANSACTION_POLL_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import changes_beyond, has_bare_containers, is_empty
-from mergesync.sync.conversations import Answer, Conversation, Conversations, Question, Talk
+from mergesync.sync.conversations import Answer, Conversation, Conversations, Question, Step, Talk
 from mergesync.sync.exchange import Heard, Pulled, answer, everything, hashes_of, pull
 from mergesync.sync.intake import Intake, Origin, blamed
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import EVERYONE, SERVER
+from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.server_check import ServerCheck
 from mergesync.sync.start_answers import StartAnswers
 from mergesync.types import MergeableChanges, NewId
@@ -109,10 +110,12 @@ class Synchronizer:
         authority: whether this is the replica that alone answers for a path: then its schema and its values decide (see
             `Admission`), it learns from what peers ask, and sees to it that whoever announces hashes ends equal.
         knows_peers: whether `forget_peer` is called for peers that are gone.
+        reviewer: decides what of peers' changes is merged; None: all of it.
 
     Attributes:
         state: stopped, starting or live.
         stats: messages sent and received.
+        blind: peers that may not know what is in the store; for them it is empty.
     """
 
     def __init__(
@@ -124,8 +127,10 @@ class Synchronizer:
         new_id: NewId,
         authority: bool = False,
         knows_peers: bool = False,
+        reviewer: Reviewer | None = None,
     ) -> None:
         self.store = store
+        self.blind: set[str] = set()
         self.state: SyncState = SyncState.STOPPED
         self.stats: SynchronizerStats = SynchronizerStats()
         self.request_timeout_seconds = request_timeout_seconds
@@ -133,7 +138,7 @@ class Synchronizer:
         self._new_id = new_id
         self._authority = authority
         self._knows_peers = knows_peers
-        self._intake = Intake(store, outlet, authority=authority)
+        self._intake = Intake(store, outlet, authority=authority, new_id=new_id, reviewer=reviewer)
         self._talks = Conversations(
             self._send, outlet.report, new_id, request_timeout_seconds=request_timeout_seconds, knows_peers=knows_peers
         )
@@ -147,7 +152,8 @@ class Synchronizer:
         self._pulling: dict[str, _Announced | None] = {}  # by peer, what to pull when the present pull ends
         self._missed: set[str] = set()  # peers of which the last pull did not work
         self._heard: dict[str, Heard] = {}  # by peer, what its questions told since it last announced its hashes
-        self._held: list[tuple[str, Message]] = []
+        self._held: list[Callable[[float], None]] = []
+        self._nothing = MergeableStore("") if authority else store
         self._look_again_at: float | None = None  # while a transaction of the application is open
         self._listener_id = store.add_did_finish_transaction_listener(self._did_finish_transaction)
 
@@ -179,7 +185,8 @@ class Synchronizer:
 
     def announce(self, address: str = EVERYONE) -> None:
         """Tell a peer, or everyone, our hashes, so that they get what they lack."""
-        self._send_new(address, MessageType.CONTENT_HASHES, self.store.get_mergeable_content_hashes())
+        if address not in self.blind:
+            self._send_new(address, MessageType.CONTENT_HASHES, self.store.get_mergeable_content_hashes())
 
     def ask_hashes(self, address: str, now: float) -> None:
         """Ask a peer for its hashes, and get what we lack."""
@@ -213,6 +220,8 @@ class Synchronizer:
         """A peer is gone; do not wait for it."""
         self._heard.pop(address, None)
         self._missed.discard(address)
+        self._intake.rejected.discard(address)
+        self.blind.discard(address)
         self._told.pop(address, None)
         self._pulling.pop(address, None)
         self._talks.forget_peer(address)
@@ -223,11 +232,16 @@ class Synchronizer:
         others = self._answers is not None and self._answers.waiting
         return bool(self._pulling or self._start_pulls or others or self._held)
 
+    @property
+    def holds(self) -> bool:
+        """Whether something waits for the end of a transaction."""
+        return bool(self._held)
+
     def has_all_of(self, address: str) -> bool | None:
-        """Whether all that a peer has said and announced is merged; None if it is still being got."""
-        if address in self._pulling or self._held:
+        """Whether all that a peer has said and announced is merged; None if it is still being got, or reviewed."""
+        if address in self._pulling or self._held or self._intake.waits_for(address):
             return None
-        return address not in self._missed
+        return address not in self._missed and address not in self._intake.rejected
 
     @property
     def origin(self) -> Origin | None:
@@ -266,8 +280,8 @@ class Synchronizer:
 
     def _release(self, now: float) -> None:
         held, self._held = self._held, []
-        for sender, message in held:
-            self._act_on(sender, message, now)
+        for act in held:
+            act(now)
 
     # --- messages
 
@@ -283,7 +297,7 @@ class Synchronizer:
             self._release(now)
             self._act_on(sender, message, now)
         elif len(self._held) < MAX_HELD_MESSAGES:
-            self._held.append((sender, message))
+            self._held.append(lambda now: self._act_on(sender, message, now))
         else:
             limit = "server" if self._knows_peers else "client"
             raise LimitExceededError(f"more than {MAX_HELD_MESSAGES} messages wait for a transaction", limit=limit)
@@ -305,9 +319,13 @@ class Synchronizer:
                 if self._server_check is not None and sender != SERVER:
                     self._server_check.begin_again(now)
         elif kind is not MessageType.GET_CONTENT_HASHES or syncing:
-            if self._authority:
+            if self._authority and sender not in self.blind:
                 self._listen(sender, message)
-            self._send(sender, answer(self.store, message))
+            self._send(sender, answer(self._shown_to(sender), message))
+
+    def _shown_to(self, address: str) -> MergeableStore:
+        """What a peer may know of: a question of ours tells, too."""
+        return self._nothing if address in self.blind else self.store
 
     def _listen(self, sender: str, message: Message) -> None:
         """Learn from what a peer asks; its start begins with the question for our hashes."""
@@ -333,6 +351,24 @@ class Synchronizer:
         else:
             error = RemoteProtocolError("changes without the final 1 are ignored", excerpt=repr(message.body)[:80])
             self._blame(error, sender)
+
+    def reviewed(self, proposal: Proposal, verdict: Verdict, now: float) -> None:
+        """A proposal was decided that the reviewer had taken its time for."""
+        if self._stands_still(now):
+            self._held.append(lambda now: self._conclude(proposal, verdict, now))
+        else:
+            self._release(now)
+            self._conclude(proposal, verdict, now)
+
+    def _conclude(self, proposal: Proposal, verdict: Verdict, now: float) -> None:
+        self._intake.conclude(proposal, verdict)
+        self._talks.resume(proposal, now)
+
+    def _merged(self, sender: str, pulled: Pulled) -> Generator[Step, Answer, None]:
+        """Merge what was pulled; goes on once that is decided."""
+        proposal = self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
+        if proposal is not None:
+            yield proposal
 
     def merge_own(self, changes: MergeableChanges) -> None:
         """Merge stamps that were made here; what listeners do wrong is reported."""
@@ -374,7 +410,7 @@ class Synchronizer:
                 self._start_pulls = False
         news = pulled is not None and not is_empty(pulled.changes)
         if pulled is not None and news:
-            self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
+            yield from self._merged(sender, pulled)
             self._initial_content = None
         if self.state is SyncState.STARTING:
             self._go_live()
@@ -458,7 +494,7 @@ class Synchronizer:
 
     def _catch_up(
         self, sender: str, announced: _Announced, heard: Heard | None
-    ) -> Generator[Question, Answer, list[int] | None]:
+    ) -> Generator[Step, Answer, list[int] | None]:
         """Pull once; returns the hashes of the peer before, or None if it did not work."""
         hashes = announced.hashes
         try:
@@ -471,7 +507,7 @@ class Synchronizer:
             self._blame(error, sender)
             return None
         if not is_empty(pulled.changes) and self.state is not SyncState.STOPPED:
-            self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
+            yield from self._merged(sender, pulled)
         return hashes
 
     def _hashes_now(self, address: str, transaction_id: str) -> Generator[Question, Answer, list[int]]:
@@ -483,7 +519,7 @@ class Synchronizer:
         self, address: str, transaction_id: str, hashes: list[int], heard: Heard | None = None
     ) -> Generator[Question, Answer, Pulled]:
         """Drive a pull, each question to the same peer."""
-        pulling = pull(self.store, hashes, heard)
+        pulling = pull(self._shown_to(address), hashes, heard)
         try:
             kind, body = next(pulling)
             while True:
@@ -499,14 +535,14 @@ class Synchronizer:
         Usually it pulled before it announced, and lacks nothing. It does if it gave up waiting for our answer, because
         the path or the link was slow. Over a slow link it would give up again, so everything is sent unasked.
         """
-        if self._has(hashes) or sender in self._heard:
+        if self._has(hashes) or sender in self._heard or sender in self.blind:
             return
         if self._talks.round_trip_seconds(sender) > _SLOW * self.request_timeout_seconds:
             self.send_changes(everything(self.store), sender)
         else:
             self.announce(sender)
 
-    def _tell_of_more(self, sender: str, hashes: list[int]) -> Generator[Question, Answer, None]:
+    def _tell_of_more(self, sender: str, hashes: list[int]) -> Generator[Step, Answer, None]:
         """Tell a peer that has announced hashes, and has since been pulled from, that it lacks something.
 
         A TinyBase peer may have got its start from one who lacked most (surprise 16). What is only on its way to it

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -200,7 +201,7 @@ class World:
             fragment_size=self.options.fragment_size,
             on_ignored_error=self.report,
         )
-        self.network.listening = self.server._switchboard.serve
+        self.network.listening = partial(_accept, server)
 
     def make_persister(self, path_id: str, server: WsServer | None) -> Persister:
         """A persister of a server, or of nobody who only looks."""
@@ -370,3 +371,11 @@ def simulated(seed: int) -> Iterator[World]:
         finally:
             asyncio.set_event_loop(None)
             world.loop.close()
+
+
+async def _accept(server: WsServer, channel: SimulatedChannel, target: str, key: str, subprotocol: str | None) -> None:
+    """Serve a socket, as after its handshake."""
+    offered = [] if subprotocol is None else [subprotocol]
+    visitor = server._visitor(target, {"sec-websocket-key": key}, channel.remote_address, offered)
+    assert await server._reception.receive(visitor) is None
+    await server._switchboard.serve(channel, visitor)

@@ -423,8 +423,10 @@ async def test_coming_back_before_anybody_noticed() -> None:
         async with raw(url_of(server)) as visitor:
             await eventually(lambda: "load p" in backend.events)
             path, [client_id] = server._switchboard._paths["p"], server.get_client_ids("p")
-            path.leave(client_id)
-            path.join(client_id)
+            client = path.client(client_id)
+            assert client is not None
+            path.leave(client_id, "left")
+            path.join(client)
             for request_id in "ab":  # the second one comes when it would have ended
                 await visitor.send(f'S\n["{request_id}",1,""]')
                 assert str(await within(visitor.recv())).startswith(f'S\n["{request_id}",0,')

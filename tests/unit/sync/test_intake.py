@@ -9,6 +9,7 @@ import pytest
 from mergesync.exceptions import ConnectionLostError, ContentError, RefusedChangesError
 from mergesync.store import MergeableStore
 from mergesync.sync.intake import Intake, blamed
+from tests.network import Ids
 
 from .kit import FUTURE, Outbox, hlc, new_store, value_changes
 
@@ -16,14 +17,16 @@ from .kit import FUTURE, Outbox, hlc, new_store, value_changes
 def taken(store: MergeableStore, changes: Any, newest: str, **options: Any) -> Outbox:
     """Merge, and return who heard what."""
     outbox = Outbox()
-    Intake(store, outbox, authority=options.pop("authority", False)).merge("C", changes, newest, **options)
+    Intake(store, outbox, authority=options.pop("authority", False), new_id=Ids()).merge(
+        "C", changes, newest, **options
+    )
     return outbox
 
 
 def test_taken_as_it_is() -> None:
     """Changes with nothing wrong are merged; while that happens it is known whose they are."""
     store, outbox = new_store(), Outbox()
-    intake = Intake(store, outbox, authority=True)
+    intake = Intake(store, outbox, authority=True, new_id=Ids())
     origins: list[Any] = []
     store.add_did_finish_transaction_listener(lambda _: origins.append(intake.origin))
     changes = value_changes(v=[1, hlc(1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,9 +24,17 @@ class Board:
     def __init__(self, path_id: str = "p", *, multiplexed: bool = False, extended: bool = False) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.sent: list[str] = []
+        self.decisions: list[Callable[[bool], None]] | None = None
         dialect = Dialect(multiplexed=multiplexed, extended=extended)
         self.connection = ServerConnection("C", path_id, dialect=dialect, switchboard=self, timeout_seconds=1.0)
         self.connection.open()
+
+    def admit(self, path_id: str, connection: ServerConnection, decided: Callable[[bool], None]) -> None:
+        """The client asks to come onto a path; nobody else decides, unless told to."""
+        if self.decisions is None:
+            decided(True)
+        else:
+            self.decisions.append(decided)
 
     def join(self, path_id: str, connection: ServerConnection, channel_id: str | None) -> None:
         """The client comes onto a path."""

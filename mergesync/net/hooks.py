@@ -1,0 +1,51 @@
+"""What an application may decide about its clients, and hears of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from mergesync.net.server_path import ServerPath
+from mergesync.rooms.access import Client, ClientInfo
+from mergesync.rooms.changes import Changes
+from mergesync.rooms.rules import Rules
+
+__all__ = ["Admit", "Authorize", "Hooks", "LeaveReason", "OnChanges", "OnJoin", "OnLeave"]
+
+Authorize: TypeAlias = Callable[[ClientInfo], Any]
+"""`(info) -> Identity`, or an awaitable of one."""
+
+Admit: TypeAlias = Callable[[str, Client], Any]
+"""`(path_id, client) -> Access`, or an awaitable of one."""
+
+OnChanges: TypeAlias = Callable[[ServerPath, Client, Changes], Any]
+"""`(path, client, changes)`; may be async."""
+
+OnJoin: TypeAlias = Callable[[ServerPath, Client], Any]
+"""`(path, client)`; may be async."""
+
+LeaveReason: TypeAlias = Literal["left", "lost", "fault", "refused", "unauthorized", "shutdown"]
+"""Why a client is not on a path any more: it went; its connection broke; it, or the path, was closed for an error; a
+hook refused it; it is logged out, or its identity has expired; the server is going down."""
+
+OnLeave: TypeAlias = Callable[[ServerPath, Client, LeaveReason], Any]
+"""`(path, client, reason)`; may be async."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What a server asks its application; see `WsServer`."""
+
+    authorize: Authorize | None = None
+    admit: Admit | None = None
+    rules: Rules | None = None
+    on_changes: OnChanges | None = None
+    on_join: OnJoin | None = None
+    on_leave: OnLeave | None = None
+    timeout_seconds: float
+
+    @property
+    def review(self) -> bool:
+        """Whether clients may not write all that they want."""
+        return self.admit is not None or self.rules is not None or self.on_changes is not None

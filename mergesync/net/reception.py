@@ -1,0 +1,205 @@
+"""Who comes: asks the application who it is, and what it may do on which path."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import weakref
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+from mergesync.exceptions import RefusedConnectionError, RefusedError
+from mergesync.net.hooks import Hooks
+from mergesync.net.reporting import note_place
+from mergesync.net.turns import Turns, answer_of
+from mergesync.rooms.access import Access, Client, ClientInfo, Identity
+from mergesync.sync.server_connection import path_of
+from mergesync.sync.subprotocols import Dialect, choose, dialect_of
+from mergesync.system import new_id
+from mergesync.types import GetNow
+
+__all__ = ["Admitted", "Reception", "Visitor"]
+
+_UNAUTHORIZED, _FORBIDDEN, _FAILED = 401, 403, 500
+_NO_ACCESS = Access(read=False, write=False, presence=False, actions=False, overwrite=False)
+
+Admitted: TypeAlias = Callable[["Client | RefusedConnectionError"], None]
+"""Called with a client that is let onto a path, or with why it is not."""
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Visitor:
+    """Who asks for a socket, or has one.
+
+    Attributes:
+        info: what it said.
+        dialect: what it speaks.
+        identity: who it is, if somebody has asked.
+        client: itself on the path of its URL, if it is let onto that.
+        logged_out: whether its identity was logged out since.
+    """
+
+    info: ClientInfo
+    dialect: Dialect
+    identity: Identity | None = None
+    client: Client | None = None
+    logged_out: bool = False
+
+
+class Reception:
+    """Lets visitors in, if the application does.
+
+    Args:
+        hooks: of the server.
+        report: hears of whom is refused, and of what goes wrong in hooks.
+        get_now: the wall clock.
+    """
+
+    def __init__(self, hooks: Hooks, report: Callable[[Exception], None], get_now: GetNow) -> None:
+        self._hooks = hooks
+        self._report = report
+        self._get_now = get_now
+        self._turns: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
+        self._visitors: weakref.WeakSet[Visitor] = weakref.WeakSet()
+
+    @property
+    def asks(self) -> bool:
+        """Whether the application is asked at all before there is a socket."""
+        return self._hooks.authorize is not None or self._hooks.admit is not None
+
+    def turns_of(self, path_id: str) -> Turns:
+        """The application's callbacks about a path."""
+        turns = self._turns.get(path_id)
+        if turns is None:
+            turns = self._turns[path_id] = Turns(self._hooks.timeout_seconds)
+        return turns
+
+    def visitor(
+        self,
+        target: str,
+        headers: Mapping[str, str],
+        remote_address: Any,
+        offered: Iterable[str],
+        taken: Container[str],
+    ) -> Visitor:
+        """Note who asks for a socket.
+
+        Args:
+            target: the request target, still percent-encoded, with its query.
+            headers: of the request, by lower-case name.
+            remote_address: the other end.
+            offered: the subprotocols that it offers.
+            taken: ids of other clients.
+        """
+        dialect = dialect_of(choose(offered))
+        query = dict(parse_qsl(target.partition("?")[2], keep_blank_values=True))
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        token = credentials.strip() if scheme.lower() == "bearer" else query.get("token")
+        client_id = _client_id(headers.get("sec-websocket-key", ""), taken)
+        info = ClientInfo(client_id, path_of(target), remote_address, dict(headers), dialect.multiplexed, query, token)
+        visitor = Visitor(info, dialect)
+        self._visitors.add(visitor)
+        return visitor
+
+    def settle_id(self, visitor: Visitor, taken: Container[str]) -> None:
+        """Give a visitor another id, if somebody has come with the same meanwhile."""
+        if visitor.info.client_id in taken:
+            visitor.info = replace(visitor.info, client_id=_client_id("", taken))
+            if visitor.client is not None:
+                visitor.client.info = visitor.info
+
+    async def receive(self, visitor: Visitor) -> RefusedConnectionError | None:
+        """Ask who it is, and without channels what it may do on its path; returns why it is refused, if it is."""
+        try:
+            if self._hooks.authorize is not None:
+                visitor.identity = await self.identify(visitor.info)
+            if not visitor.dialect.multiplexed:
+                visitor.client = await self._admitted(visitor.info.path_id, visitor)
+        except RefusedConnectionError as refusal:
+            return refusal
+        if visitor.logged_out:
+            return RefusedConnectionError("logged out", status=_UNAUTHORIZED)
+        return None
+
+    async def identify(self, info: ClientInfo) -> Identity:
+        """Ask who somebody is; raises RefusedConnectionError, which was reported."""
+        authorize = self._hooks.authorize
+        assert authorize is not None
+        try:
+            identity = await answer_of(authorize, info, timeout_seconds=self._hooks.timeout_seconds)
+            if not isinstance(identity, Identity):
+                raise TypeError(f"authorize must return an Identity, not {type(identity).__name__}")
+            if identity.expires_at_seconds is not None and identity.expires_at_seconds * 1000 <= self._get_now():
+                raise RefusedError("the identity has expired")
+        except Exception as error:
+            raise self._refusal(error, _UNAUTHORIZED, info.path_id, info.client_id) from None
+        return identity
+
+    async def _admitted(self, path_id: str, visitor: Visitor) -> Client:
+        """Let it onto a path; raises RefusedConnectionError, which was reported."""
+        answer: asyncio.Future[Client | RefusedConnectionError] = asyncio.get_running_loop().create_future()
+
+        def decided(outcome: Client | RefusedConnectionError) -> None:
+            if not answer.done():  # it was not worth waiting for any more
+                answer.set_result(outcome)
+
+        self.admit(path_id, visitor, decided)
+        outcome = await answer
+        if isinstance(outcome, RefusedConnectionError):
+            raise outcome
+        return outcome
+
+    def admit(self, path_id: str, visitor: Visitor, decided: Admitted) -> None:
+        """Ask what a visitor may do on a path, when it is the path's turn; what is refused was reported.
+
+        Args:
+            path_id: the path.
+            visitor: of whom it is known who it is.
+            decided: called now or later.
+        """
+        admit = self._hooks.admit
+        if admit is None:
+            decided(Client(path_id, visitor.info, visitor.identity, Access()))
+            return
+        client = Client(path_id, visitor.info, visitor.identity, _NO_ACCESS)
+
+        def done(access: Any, error: Exception | None) -> None:
+            if error is None and not isinstance(access, Access):
+                error = TypeError(f"admit must return an Access, not {type(access).__name__}")
+            if error is not None:
+                decided(self._refusal(error, _FORBIDDEN, path_id, client.id))
+            else:
+                client.access = access
+                decided(client)
+
+        self.turns_of(path_id).call(lambda: admit(path_id, client), done)
+
+    def _refusal(self, error: Exception, status: int, path_id: str, client_id: str) -> RefusedConnectionError:
+        """What a visitor is told; an error of the application is reported, and not told."""
+        if isinstance(error, RefusedError):
+            refusal = RefusedConnectionError(str(error), status=error.status or status)
+            refusal.path_id, refusal.client_id = path_id, client_id
+            self._report(refusal)
+            return refusal
+        note_place(error, path_id, client_id)
+        self._report(error)
+        return RefusedConnectionError("the application failed", status=_FAILED)
+
+    def log_out(self, name: str) -> list[Visitor]:
+        """Nobody with an identity of this name is let in any more who is about to be; returns who is."""
+        visitors = [visitor for visitor in self._visitors if visitor.identity and visitor.identity.name == name]
+        for visitor in visitors:
+            visitor.logged_out = True
+        return visitors
+
+
+def _client_id(key: str, taken: Container[str]) -> str:
+    """The client's WebSocket key, as in the peer, unless it is none or is taken."""
+    try:
+        usable = len(base64.b64decode(key, validate=True)) == 16 and key not in taken
+    except (binascii.Error, ValueError):
+        usable = False
+    return key if usable else base64.b64encode(new_id(16).encode()).decode()

@@ -1,0 +1,100 @@
+"""What is decided of a peer's changes before any of them is merged, and what follows for those that are not.
+
+Whoever decides may take its time: until it has, a `Proposal` waits, and neither the store nor anybody else has seen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mergesync.store import MergeableStore
+from mergesync.store.bodies import hlc_of
+from mergesync.store.diff import stamped
+from mergesync.store.hlc import successor
+from mergesync.sync.admission import Leaf, body_of
+from mergesync.types import MergeableChanges
+
+__all__ = ["Proposal", "Reviewer", "Verdict", "rulings", "without"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """Changes that a peer wants to be merged.
+
+    Attributes:
+        sender: the peer.
+        body: what of its changes `Admission` lets through.
+        pulled: whether they were asked for, and so are what many transactions left; else they are those of one.
+    """
+
+    sender: str
+    body: MergeableChanges
+    pulled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a proposal.
+
+    Attributes:
+        taken: what is merged; the very body of the proposal if that is all of it.
+        refused: the HLCs of the leaves that are not.
+        instead: wire forms to write under newer stamps, for refused leaves or others.
+        reasons: why leaves were refused, as sentences' ends; none if that was reported already.
+        corrects: whether refused leaves are answered with the values to keep. Else their writer keeps its own.
+    """
+
+    taken: MergeableChanges
+    refused: Mapping[Leaf, str] = field(default_factory=dict)
+    instead: Mapping[Leaf, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    corrects: bool = True
+
+
+class Reviewer(Protocol):
+    """Who decides."""
+
+    def review(self, proposal: Proposal) -> Verdict | None:
+        """Decide of a proposal; None if that takes time, and `reviewed` will be called with the verdict."""
+
+
+def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableChanges:
+    """What is written here so that everybody ends with what was decided: each leaf under a stamp that beats the others.
+
+    A refused leaf needs none if what is here is newer by now: its writer gets that as everybody does.
+
+    Args:
+        store: only read.
+        verdict: what was decided; what it takes is in the store.
+        client: the client part to sign with.
+    """
+    leaves: dict[Leaf, Any] = {}
+    for leaf in {**verdict.refused, **verdict.instead} if verdict.corrects else verdict.instead:
+        present = store.get_stamp(*leaf)
+        newest = verdict.refused.get(leaf, "")
+        if present is not None and present[1] > newest:
+            if leaf not in verdict.instead:
+                continue
+            newest = present[1]
+        hlc = successor(newest, client)
+        if hlc is not None:
+            wire = verdict.instead[leaf] if leaf in verdict.instead else store.get_kept_wire(*leaf)
+            leaves[leaf] = [wire, hlc]
+    return body_of(leaves)
+
+
+def without(changes: MergeableChanges, leaves: Container[Leaf]) -> MergeableChanges:
+    """Changes without some of their leaves, and without the containers that have nothing left."""
+    tables: dict[str, Any] = {}
+    for table_id, table in changes[0][0].items():
+        rows: dict[str, Any] = {}
+        for row_id, row in table[0].items():
+            cells = {cell_id: cell for cell_id, cell in row[0].items() if (table_id, row_id, cell_id) not in leaves}
+            if cells or not row[0]:
+                rows[row_id] = stamped(cells, hlc_of(row))
+        if rows or not table[0]:
+            tables[table_id] = stamped(rows, hlc_of(table))
+    values = {value_id: value for value_id, value in changes[1][0].items() if (None, "", value_id) not in leaves}
+    return [stamped(tables, hlc_of(changes[0])), stamped(values, hlc_of(changes[1])), 1]
