@@ -29,7 +29,7 @@ from mergesync.exceptions import (
     TransactionError,
 )
 from mergesync.limits import Limits
-from mergesync.net.client import SendResult, SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
+from mergesync.net.client import SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
 from mergesync.net.local import LocalNetwork, LocalSynchronizer, create_local_synchronizer
 from mergesync.net.server import WsServer, create_ws_server
 from mergesync.net.server_path import ServerPath
@@ -37,6 +37,7 @@ from mergesync.rooms.access import Access, Client, ClientInfo, Identity
 from mergesync.rooms.changes import Changes
 from mergesync.rooms.rules import Rule, allow_write, allow_write_value
 from mergesync.store import HybridLogicalClock, MergeableStore
+from mergesync.sync.talk import SendResult
 from mergesync.types import MISSING, Cell, Content
 
 __all__ = [

@@ -41,6 +41,8 @@ __all__ = [
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
     "MAX_READ_BYTES",
+    "MAX_REMEMBERED_BYTES",
+    "MAX_REMEMBERED_RESULTS",
     "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
     "MAX_TIMER_SECONDS",
@@ -152,6 +154,13 @@ operation of its asker, so that their number is bounded, too."""
 
 MAX_MESSAGES_BEING_ANSWERED: Final = 1000
 """Messages of others that the listeners of one client are at work on; more are answered as by one without listeners."""
+
+MAX_REMEMBERED_RESULTS: Final = 10_000
+"""Results of actions with a key that a server remembers, so that who asks again does not have it done again: a client
+does so within seconds."""
+
+MAX_REMEMBERED_BYTES: Final = MAX_FRAME_BYTES
+"""Characters of these results."""
 
 PROMPT_ANSWER_SECONDS: Final = 0.1
 """A client that has not answered the server for so long does not keep others waiting: a thousand that never answer

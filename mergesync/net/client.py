@@ -20,12 +20,13 @@ from mergesync.net.durability import PendingLeaf
 from mergesync.net.link import Link, LinkState
 from mergesync.net.mailbox import MessageListener
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
-from mergesync.net.requests import SendResult, send_result
+from mergesync.net.requests import send_result
 from mergesync.net.session import OnMessage, Session, SessionOptions, SyncStatus
 from mergesync.store import MergeableStore
 from mergesync.sync.client_connection import check_channel_id
 from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, SEND
 from mergesync.sync.synchronizer import SynchronizerStats
+from mergesync.sync.talk import SendResult
 from mergesync.sync.versions import Edits, encode_edits, version_of
 from mergesync.types import MISSING, Content
 
@@ -246,7 +247,8 @@ class WsSynchronizer:
         Example:
             seat = await synchronizer.act("book", {"show": 7}, key=secrets.token_hex())
         """
-        return await self._session.requests.ask(ACT, [name, data, key], timeout_seconds, repeated=key is not None)
+        body = [name, data, key, timeout_seconds]
+        return await self._session.requests.ask(ACT, body, timeout_seconds, repeated=key is not None)
 
     async def send(
         self,

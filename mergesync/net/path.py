@@ -14,6 +14,7 @@ from mergesync.exceptions import (
     PathClosedError,
     PersisterError,
     RefusedError,
+    RequestFailedError,
     SaveError,
     SyncError,
 )
@@ -24,6 +25,7 @@ from mergesync.limits import (
     SAVE_RETRY_CAP_SECONDS,
     SAVE_RETRY_FIRST_SECONDS,
 )
+from mergesync.net.actions import Actions
 from mergesync.net.alarm import Alarm
 from mergesync.net.hooks import Hooks, LeaveReason
 from mergesync.net.reporting import note_place
@@ -39,7 +41,7 @@ from mergesync.sync.operations import ERROR, OK, Operation
 from mergesync.sync.payloads import Payload
 from mergesync.sync.review import Proposal, Verdict
 from mergesync.sync.talk import Talk
-from mergesync.types import GetNow, NewId
+from mergesync.types import GetNow, MergeableChanges, NewId
 from mergesync.waiting import settle
 
 __all__ = ["CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
@@ -87,6 +89,7 @@ class PathOptions:
     new_id: NewId
     get_now: GetNow
     hooks: Hooks
+    actions: Actions
     names: NamePolicy
 
 
@@ -138,6 +141,7 @@ class Path:
     Attributes:
         turns: see above.
         handle: what the application has of it.
+        talk: the messages of its clients.
         store: the replica from when it is loaded until the path ends.
     """
 
@@ -167,6 +171,8 @@ class Path:
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
         self._confirming: set[asyncio.Task[None]] = set()
+        self._reviewer = PathReviewer(options.hooks, self) if options.hooks.review else None
+        self._decisions: dict[Proposal, Callable[[Verdict], None]] = {}  # who waits for what the application decides
         self._hub = Hub(
             path_id,
             self,
@@ -174,10 +180,10 @@ class Path:
             request_timeout_seconds=options.request_timeout_seconds,
             fragment_size=options.fragment_size,
             new_id=options.new_id,
-            reviewer=PathReviewer(options.hooks, self) if options.hooks.review else None,
+            reviewer=self._reviewer,
         )
-        self._talk = Talk(self, options.names, options.new_id)
-        self._service = Service(self._hub, self._talk, self.confirm, self.report)
+        self.talk: Talk = Talk(self, options.names, options.new_id)
+        self._service = Service(self, self._hub, self.talk, options.actions, asyncio.get_running_loop().time)
         self._alarm = Alarm(self._deadline, self._wake)
         self._life = asyncio.create_task(self._live(predecessor), name=f"mergesync path {path_id!r:.80}")
         self._life.add_done_callback(self._has_ended)
@@ -213,7 +219,7 @@ class Path:
         else:
             self._departed.clear()
         self._hub.leave(client_id)
-        self._talk.leave(client_id)
+        self.talk.leave(client_id)
         self._alarm.set()
         self._somebody_went()
         on_leave = self._options.hooks.on_leave
@@ -274,8 +280,24 @@ class Path:
 
     def reviewed(self, proposal: Proposal, verdict: Verdict) -> None:
         """The application has decided of changes after some time."""
-        self._hub.reviewed(proposal, verdict, asyncio.get_running_loop().time())
+        decided = self._decisions.pop(proposal, None)
+        if decided is not None:
+            decided(verdict)
+        else:
+            self._hub.reviewed(proposal, verdict, asyncio.get_running_loop().time())
         self._alarm.set()
+
+    def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
+        """Decide what of a client's changes may be made, where they do not come as a message; now or later."""
+        if self._reviewer is None:
+            decided(Verdict(body))
+            return
+        proposal = Proposal(client_id, body, pulled=False)
+        verdict = self._reviewer.review(proposal)
+        if verdict is None:
+            self._decisions[proposal] = decided
+        else:
+            decided(verdict)
 
     # --- the application
 
@@ -303,6 +325,26 @@ class Path:
         self._keepers -= 1
         self._somebody_went()
 
+    async def ask(self, to: Iterable[str] | None, message: Any, timeout_seconds: float) -> Any:
+        """Send clients a message, and return `[name, answer]` of the first who answers.
+
+        Raises:
+            RequestFailedError: nobody does.
+        """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def reply(name: str, body: Any) -> None:
+            if answer.done():  # nobody waits for it any more
+                return
+            if name == OK:
+                answer.set_result(body)
+            else:
+                answer.set_exception(RequestFailedError(body[1], body[0], path_id=self.path_id))
+
+        self.talk.ask(None, to, message, timeout_seconds, asyncio.get_running_loop().time(), reply)
+        self._alarm.set()
+        return await answer
+
     async def durable(self) -> None:
         """Return when all that was written is stored."""
         if self.store is None:
@@ -318,12 +360,12 @@ class Path:
 
     def operate(self, client_id: str, operation: Operation, answer: Answer) -> None:
         """A client asks for something; `answer` is called once, unless it leaves."""
-        self._service.operate(client_id, operation, asyncio.get_running_loop().time(), answer)
+        self._service.operate(client_id, operation, answer)
         self._alarm.set()
 
     def answered(self, client_id: str, operation: Operation) -> None:
         """A client answers something that it was asked; what is late, or was not asked, is no fault."""
-        self._talk.answered(client_id, operation)
+        self.talk.answered(client_id, operation)
         self._alarm.set()
 
     def confirm(self, client_id: str, *, hurry: bool, answer: Answer) -> None:
@@ -527,12 +569,12 @@ class Path:
     # --- time
 
     def _deadline(self) -> float | None:
-        deadlines = (self._hub.deadline, self._talk.deadline)
+        deadlines = (self._hub.deadline, self.talk.deadline)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _wake(self, now: float) -> None:
         self._hub.wake(now)
-        self._talk.wake(now)
+        self.talk.wake(now)
 
     # --- what its messages say (TalkOutlet)
 

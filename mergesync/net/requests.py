@@ -17,29 +17,15 @@ from mergesync.exceptions import (
 )
 from mergesync.limits import MAX_PENDING_REQUESTS
 from mergesync.sync.operations import OK, Operation
+from mergesync.sync.talk import SendResult
 from mergesync.system import new_id
 
-__all__ = ["PostOperation", "Requests", "SendResult", "send_result"]
+__all__ = ["PostOperation", "Requests", "send_result"]
 
 _ID_LENGTH = 11
 
 PostOperation: TypeAlias = Callable[[Operation], None]
 """Sends an operation; only while connected to a server that knows them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendResult:
-    """What became of a message.
-
-    Attributes:
-        delivered: the names of which at least one holder was sent it.
-        unknown: the names that nobody has.
-        unreachable: the names whose holders do not read, or do not speak `mergesync.v1`.
-    """
-
-    delivered: tuple[str, ...]
-    unknown: tuple[str, ...]
-    unreachable: tuple[str, ...]
 
 
 def send_result(body: Any) -> SendResult:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 from websockets.asyncio.server import Server as WebsocketsServer
 from websockets.asyncio.server import ServerConnection as WebsocketsConnection
@@ -31,6 +31,7 @@ from mergesync.limits import (
     MAX_READ_BYTES,
     Limits,
 )
+from mergesync.net.actions import ActionHandler, Actions
 from mergesync.net.addresses import Host, usable_addresses
 from mergesync.net.channel import (
     AsgiChannel,
@@ -77,6 +78,7 @@ PathIdsListener: TypeAlias = Callable[["WsServer", str, int], object]
 ClientIdsListener: TypeAlias = Callable[["WsServer", str, str, int], object]
 """`(server, path_id, client_id, change)`, the change being 1 or -1."""
 
+_Handler = TypeVar("_Handler", bound=ActionHandler)
 OnConnection: TypeAlias = Callable[[ClientInfo], Any]
 """Called for each socket before any of its frames is read; may be async."""
 
@@ -194,6 +196,7 @@ class WsServer:
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
         self._destruction: asyncio.Task[None] | None = None
+        self._actions = Actions()
         rules = list(rules)
         hooks = Hooks(
             authorize=authorize,
@@ -214,6 +217,7 @@ class WsServer:
             new_id,
             get_now,
             hooks,
+            self._actions,
             NamePolicy(names),
         )
         self._reception = Reception(hooks, self._report, get_now)
@@ -305,6 +309,27 @@ class WsServer:
             yield path.handle
         finally:
             path.release()
+
+    def action(self, name: str) -> Callable[[_Handler], _Handler]:
+        """Let clients ask for something: a decorator of `handler(path, client, data)`, plain or async.
+
+        What it returns, JSON, is the result of `WsSynchronizer.act`. It says no by raising `RefusedError`, or
+        `RequestFailedError` with a reason of its own; anything else is reported, and the client is told that it
+        failed. Like all hooks, actions of a path are called one at a time, in order, each for `hook_timeout_seconds` at
+        most, and a client's only after what it wrote before is merged.
+
+        Example:
+            @server.action("rename")
+            def rename(path: ServerPath, client: Client, data: Any) -> str:
+                path.store.set_value("title", data["title"])
+                return path.version
+        """
+
+        def add(handler: _Handler) -> _Handler:
+            self._actions.handlers[name] = handler
+            return handler
+
+        return add
 
     def log_out(self, name: str) -> int:
         """Close all sockets whose identity has this name, with 4401; returns how many.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from mergesync.exceptions import PathClosedError
+from mergesync.limits import DEFAULT_ACTION_TIMEOUT_SECONDS
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
+from mergesync.sync.talk import SendResult, Talk
+from mergesync.sync.versions import Edits, compare_and_set, version_of
 
 __all__ = ["OpenPath", "ServerPath"]
 
@@ -24,6 +28,13 @@ class OpenPath(Protocol):
     @property
     def members(self) -> list[Client]:
         """Who is on the path."""
+
+    @property
+    def talk(self) -> Talk:
+        """The messages of its clients."""
+
+    async def ask(self, to: Iterable[str] | None, message: Any, timeout_seconds: float) -> Any:
+        """Send a message, and return `[name, answer]` of the first who answers."""
 
     async def durable(self) -> None:
         """Return when all that was written is stored."""
@@ -59,12 +70,38 @@ class ServerPath:
 
     @property
     def version(self) -> str:
-        """Another text after each change, and the same on all stores that are equal; to be compared, not to be read.
+        """Another text after each change, and the same on all stores that are equal; for `compare_and_set`.
 
         It covers stamps, so that what is written again under a newer stamp makes another version.
         """
-        tables, values = self.store.get_mergeable_content_hashes()
-        return f"{tables:08x}{values:08x}"
+        return version_of(self.store)
+
+    def version_of(
+        self,
+        table_id: str | None = None,
+        row_id: str | None = None,
+        cell_id: str | None = None,
+        *,
+        value_id: str | None = None,
+    ) -> str:
+        """The same of a table, a row, a cell or a value."""
+        return version_of(self.store, table_id, row_id, cell_id, value_id=value_id)
+
+    def compare_and_set(self, version: str, edits: Edits) -> str:
+        """Make changes if something still has this version, as `WsSynchronizer.compare_and_set` does for clients.
+
+        Args:
+            version: of what the changes depend on.
+            edits: `(tables, values)`: the cells and values to set, with `MISSING` for what is to go.
+
+        Returns:
+            The version after it.
+
+        Raises:
+            StaleVersionError: it has another version by now.
+            ContentError: the changes are malformed.
+        """
+        return compare_and_set(self.store, version, edits)
 
     def transaction(self) -> AbstractContextManager[Any]:
         """Write several things at once: others see all of it or nothing, and an error takes all of it back.
@@ -76,6 +113,43 @@ class ServerPath:
         """
         return self.store.transaction()
 
+    # --- messages
+
+    @property
+    def names(self) -> list[str]:
+        """What clients are called here; each name once."""
+        return self._path.talk.names.all()
+
+    def name_of(self, client: Client) -> str | None:
+        """What a client is called, if it has said so."""
+        return self._path.talk.names.name_of(client.id)
+
+    def send(self, to: str | Iterable[str] | None, message: Any) -> SendResult:
+        """Send a message to clients, once; who is not there does not get it.
+
+        Args:
+            to: a name, or several, or None for everybody who has one.
+            message: JSON.
+        """
+        return self._path.talk.send(None, _names(to), message)
+
+    async def ask(
+        self,
+        to: str | Iterable[str] | None,
+        message: Any,
+        *,
+        timeout_seconds: float = DEFAULT_ACTION_TIMEOUT_SECONDS,
+    ) -> tuple[str | None, Any]:
+        """Send a message to clients, and return the first answer, with the name of who gave it.
+
+        Raises:
+            RequestFailedError: `reason` is "no-receiver", "no-answer" or "timeout".
+        """
+        name, answer = await self._path.ask(_names(to), message, timeout_seconds)
+        return name, answer
+
+    # --- storage
+
     async def durable(self) -> None:
         """Return when all that was written to the store before is on disk.
 
@@ -85,3 +159,7 @@ class ServerPath:
             PathClosedError: the path is not open.
         """
         await self._path.durable()
+
+
+def _names(to: str | Iterable[str] | None) -> Iterable[str] | None:
+    return [to] if isinstance(to, str) else to

@@ -2,126 +2,256 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-from mergesync.exceptions import MergesyncError, NameTakenError, RequestFailedError, StaleVersionError
+from mergesync.exceptions import (
+    ContentError,
+    InvalidCellError,
+    InvalidIdError,
+    NameTakenError,
+    RefusedError,
+    RequestFailedError,
+    StaleVersionError,
+)
 from mergesync.limits import MAX_NAME_BYTES
+from mergesync.net.actions import ActionKey, Actions
+from mergesync.net.server_path import ServerPath
+from mergesync.net.turns import Done
+from mergesync.rooms.access import Client
+from mergesync.store import MergeableStore
+from mergesync.store.jsjson import dumps
 from mergesync.sync.hub import Hub
-from mergesync.sync.operations import ASK, COMPARE_AND_SET, ERROR, NAME, OK, SEND, STORED, Operation
+from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, ERROR, NAME, OK, SEND, STORED, Operation
+from mergesync.sync.review import Verdict, rulings
 from mergesync.sync.talk import Talk
-from mergesync.sync.versions import compare_and_set, decode_edits
-from mergesync.types import MISSING
+from mergesync.sync.versions import Edits, changes_of, check_version, decode_edits, version_now
+from mergesync.system import new_id
+from mergesync.types import MISSING, MergeableChanges
 
-__all__ = ["Answer", "Confirm", "Service"]
+__all__ = ["Answer", "Served", "Service"]
+
+_CLIENT_PART_LENGTH = 5
 
 Answer: TypeAlias = Callable[[str, Any], None]
 """`(name, body)` of the operation that answers a request."""
 
 
-class Confirm(Protocol):
-    """Says when things are stored."""
+class Served(Protocol):
+    """The path whose clients ask."""
 
-    def __call__(self, client_id: str, *, hurry: bool, answer: Answer) -> None:
+    handle: ServerPath
+
+    def client(self, client_id: str) -> Client | None:
+        """Who asks."""
+
+    def confirm(self, client_id: str, *, hurry: bool, answer: Answer) -> None:
         """Answer a client when all that it has said so far is stored, or cannot be."""
+
+    def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
+        """Decide what of a client's changes may be made, now or later."""
+
+    def call(self, callback: Callable[[], Any], done: Done) -> None:
+        """Call the application when it is its turn."""
+
+    def report(self, error: Exception, client_id: str | None = None) -> None:
+        """Hear of an error that nobody called for."""
 
 
 class Service:
     """The operations of one path.
 
     Args:
-        hub: of the path.
+        path: the path.
+        hub: its hub.
         talk: its messages.
-        confirm: says when things are stored.
-        report: hears what the application's listeners raise.
+        actions: what the application lets clients ask for.
+        now: the time of a steady clock, in seconds.
     """
 
-    def __init__(self, hub: Hub, talk: Talk, confirm: Confirm, report: Callable[[Exception], None]) -> None:
+    def __init__(self, path: Served, hub: Hub, talk: Talk, actions: Actions, now: Callable[[], float]) -> None:
+        self._path = path
+        self._actions = actions
+        self._now = now
         self._hub = hub
         self._talk = talk
-        self._confirm = confirm
-        self._report = report
         self._services = {
             STORED: self._stored,
             COMPARE_AND_SET: self._compare_and_set,
+            ACT: self._act,
             NAME: self._name,
             SEND: self._send,
             ASK: self._ask,
         }
 
-    def operate(self, client_id: str, operation: Operation, now: float, answer: Answer) -> None:
+    def operate(self, client_id: str, operation: Operation, answer: Answer) -> None:
         """A client asks for something.
 
         Args:
             client_id: the client.
             operation: what it asks for.
-            now: seconds.
             answer: called once, unless the client leaves.
         """
-        try:
+        client = self._path.client(client_id)
+        assert client is not None, "who asks is there"
+        with self._answering(client, answer):
             service = self._services.get(operation.name)
             if service is None:
                 raise RequestFailedError(f"no operation {operation.name!r:.40}", "unknown")
-            service(client_id, operation.body, now, answer)
-        except RequestFailedError as error:
-            answer(ERROR, [error.reason, error.args[0]])
+            service(client, operation.body, answer)
 
-    def _stored(self, client_id: str, body: Any, _now: float, answer: Answer) -> None:
-        self._confirm(client_id, hurry=body is True, answer=answer)
+    @contextmanager
+    def _answering(self, client: Client, answer: Answer) -> Iterator[None]:
+        """What goes wrong is the answer."""
+        try:
+            yield
+        except Exception as error:
+            answer(ERROR, self._failure(client, error))
 
-    def _compare_and_set(self, client_id: str, body: Any, _now: float, answer: Answer) -> None:
+    def _failure(self, client: Client, error: Exception) -> list[Any]:
+        """What a client is told of an error; what is none of its business is reported."""
+        match error:
+            case RequestFailedError():
+                return [error.reason, error.args[0], *([] if error.details is None else [error.details])]
+            case RefusedError():
+                return ["refused", error.args[0]]
+            case StaleVersionError():
+                content = [] if error.content is MISSING else [error.content]
+                return ["stale", error.args[0], {"version": error.version, "content": content}]
+            case InvalidCellError() | InvalidIdError() | ContentError():
+                return ["invalid", str(error)]
+            case _:
+                self._path.report(error, client.id)
+                return ["failed", "the server could not do it"]
+
+    # --- storage
+
+    def _stored(self, client: Client, body: Any, answer: Answer) -> None:
+        self._path.confirm(client.id, hurry=body is True, answer=answer)
+
+    # --- changes on a condition
+
+    def _compare_and_set(self, client: Client, body: Any, answer: Answer) -> None:
         match body:
             case [str(version), edits]:
-                # What the client wrote before it asked counts, so that is merged first.
-                self._hub.when_merged(client_id, lambda _: answer(*self._compared(version, edits)))
+                edits = decode_edits(edits)
             case _:
                 raise _invalid("a version, and [tables, values]")
+        if not (client.access.read and client.access.write):
+            raise _refused("a change on a condition needs that the client may read and write")
 
-    def _compared(self, version: str, edits: Any) -> tuple[str, Any]:
+        def try_it(_: bool) -> None:
+            with self._answering(client, answer):
+                self._try_change(client, version, edits, answer)
+
+        self._hub.when_merged(client.id, try_it)  # what the client wrote before it asked counts
+
+    def _try_change(self, client: Client, version: str, edits: Edits, answer: Answer) -> None:
         store = self._hub.store
         if store is None:
-            return ERROR, ["no-store", "the server only passes on what clients say, and has no store"]
-        try:
-            return OK, compare_and_set(store, version, decode_edits(edits))
-        except StaleVersionError as error:
-            present = {"version": error.version, "content": [error.content] if error.content is not MISSING else []}
-            return ERROR, ["stale", error.args[0], present]
-        except MergesyncError as error:
-            return ERROR, ["invalid", str(error)]
-        except Exception as error:
-            self._report(error)
-            return ERROR, ["failed", "the server could not do it"]
+            raise RequestFailedError("the server only passes on what clients say, and has no store", "no-store")
+        check_version(store, version)
 
-    def _name(self, client_id: str, body: Any, _now: float, answer: Answer) -> None:
+        def decided(verdict: Verdict) -> None:
+            with self._answering(client, answer):
+                answer(OK, _changed(store, version, verdict))
+
+        self._path.review(client.id, changes_of(store, edits), decided)
+
+    # --- actions
+
+    def _act(self, client: Client, body: Any, answer: Answer) -> None:
+        match body:
+            case [str(name), data, (str() | None) as key, (int() | float()) as seconds]:
+                _check_talks(client)
+            case _:
+                raise _invalid("the name of an action, data, a key or null, and seconds")
+        handler = self._actions.handlers.get(name)
+        if handler is None:
+            raise RequestFailedError(f"no action {name!r:.40}", "unknown")
+        deadline = self._now() + seconds
+
+        def act() -> Any:
+            if self._now() > deadline:
+                raise RequestFailedError("it was not its turn in time", "timeout")
+            return handler(self._path.handle, client, data)
+
+        def begin(_: bool) -> None:
+            if key is None:
+                self._call(client, act, answer)
+                return
+            identity = None if client.identity is None else client.identity.name
+            request: ActionKey = (client.path_id, identity, name, key)
+            if not self._actions.recall(request, answer):
+                self._call(client, act, partial(self._actions.finish, request))
+
+        self._hub.when_merged(client.id, begin)  # what the client wrote before it asked counts
+
+    def _call(self, client: Client, act: Callable[[], Any], answer: Answer) -> None:
+        """Call an action when it is its turn, and answer with what it returns or raises."""
+
+        def done(result: Any, error: Exception | None) -> None:
+            with self._answering(client, answer):
+                if error is not None:
+                    raise error
+                dumps(result)  # it must be JSON
+                answer(OK, result)
+
+        self._path.call(act, done)
+
+    # --- messages
+
+    def _name(self, client: Client, body: Any, answer: Answer) -> None:
         match body:
             case [str(name), str(secret)] if 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES:
+                _check_talks(client)
                 try:
-                    self._talk.take_name(client_id, name, secret)
+                    self._talk.take_name(client.id, name, secret)
                 except NameTakenError as error:
                     raise RequestFailedError(error.args[0], "name-taken") from error
                 answer(OK, name)
             case _:
                 raise _invalid(f"a name of 1 to {MAX_NAME_BYTES} bytes, and a secret")
 
-    def _send(self, client_id: str, body: Any, _now: float, answer: Answer) -> None:
+    def _send(self, client: Client, body: Any, answer: Answer) -> None:
         match body:
             case [to, message] if _are_names(to):
-                self._check_name(client_id)
-                answer(OK, self._talk.send(client_id, to, message))
+                self._check_name(client)
+                answer(OK, asdict(self._talk.send(client.id, to, message)))
             case _:
                 raise _invalid("names or null, and a message")
 
-    def _ask(self, client_id: str, body: Any, now: float, answer: Answer) -> None:
+    def _ask(self, client: Client, body: Any, answer: Answer) -> None:
         match body:
             case [to, message, (int() | float()) as seconds] if _are_names(to):
-                self._check_name(client_id)
-                self._talk.ask(client_id, to, message, seconds, now, answer)
+                self._check_name(client)
+                self._talk.ask(client.id, to, message, seconds, self._now(), answer)
             case _:
                 raise _invalid("names or null, a message, and seconds")
 
-    def _check_name(self, client_id: str) -> None:
-        if self._talk.names.name_of(client_id) is None:
+    def _check_name(self, client: Client) -> None:
+        _check_talks(client)
+        if self._talk.names.name_of(client.id) is None:
             raise RequestFailedError("who has no name cannot send messages", "no-name")
+
+
+def _check_talks(client: Client) -> None:
+    if not client.access.actions:
+        raise _refused("the client may neither ask for actions nor talk to others here")
+
+
+def _changed(store: MergeableStore, version: str, verdict: Verdict) -> str:
+    """Make a change that was decided of, if the version is still the present one; returns the version after it."""
+    if verdict.refused.keys() - verdict.instead.keys():
+        raise _refused("; ".join(verdict.reasons) or "the change is not let through")
+    check_version(store, version)  # the application may have taken its time
+    with store.transaction():
+        store.merge_checked(verdict.taken)
+        store.merge_checked(rulings(store, verdict, new_id(_CLIENT_PART_LENGTH)))
+    return version_now(store, version)
 
 
 def _are_names(to: Any) -> bool:
@@ -130,3 +260,7 @@ def _are_names(to: Any) -> bool:
 
 def _invalid(wanted: str) -> RequestFailedError:
     return RequestFailedError(f"the body must be: {wanted}", "invalid")
+
+
+def _refused(text: str) -> RequestFailedError:
+    return RequestFailedError(text, "refused")

@@ -420,7 +420,9 @@ class Switchboard:
                     self._answer(path_id, client_id, operation, name, body)
 
             socket.unanswered[answer] = path_id
-            self._paths[path_id].operate(client_id, operation, answer)
+            path = self._paths[path_id]
+            path.operate(client_id, operation, answer)
+            self._wait_for(socket, path.turns)
 
     def _answer(self, path_id: str, client_id: str, asked: Operation, name: str, body: Any) -> None:
         if asked.request_id is not None:

@@ -109,6 +109,10 @@ class MergeableStore(Merging):
 
     # --- the clock
 
+    def get_next_hlc(self) -> str:
+        """A stamp that is newer than all that this store has seen."""
+        return self._clock.tick()
+
     def set_clock(self, now: int, *, tolerance_milliseconds: int = 0) -> Self:
         """Let the clock show this time and go on from there, whatever the wall clock says.
 

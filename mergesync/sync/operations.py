@@ -33,7 +33,7 @@ NAME = "name"
 """Call me so on this path: `[name or null, secret]`."""
 
 ACT = "act"
-"""Do what the application defines: `[name of the action, data, key or null]`."""
+"""Do what the application defines: `[name of the action, data, key or null, seconds]`."""
 
 SEND = "send"
 """Pass a message on: `[names or null, message]`."""

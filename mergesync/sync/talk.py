@@ -16,12 +16,27 @@ from mergesync.sync.names import NamePolicy, Names
 from mergesync.sync.operations import ERROR, MESSAGE, OK, UNNAMED, Operation
 from mergesync.types import NewId
 
-__all__ = ["Reply", "Talk", "TalkOutlet"]
+__all__ = ["Reply", "SendResult", "Talk", "TalkOutlet"]
 
 _ID_LENGTH = 11
 
 Reply: TypeAlias = Callable[[str, Any], None]
 """`(name, body)` of the operation that answers: `ok` and the result, or `error` and `[reason, text]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What became of a message.
+
+    Attributes:
+        delivered: the names of which at least one holder was sent it.
+        unknown: the names that nobody has.
+        unreachable: the names whose holders do not read, or do not speak `mergesync.v1`.
+    """
+
+    delivered: tuple[str, ...]
+    unknown: tuple[str, ...]
+    unreachable: tuple[str, ...]
 
 
 class TalkOutlet(Protocol):
@@ -88,23 +103,24 @@ class Talk:
 
     # --- messages
 
-    def send(self, sender: str | None, to: Iterable[str] | None, message: Any) -> dict[str, list[str]]:
+    def send(self, sender: str | None, to: Iterable[str] | None, message: Any) -> SendResult:
         """Send a message once.
 
         Args:
             sender: the client it comes from, None for the server.
             to: names; None for everybody else who has one.
             message: JSON.
-
-        Returns:
-            `{"delivered": names, "unknown": names, "unreachable": names}`: it was handed to at least one client of that
-            name; nobody has that name; or who has it does not read.
         """
-        result: dict[str, list[str]] = {"delivered": [], "unknown": [], "unreachable": []}
-        for name, client_ids in self._receivers(sender, to).items():
-            reached = [self._tell(client_id, None, sender, message) for client_id in client_ids]
-            result["delivered" if any(reached) else "unreachable" if reached else "unknown"].append(name)
-        return result
+        receivers = self._receivers(sender, to)
+        reached = {
+            name: [self._tell(client_id, None, sender, message) for client_id in client_ids]
+            for name, client_ids in receivers.items()
+        }
+        return SendResult(
+            delivered=tuple(name for name, those in reached.items() if any(those)),
+            unknown=tuple(name for name, those in reached.items() if not those),
+            unreachable=tuple(name for name, those in reached.items() if those and not any(those)),
+        )
 
     def ask(
         self, sender: str | None, to: Iterable[str] | None, message: Any, seconds: float, now: float, reply: Reply

@@ -15,9 +15,13 @@ from mergesync.exceptions import ContentError, StaleVersionError
 from mergesync.store import MergeableStore
 from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, encode_cell
 from mergesync.store.jsjson import dumps, parse
-from mergesync.types import MISSING
+from mergesync.sync.admission import Leaf, body_of
+from mergesync.types import MISSING, MergeableChanges
 
-__all__ = ["Edits", "compare_and_set", "content_of", "decode_edits", "encode_edits", "version_of"]
+__all__ = [
+    "Edits", "changes_of", "check_version", "compare_and_set", "content_of", "decode_edits", "encode_edits",
+    "version_now", "version_of",
+]  # fmt: skip
 
 Edits: TypeAlias = Any
 """`(tables, values)`: the cells and values to set, with `MISSING` for a table, row, cell or value that is to go."""
@@ -105,6 +109,28 @@ def content_of(store: MergeableStore, version: str) -> Any:
             return store.get_cell(*ids)
 
 
+def check_version(store: MergeableStore, version: str) -> None:
+    """Nothing, if a version is the present one.
+
+    Raises:
+        StaleVersionError: it is not.
+        ContentError: it is no version.
+    """
+    present = version_now(store, version)
+    if present != version:
+        raise StaleVersionError("it has changed since", version=present, content=content_of(store, version))
+
+
+def version_now(store: MergeableStore, version: str) -> str:
+    """The present version of the part that a version is of.
+
+    Raises:
+        ContentError: it is no version.
+    """
+    ids = _ids_in(version)
+    return dumps([ids, _mark(store, ids)])
+
+
 def compare_and_set(store: MergeableStore, version: str, edits: Edits) -> str:
     """Make changes, if a version is still the present one, in one step.
 
@@ -122,35 +148,35 @@ def compare_and_set(store: MergeableStore, version: str, edits: Edits) -> str:
         InvalidIdError: an id is no string; nothing changed.
         InvalidCellError: a cell is no JSON; nothing changed.
     """
-    ids = _ids_in(version)
-    tables, values = decode_edits(encode_edits(edits))
-    present = dumps([ids, _mark(store, ids)])
-    if present != version:
-        raise StaleVersionError("it has changed since", version=present, content=content_of(store, version))
-    with store.transaction():
-        _forget_what_is_set_again(store, tables, values)
-        store.apply_changes([tables, values, 1])
-    return dumps([ids, _mark(store, ids)])
+    edits = decode_edits(encode_edits(edits))
+    check_version(store, version)
+    store.merge_checked(changes_of(store, edits))
+    return version_now(store, version)
 
 
-def _forget_what_is_set_again(store: MergeableStore, tables: Any, values: Any) -> None:
-    """See to it that also setting what is there already makes a new stamp, and so a new version: one writer wins."""
-    cells = [
-        (table_id, row_id, cell_id)
-        for table_id, table in _not_missing(tables)
-        for row_id, row in _not_missing(table)
-        for cell_id, cell in _not_missing(row)
-        if store.get_cell(table_id, row_id, cell_id) == cell
-    ]
-    for cell in cells:
-        store.del_cell(*cell, force_del=True)
-    for value_id, value in _not_missing(values):
-        if store.get_value(value_id) == value:
-            store.del_value(value_id)
+def changes_of(store: MergeableStore, edits: Edits) -> MergeableChanges:
+    """Changes with stamps that make edits: each leaf gets a new one, also where it stays what it is.
+
+    So of two writers that want the same, one makes a new version, and the other hears that.
+
+    Args:
+        store: its clock stamps, and what is in it says what there is to be deleted.
+        edits: checked.
+    """
+    tables, values = edits
+    leaves: dict[Leaf, Any] = {}
+    for table_id, table in tables.items():
+        for row_id, row in _there(table, store.get_row_ids(table_id)):
+            for cell_id, cell in _there(row, store.get_cell_ids(table_id, row_id)):
+                leaves[table_id, row_id, cell_id] = cell
+    for value_id, value in values.items():
+        leaves[None, "", value_id] = value
+    return body_of({leaf: [_encode(cell), store.get_next_hlc()] for leaf, cell in leaves.items()})
 
 
-def _not_missing(children: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((id_, child) for id_, child in children.items() if child is not MISSING)
+def _there(children: Any, ids: list[str]) -> Iterator[tuple[str, Any]]:
+    """What is to become of children; if their container is to go, all that are there go."""
+    return iter([(id_, MISSING) for id_ in ids] if children is MISSING else children.items())
 
 
 def encode_edits(edits: Edits) -> Any:

@@ -10,7 +10,7 @@ from mergesync.exceptions import NameTakenError
 from mergesync.limits import MAX_ASK_SECONDS
 from mergesync.sync.names import NamePolicy
 from mergesync.sync.operations import ERROR, MESSAGE, OK, UNNAMED, Operation
-from mergesync.sync.talk import Talk
+from mergesync.sync.talk import SendResult, Talk
 from tests.network import Ids
 
 
@@ -47,7 +47,7 @@ def test_send() -> None:
     room = Room("A", "B", "c")
     room.talk.take_name("D", "name of B", "")
     result = room.talk.send("A", ["name of B", "name of c", "nobody", "name of B"], {"m": 1})
-    assert result == {"delivered": ["name of B"], "unknown": ["nobody"], "unreachable": ["name of c"]}
+    assert result == SendResult(("name of B",), ("nobody",), ("name of c",))
     message = Operation(None, MESSAGE, ["name of A", {"m": 1}])
     assert room.told == [("B", message), ("D", message)]
 
@@ -55,14 +55,14 @@ def test_send() -> None:
 def test_send_to_all() -> None:
     """That is everybody who has a name, but not who sends it."""
     room = Room("A", "B")
-    assert room.talk.send("A", None, 1)["delivered"] == ["name of B"]
-    assert room.talk.send(None, None, 1)["delivered"] == ["name of A", "name of B"]
+    assert room.talk.send("A", None, 1).delivered == ("name of B",)
+    assert room.talk.send(None, None, 1).delivered == ("name of A", "name of B")
     assert [(client_id, told.body[0]) for client_id, told in room.told] == [
         ("B", "name of A"),
         ("A", None),
         ("B", None),
     ]
-    assert room.talk.send("A", ["name of A"], 1)["unknown"] == ["name of A"]
+    assert room.talk.send("A", ["name of A"], 1).unknown == ("name of A",)
 
 
 def test_the_first_answer_counts() -> None:
