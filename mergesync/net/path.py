@@ -24,7 +24,7 @@ from mergesync.sync.operations import ERROR, OK
 from mergesync.sync.payloads import Payload
 from mergesync.types import GetNow, NewId
 
-__all__ = ["CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
+__all__ = ["Answer", "CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
 
 _THINGS_THAT_MAY_HANG = 3
 """A flush, then letting go, then what both do when they are cancelled."""
@@ -301,6 +301,8 @@ class Path:
         wait_seconds = SAVE_RETRY_FIRST_SECONDS
         while True:
             await self._empty.wait()
+            if self._hub.clients:  # somebody came after it was set, and before this went on
+                continue
             joins = self._joins
             flushed = await self._flush()
             if self._destroyed:

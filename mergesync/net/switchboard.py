@@ -22,7 +22,7 @@ from mergesync.limits import (
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.laggards import Laggards
 from mergesync.net.pace import Pace
-from mergesync.net.path import Path, PathOptions
+from mergesync.net.path import Answer, Path, PathOptions
 from mergesync.net.reporting import note_place
 from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
 from mergesync.sync.payloads import Payload, fits_frame
@@ -71,7 +71,7 @@ class _Socket:
         self.info = info
         self.serving = asyncio.timeout(None)  # entered while the socket is served, so that closing ends that
         self.condemned = False  # it is about to be closed for a fault
-        self.unanswered = 0  # operations under way
+        self.unanswered: dict[Answer, str] = {}  # questions under way, each with its path
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -305,8 +305,11 @@ class Switchboard:
     def leave(self, path_id: str, connection: ServerConnection) -> None:
         """A client leaves a path, unless it was refused there."""
         clients = self.on_path.get(path_id, {})
-        if clients.pop(connection.client_id, None) is None:
+        socket = clients.pop(connection.client_id, None)
+        if socket is None:
             return
+        for question in [question for question, place in socket.unanswered.items() if place == path_id]:
+            del socket.unanswered[question]
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
             del self.on_path[path_id]
@@ -330,14 +333,14 @@ class Switchboard:
             self._answer(path_id, connection, operation, OK, body)
         elif operation.name == STORED:
             socket = self._sockets[connection]
-            if socket.unanswered >= MAX_UNANSWERED_OPERATIONS:
+            if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
-            socket.unanswered += 1
 
             def answer(name: str, body: Any) -> None:
-                socket.unanswered -= 1
-                self._answer(path_id, connection, operation, name, body)
+                if socket.unanswered.pop(answer, None) is not None:
+                    self._answer(path_id, connection, operation, name, body)
 
+            socket.unanswered[answer] = path_id
             self._paths[path_id].confirm(connection.client_id, hurry=operation.body is True, answer=answer)
         else:
             self._answer(path_id, connection, operation, ERROR, ["unknown", f"no operation {operation.name!r:.40}"])

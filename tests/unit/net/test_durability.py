@@ -336,6 +336,27 @@ async def test_a_client_that_asks_too_much() -> None:
         backend.flush_gate.set()
 
 
+async def test_what_was_asked_on_a_channel_that_is_left() -> None:
+    """It counts no more, and has no answer, even if the client comes back."""
+    backend = Backend()
+    subscribe = 'S\n["s",-1,[1,"c"]]'
+    async with create_ws_server("127.0.0.1", 0, backend) as server:
+        backend.flush_gate.clear()
+        async with raw(url_of(server, ""), subprotocols=[EXTENDED_CHANNELS]) as socket:
+            await socket.send('S\n["h",-1,[0,1]]')
+            await socket.recv()
+            for visit in range(2):
+                await socket.send(subscribe)
+                assert await within(socket.recv()) == subscribe
+                for number in range(MAX_UNANSWERED_OPERATIONS):
+                    await socket.send(f'M\nc\nX\n["{visit}.{number}","stored",true]')
+                if not visit:
+                    await socket.send('S\n[null,-1,[2,"c"]]')
+            backend.flush_gate.set()
+            for number in range(MAX_UNANSWERED_OPERATIONS):
+                assert str(await within(socket.recv())).startswith(f'M\nc\nX\n["1.{number}","ok"')
+
+
 async def test_a_client_does_not_know_all() -> None:
     """It says so, and goes on; what is no operation closes the socket."""
     heard: list[str] = []

@@ -416,6 +416,22 @@ async def test_coming_back_while_the_path_is_stored() -> None:
     assert backend.events.count("make p") == 1
 
 
+async def test_coming_back_before_anybody_noticed() -> None:
+    """A client that leaves and comes back in one turn of the loop is on the path as before."""
+    backend = Backend()
+    async with create_ws_server("localhost", 0, backend) as server:
+        async with raw(url_of(server)) as visitor:
+            await eventually(lambda: "load p" in backend.events)
+            path, [client_id] = server._switchboard._paths["p"], server.get_client_ids("p")
+            path.leave(client_id)
+            path.join(client_id)
+            for request_id in "ab":  # the second one comes when it would have ended
+                await visitor.send(f'S\n["{request_id}",1,""]')
+                assert str(await within(visitor.recv())).startswith(f'S\n["{request_id}",0,')
+        await until_gone(server, backend)
+    assert backend.events.count("make p") == 1
+
+
 async def test_a_visit_while_the_path_is_stored() -> None:
     """What a client that comes and goes during the flush leaves behind is flushed as well."""
     backend = Backend()
