@@ -35,7 +35,7 @@ __all__ = [
     "zero_child_hash",
 ]
 
-quoted: Callable[[str], str] = json.encoder.encode_basestring  # type: ignore[attr-defined]
+quoted: Callable[[str], str] = json.encoder.encode_basestring
 """The JSON text of a string, in which lone surrogates stay as they are, so that it cannot be encoded.
 
 What orjson makes of a string is cut down from a KiB, which costs much time and memory where many are kept."""
@@ -296,4 +296,7 @@ def zero_child_hash(child_id: str) -> int:
 
 def child_hash(child_id: str, hash_: int) -> int:
     """What a child adds to its parent: F(id + ":" + hash) (protocol section 4, C)."""
-    return fnv1a_32(b"%b:%d" % (utf8(child_id), hash_))
+    try:
+        return fnv1a_32(f"{child_id}:{hash_}".encode())
+    except UnicodeEncodeError:
+        return fnv1a_32(b"%b:%d" % (utf8(child_id), hash_))

@@ -118,7 +118,7 @@ class Leaves:
         if not self.stamps and not hlc:
             self._hash = None
 
-    def believe(self, hash_: int, given: dict[str, tuple[Stamp, int]]) -> None:
+    def believe(self, hash_: int, given: dict[str, tuple[Stamp, int]] | None) -> None:
         """Take hashes from a file as they are; what changes later is XORed onto them (protocol section 7)."""
         self._hash = hash_ if self.stamps or self.hlc or hash_ else None
         self._given = given or None
@@ -239,6 +239,12 @@ class Tree:
         self.hashed: bool = False
         self.order: Order = Order()
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was ever in it, nor left a trace."""
+        tables, values = self.tables, self.values
+        return not (tables.children or values.stamps) and tables.hash() is None and values.hash() is None
+
     def content_hashes(self) -> list[int]:
         """`[tables hash, values hash]`."""
         return [self.tables.hash() or 0, self.values.hash() or 0]
@@ -297,6 +303,8 @@ class Tree:
         table.live += change
         if change > 0:
             self.order.goes_last(table.children, row_id)
+            if table.live > 1:
+                return
         if table.live == (change > 0):
             self.tables.live += change
             if change > 0:
