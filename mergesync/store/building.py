@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fnv_hash_fast import fnv1a_32
+
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import TOMBSTONE
-from mergesync.store.stamps import Stamp, is_live, pack, stamp_hash
-from mergesync.store.tree import Leaves, Row, Table, Tree
+from mergesync.store.stamps import COLON, is_live, pack, stamp_hash
+from mergesync.store.tree import GivenHashes, Leaves, Row, Table, Tree
 
 __all__ = ["build"]
 
@@ -61,20 +63,20 @@ class _Building:
             cells = row_said[0]
             if len(row_said) > 1 and row_said[1]:
                 row.hlc = self._noted(row_said[1])
-            self._fill(row, cells, counts)
+            wrong = self._fill(row, cells, counts)
             if row.live:
                 table.live += 1
             if hashed:
-                row.believe(int(row_said[2]) % _MODULUS, _wrong_hashes(row, cells))
+                row.believe(int(row_said[2]) % _MODULUS, wrong)
             elif not (cells or row.hlc):
                 table.flip_trace(row_id)
 
     def add_values(self, said: Any) -> None:
         values = self.tree.values
         values.hlc = self._noted(hlc_of(said))
-        self._fill(values, said[0], {})
+        wrong = self._fill(values, said[0], {})
         if self._hashed:
-            values.believe(int(said[2]) % _MODULUS, _wrong_hashes(values, said[0]))
+            values.believe(int(said[2]) % _MODULUS, wrong)
 
     def _finish(self, container: Any, said: Any) -> None:
         container.hlc = self._noted(hlc_of(said))
@@ -86,9 +88,14 @@ class _Building:
             self.newest = hlc
         return hlc
 
-    def _fill(self, leaves: Leaves, said: Mapping[str, Any], counts: dict[str, int]) -> None:
-        """Take all leaves of a row, or the values; count what shows in `counts`."""
-        stamps, live, newest = leaves.stamps, 0, self.newest
+    def _fill(self, leaves: Leaves, said: Mapping[str, Any], counts: dict[str, int]) -> GivenHashes | None:
+        """Take all leaves of a row, or the values; count what shows in `counts`.
+
+        Returns:
+            The leaves of which another hash is said than they have.
+        """
+        stamps, live, newest, hashed = leaves.stamps, 0, self.newest, self._hashed
+        wrong: GivenHashes | None = None
         for leaf_id, leaf in said.items():
             wire = leaf[0]
             hlc = (leaf[1] or "") if len(leaf) > 1 else ""
@@ -100,15 +107,9 @@ class _Building:
             if kind is int or (kind is str and wire < TOMBSTONE) or is_live(stamp):
                 live += 1
                 counts[leaf_id] = counts.get(leaf_id, 0) + 1
+            if hashed and leaf[2] != (fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)):
+                wrong = wrong or {}
+                wrong[leaf_id] = stamp, int(leaf[2]) % _MODULUS
         leaves.live = live
         self.newest = newest
-
-
-def _wrong_hashes(leaves: Leaves, said: Mapping[str, Any]) -> dict[str, tuple[Stamp, int]] | None:
-    """The leaves of which a file says another hash than they have."""
-    wrong = None
-    for (leaf_id, stamp), leaf in zip(leaves.stamps.items(), said.values(), strict=True):
-        if leaf[2] != stamp_hash(stamp):
-            wrong = wrong or {}
-            wrong[leaf_id] = stamp, int(leaf[2]) % _MODULUS
-    return wrong
+        return wrong

@@ -19,10 +19,13 @@ from mergesync.store.order import Order
 from mergesync.store.row_ids import RowIds
 from mergesync.store.stamps import Stamp, stamp_hash
 
-__all__ = ["Before", "Leaves", "Row", "Table", "Tables", "Tree", "Values"]
+__all__ = ["Before", "GivenHashes", "Leaves", "Row", "Table", "Tables", "Tree", "Values"]
 
 Before: TypeAlias = dict[str, Stamp | None]
 """By leaf id, the stamp that was there, None where there was none."""
+
+GivenHashes: TypeAlias = dict[str, tuple[Stamp, int]]
+"""By leaf id, a stamp and the hash that a file said of it, where that is not its hash."""
 
 
 def _leaf_share(leaf_id: str, hash_: int) -> int:
@@ -52,7 +55,7 @@ class Leaves:
         self.before: Before | None = None
         self._hash: int | None = None
         self._stale: Before | None = None
-        self._given: dict[str, tuple[Stamp, int]] | None = None  # hashes that a file said of stamps, where wrong
+        self._given: GivenHashes | None = None
 
     @property
     def has_given_hashes(self) -> bool:
@@ -118,7 +121,7 @@ class Leaves:
         if not self.stamps and not hlc:
             self._hash = None
 
-    def believe(self, hash_: int, given: dict[str, tuple[Stamp, int]] | None) -> None:
+    def believe(self, hash_: int, given: GivenHashes | None) -> None:
         """Take hashes from a file as they are; what changes later is XORed onto them (protocol section 7)."""
         self._hash = hash_ if self.stamps or self.hlc or hash_ else None
         self._given = given or None
