@@ -44,7 +44,7 @@ from mergesync.sync.talk import Talk
 from mergesync.types import GetNow, MergeableChanges, NewId
 from mergesync.waiting import settle
 
-__all__ = ["CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
+__all__ = ["Answer", "CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
 
 _THINGS_THAT_MAY_HANG = 3
 """A flush, then letting go, then what both do when they are cancelled."""

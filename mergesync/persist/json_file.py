@@ -28,8 +28,9 @@ from mergesync.persist.files import (
 )
 from mergesync.persist.poller import FilePoller
 from mergesync.persist.status import OnIgnoredError
+from mergesync.persist.taking import collector_paused, is_mergeable_content
 from mergesync.store import MergeableStore
-from mergesync.store.jsjson import dumps, loads, utf8
+from mergesync.store.jsjson import canonical, dumps, parse, utf8
 
 __all__ = ["JsonFilePersister"]
 
@@ -142,7 +143,8 @@ class JsonFilePersister(Persister):
 
 
 def _parse(data: bytes) -> Stored:
-    stored = loads(data.decode())
-    if not isinstance(stored, list):
-        raise ContentError("not an array")
-    return stored
+    with collector_paused():
+        stored = parse(data.decode())
+        if not isinstance(stored, list):
+            raise ContentError("not an array")
+        return stored if is_mergeable_content(stored) else canonical(stored)

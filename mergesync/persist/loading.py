@@ -182,6 +182,9 @@ class Loading(PersisterCore):
         if self._unsaved.everything and not self._taking:
             self._wake()  # what changed in particular adds nothing
             return
+        if self._taking and not store.has_written():
+            self._taken = no_changes()  # all of it is what is being taken
+            return
         changes = store.get_transaction_mergeable_changes()
         if self._taking:
             self._taken = changes

@@ -87,9 +87,12 @@ class SqlitePersister(Persister):
     def _put(self, stored: Any, replace: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None
         assert snapshot is not None
-        with self.store.transaction():
+        if snapshot.edits:
+            with self.store.transaction():
+                super()._put(stored, replace)
+                write_edits(self.store, snapshot.edits)
+        else:  # by itself, it is quicker if the store is empty
             super()._put(stored, replace)
-            write_edits(self.store, snapshot.edits)
         self._member.seen = snapshot.commit
 
 

@@ -107,7 +107,8 @@ async def read_rows(connection: Connection, path_id: str, since: int) -> Snapsho
         async with connection.execute(sql, (path, since)) as cursor:
             full = True
             while full:
-                rows = cast("list[Row]", await cursor.fetchmany(ROWS_AT_A_TIME))
+                with collector_paused():
+                    rows = cast("list[Row]", await cursor.fetchmany(ROWS_AT_A_TIME))
                 full = len(rows) == ROWS_AT_A_TIME
                 await asyncio.to_thread(snapshot.add, name, rows)
     snapshot.add_edits(cast("list[Row]", await connection.execute_fetchall(READ_EDITS, (path,))))

@@ -10,6 +10,7 @@ from typing import Any
 from mergesync.exceptions import ContentError
 from mergesync.store import MergeableStore
 from mergesync.store.cells import decode_cell, same_wire
+from mergesync.store.jsjson import canonical
 from mergesync.types import MISSING, MergeableContent
 
 __all__ = ["Edit", "collector_paused", "is_mergeable_content", "take", "write_edits"]
@@ -45,6 +46,7 @@ def take(store: MergeableStore, stored: Any) -> None:
         ContentError: it is none of these.
     """
     if is_mergeable_content(stored):
+        stored = canonical(stored)  # as it is compared
         edits = list(_hand_edits(store, stored))
         with store.transaction():
             store.apply_mergeable_changes([*stored, 1])

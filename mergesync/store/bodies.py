@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergesync.exceptions import ClockDriftError, ContentError
-from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
+from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS, MAX_INTEGER
 from mergesync.store.hlc import are_hlcs, is_hlc
 from mergesync.store.jsjson import dumps
 
@@ -93,7 +93,12 @@ def check_tables(stamp: Any, form: StampForm) -> str:
             if row_id.__class__ is not str:
                 check.id(row_id)
             # The common case, a row without an HLC of its own, is told without a call.
-            if row.__class__ is list and len(row) == 1 and row[0].__class__ is dict and form.fewest == 1:
+            if (
+                row.__class__ is list
+                and len(row) == form.fewest
+                and row[0].__class__ is dict
+                and (len(row) == 1 or (row[1] == "" and row[2].__class__ is int))
+            ):
                 check.leaves(row[0])
             else:
                 check.leaves(check.container(row, "a row"))
@@ -156,7 +161,7 @@ class _Check:
                 add(stamp[1])
             else:
                 self.stamp(stamp, "a leaf")
-            if stamp[0].__class__ is not str:
+            if stamp[0].__class__ not in _CERTAIN_WIRES:
                 _check_wire(stamp[0])
             if leaf_id.__class__ is not str:
                 self.id(leaf_id)
@@ -167,7 +172,13 @@ class _Check:
             raise ContentError(f"an id must be a string, not {id_!r:.40}")
 
 
+_CERTAIN_WIRES = frozenset((str, bool, type(None)))
+"""Types of which everything is JSON."""
+
+
 def _check_wire(wire: Any) -> None:
+    if wire.__class__ is int and -MAX_INTEGER <= wire <= MAX_INTEGER:
+        return
     if isinstance(wire, dict | list):
         try:
             dumps(wire)

@@ -329,6 +329,7 @@ class StoreCore:
         old = leaves.stamps.get(leaf_id)
         if old is not None and (says(old, text) or (self._neutral and old[-1] != COLON)):
             return
+        self._transaction.has_writes = True
         if self._neutral:
             self._put(leaves, table_id, row_id, leaf_id, text + NO_HLC, text != b"")
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -28,11 +28,17 @@ __all__ = [
     "loads",
     "number_text",
     "parse",
+    "quoted",
     "string_text",
     "utf8",
     "without_subclass",
     "zero_child_hash",
 ]
+
+quoted: Callable[[str], str] = json.encoder.encode_basestring
+"""The JSON text of a string, in which lone surrogates stay as they are, so that it cannot be encoded.
+
+What orjson makes of a string is cut down from a KiB, which costs much time and memory where many are kept."""
 
 _MAX_ARRAY_INDEX = 2**32 - 2  # the largest key that JavaScript engines order numerically
 
@@ -146,12 +152,12 @@ def joined(text: str) -> str:
 def string_text(text: str) -> bytes:
     """The JSON text of a string, in UTF-8."""
     try:
-        return orjson.dumps(text)
-    except TypeError:  # a lone surrogate, which JSON.stringify escapes
+        return quoted(text).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON.stringify escapes
         return "".join(
-            f"\\u{ord(character):04x}" if "\ud800" <= character <= "\udfff" else orjson.dumps(character).decode()[1:-1]
-            for character in joined(text)
-        ).join('""').encode()  # fmt: skip
+            f"\\u{ord(character):04x}" if "\ud800" <= character <= "\udfff" else character
+            for character in quoted(joined(text))
+        ).encode()
 
 
 def dumps(value: Any, *, finite: bool = False) -> str:
@@ -290,4 +296,7 @@ def zero_child_hash(child_id: str) -> int:
 
 def child_hash(child_id: str, hash_: int) -> int:
     """What a child adds to its parent: F(id + ":" + hash) (protocol section 4, C)."""
-    return fnv1a_32(b"%b:%d" % (utf8(child_id), hash_))
+    try:
+        return fnv1a_32(f"{child_id}:{hash_}".encode())
+    except UnicodeEncodeError:
+        return fnv1a_32(b"%b:%d" % (utf8(child_id), hash_))

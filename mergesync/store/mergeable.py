@@ -73,8 +73,8 @@ class MergeableStore(Merging):
             ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
             TransactionError: a transaction is running.
         """
-        newest = check_body(content, CONTENT, self.latest_allowed_hlc())
-        self._load(content[0], content[1], newest)
+        check_body(content, CONTENT, self.latest_allowed_hlc())
+        self._load(content[0], content[1])
         return self
 
     def apply_mergeable_changes(self, changes: MergeableChanges) -> Self:
@@ -289,11 +289,15 @@ class MergeableStore(Merging):
                 else:
                     self.set_cell(table_id, row_id, cell_id, cell)
 
-    # --- for synchronizers
+    # --- for synchronizers and persisters
 
     def merge_checked(self, changes: MergeableChanges) -> None:
         """Merge changes of which the form and the time were checked already, in `bodies`; nothing is checked here."""
         self._merge(changes[0], changes[1])
+
+    def has_written(self) -> bool:
+        """Whether the running transaction has written anything itself, beside what it took from elsewhere."""
+        return self._transaction.has_writes
 
     def get_stamp(self, table_id: str | None, row_id: str, leaf_id: str) -> tuple[Any, str] | None:
         """The `(wire form, HLC)` of a cell, or of a value if the table id is None, tombstones included."""

@@ -6,20 +6,18 @@ Bodies were checked before they come here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from mergesync.exceptions import TransactionError
 from mergesync.store.bodies import hlc_of
+from mergesync.store.building import build
 from mergesync.store.cells import TOMBSTONE
-from mergesync.store.jsjson import string_text
 from mergesync.store.listening import Listening
-from mergesync.store.stamps import COLON, Stamp, is_live, pack, shown_text, stamp_hash
+from mergesync.store.stamps import COLON, Stamp, is_live, pack, shown_text
 from mergesync.store.transaction import NEW, Transaction
-from mergesync.store.tree import Leaves, Row, Table, Tables, Tree
+from mergesync.store.tree import Leaves, Row, Table, Tables
 
 __all__ = ["Merging"]
-
-_MODULUS: Final = 2**32
 
 
 class Merging(Listening):
@@ -30,11 +28,14 @@ class Merging(Listening):
     def _merge(self, tables: Any, values: Any) -> None:
         """Take what is newer; the clock then takes note of the greatest HLC that counts."""
         with self._writing():
-            newest = max(
-                self._merge_tables(tables),
-                self._merge_hlc(self._tree.values, hlc_of(values), None, None),
-                self._merge_leaves(self._tree.values, None, "", values[0]),
-            )
+            if self._depth == 1 and not self._has_schema and self._tree.is_blank:
+                newest = self._replace_tree(tables, values, hashed=False)
+            else:
+                newest = max(
+                    self._merge_tables(tables),
+                    self._merge_hlc(self._tree.values, hlc_of(values), None, None),
+                    self._merge_leaves(self._tree.values, None, "", values[0]),
+                )
             self._clock.observe(newest)
 
     def _merge_tables(self, tables: Any) -> str:
@@ -50,10 +51,16 @@ class Merging(Listening):
         if not (rows or hlc or table.children or table.hlc):
             self._flip_trace(self._tree.tables, None, table_id)
         newest = self._merge_hlc(table, hlc, table_id, None)
+        children, has_schema = table.children, self._has_schema
         for row_id, said in rows.items():
-            row = table.children.get(row_id)
+            row = children.get(row_id)
             if row is None:
                 row = self._new_row(table, table_id, row_id)
+                if said[0] and len(said) == 1 and not has_schema and row.before is NEW:  # the common case
+                    found = self._take_all(table, table_id, row_id, row, said[0])
+                    if found > newest:
+                        newest = found
+                    continue
             if not said[0]:
                 found = ""
                 if not (hlc_of(said) or row.stamps or row.hlc):
@@ -66,34 +73,33 @@ class Merging(Listening):
                 found = max(found, self._merge_hlc(row, hlc_of(said), table_id, row_id))
             if found > newest:
                 newest = found
-            if self._has_schema and row.live:
+            if has_schema and row.live:
                 self._fill_defaults(table_id, row_id)
         return newest
 
     def _take_all(self, table: Table | None, table_id: str | None, row_id: str, leaves: Leaves, said: Any) -> str:
         """Take all leaves of a row that is new, or values that are; returns the greatest HLC."""
         newest, live = "", 0
-        stamps = leaves.stamps
+        stamps, has_schema = leaves.stamps, self._has_schema
         counts = {} if table is None else table.cells
         for leaf_id, leaf in said.items():
             wire = leaf[0]
             hlc = (leaf[1] or "") if len(leaf) > 1 else ""
             if hlc > newest:
                 newest = hlc
-            # The common case, a plain string, is told to show without a look at the stamp.
-            if wire.__class__ is str and wire < TOMBSTONE:
-                stamp: Stamp = b":".join((string_text(wire), hlc.encode()))
-                shows = True
-            else:
-                stamp = pack(wire, hlc)
-                shows = is_live(stamp)
-            stamps[leaf_id] = stamp
-            if self._has_schema:
+            stamp = stamps[leaf_id] = pack(wire, hlc)
+            # The common cases, plain strings and numbers, are told to show without a look at the stamp.
+            kind = wire.__class__
+            shows = kind is int or (kind is str and wire < TOMBSTONE) or is_live(stamp)
+            if has_schema:
                 self._refuse_unfit(table_id, row_id, leaf_id, stamp)
                 shows = shows and self._shows(table_id, leaf_id, stamp)
             if shows:
                 live += 1
-                self._tree.count_cell(counts, leaf_id)
+                if counts.get(leaf_id):
+                    counts[leaf_id] += 1
+                else:
+                    self._tree.count_cell(counts, leaf_id)
         leaves.live = live
         if live and table is not None and table_id is not None:
             self._tree.count_row(table_id, table, row_id, 1)
@@ -157,19 +163,15 @@ class Merging(Listening):
 
     # --- loading
 
-    def _load(self, tables: Any, values: Any, newest: str) -> None:
+    def _load(self, tables: Any, values: Any) -> None:
         """Replace everything; hashes are believed."""
         if self._depth:
             raise TransactionError("content cannot be replaced in the middle of a transaction")
         self.start_transaction()
         try:
-            old = self._transaction
-            self._tree = Tree()
-            self._transaction = Transaction(self._tree, replaced=old)
-            self._load_tables(tables)
-            self._load_leaves(self._tree.values, None, None, "", values)
-            if self._listeners:  # else nobody will ask what changed
-                self._compare_with(old)
+            newest = self._replace_tree(tables, values, hashed=True)
+            if self._has_schema:
+                self._judge()
             self._transaction.hashes_are_settled()
             if self._has_schema:
                 for table_id, row_id, row in list(self._tree.rows()):
@@ -182,27 +184,25 @@ class Merging(Listening):
             raise
         self.finish_transaction()
 
-    def _load_tables(self, said: Any) -> None:
-        tables = self._tree.tables
-        tables.hlc = hlc_of(said)
-        for table_id, table_said in said[0].items():
-            table = tables.children[table_id] = Table()
-            table.hlc = hlc_of(table_said)
-            for row_id, row_said in table_said[0].items():
-                row = table.children[row_id] = Row()
-                self._load_leaves(row, table, table_id, row_id, row_said)
-            table.believe(int(table_said[2]) % _MODULUS)
-        tables.believe(int(said[2]) % _MODULUS)
+    def _replace_tree(self, tables: Any, values: Any, *, hashed: bool) -> str:
+        """Another tree, in the running transaction; returns the greatest HLC in it."""
+        old = self._transaction
+        self._tree, newest = build(tables, values, hashed=hashed)
+        self._transaction = Transaction(self._tree, replaced=old)
+        if self._listeners:  # else nobody will ask what changed
+            self._compare_with(old)
+        return newest
 
-    def _load_leaves(self, leaves: Leaves, table: Table | None, table_id: str | None, row_id: str, said: Any) -> None:
-        leaves.hlc = hlc_of(said)
-        self._take_all(table, table_id, row_id, leaves, said[0])
-        wrong = {}
-        for leaf_id, stamp in leaves.stamps.items():
-            hash_ = said[0][leaf_id][2]
-            if hash_ != stamp_hash(stamp):
-                wrong[leaf_id] = stamp, int(hash_) % _MODULUS
-        leaves.believe(int(said[2]) % _MODULUS, wrong)
+    def _judge(self) -> None:
+        """Let the schema say what shows of a tree that was made without it."""
+        for table_id, row_id, row in self._tree.rows():
+            for cell_id, stamp in row.stamps.items():
+                self._refuse_unfit(table_id, row_id, cell_id, stamp)
+        for value_id, stamp in self._tree.values.stamps.items():
+            self._refuse_unfit(None, "", value_id, stamp)
+        for table in self._tree.tables.children.values():
+            table.cells = {}
+        self._tree.recount(self._shows)
 
     def _compare_with(self, old: Transaction) -> None:
         """Let the transaction know the stamps that were replaced, so that listeners hear what changed."""

@@ -28,7 +28,7 @@ class Order:
 
     def goes_last(self, children: Children, child_id: str) -> None:
         """A child of a dict has come to life, or is new."""
-        if id(children) in self._moved or next(reversed(children)) != child_id:
+        if (self._moved and id(children) in self._moved) or next(reversed(children)) != child_id:
             self._log.append((children, child_id))
             self._move(children, child_id)
 

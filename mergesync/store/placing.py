@@ -101,6 +101,7 @@ class Placing(Reading):
         leaves = self._values() if table_id is None else self._row(table_id, row_id)
         for leaf_id, default in self._schema.rules(table_id):
             if default and leaf_id not in leaves.stamps:
+                self._transaction.has_writes = True
                 self._put(leaves, table_id, row_id, leaf_id, default + NO_HLC, True)
 
     def _replace_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, texts: Texts, added: Texts) -> None:

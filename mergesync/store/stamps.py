@@ -15,8 +15,9 @@ from typing import Any, Final, TypeAlias
 import orjson
 from fnv_hash_fast import fnv1a_32
 
+from mergesync.limits import MAX_INTEGER
 from mergesync.store.cells import ENCODED, TOMBSTONE, decode_object
-from mergesync.store.jsjson import canonical, dumps, loads, number_text, string_text
+from mergesync.store.jsjson import canonical, dumps, loads, number_text, quoted, string_text
 from mergesync.types import MISSING, CellOrMissing
 
 __all__ = [
@@ -62,7 +63,7 @@ def wire_text(wire: Any) -> bytes:
     if kind is str:
         return string_text(wire) if wire != TOMBSTONE else b""
     if kind is int:
-        return b"%d" % wire if -(2**53) <= wire <= 2**53 else number_text(float(wire)).encode()
+        return b"%d" % wire if -MAX_INTEGER <= wire <= MAX_INTEGER else number_text(float(wire)).encode()
     return dumps(wire).encode()
 
 
@@ -73,6 +74,14 @@ def pack(wire: Any, hlc: str) -> Stamp:
         >>> pack("dog", "Nn1JUF-----7JQY8"), pack(TOMBSTONE, "Nn1JUF-----7JQY8"), pack(None, "")
         (b'"dog":Nn1JUF-----7JQY8', b':Nn1JUF-----7JQY8', b'null:')
     """
+    kind = wire.__class__
+    try:
+        if kind is str and wire < TOMBSTONE:
+            return f"{quoted(wire)}:{hlc}".encode()
+        if kind is int and -MAX_INTEGER <= wire <= MAX_INTEGER:
+            return f"{wire}:{hlc}".encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        pass
     return NO_HLC.join((wire_text(wire), hlc.encode()))
 
 

@@ -53,6 +53,7 @@ class Transaction:
         rows: the rows touched, in order: `(table id, row id, row)`.
         tables: the ids of the tables it made.
         vanished: rows that a load has removed; in `rows`, too, so that their cells can be told as gone.
+        has_writes: whether anything was written here, beside what was taken from elsewhere.
         journal: every stamp replaced, in order, once there is a need for it; else None.
         invalid_cells, invalid_values: what the schema refused, by ids.
     """
@@ -61,6 +62,7 @@ class Transaction:
         "_hashed_rows",
         "_hashed_to",
         "_undo",
+        "has_writes",
         "invalid_cells",
         "invalid_values",
         "journal",
@@ -80,6 +82,7 @@ class Transaction:
         self.rows: list[tuple[str, str, Row]] = []
         self.tables: list[str] = []
         self.vanished: dict[tuple[str, str], Row] = {}
+        self.has_writes: bool = False
         self.journal: list[JournalEntry] | None = None
         self.invalid_cells: dict[tuple[str | None, str | None, str | None], list[object]] = {}
         self.invalid_values: dict[str | None, list[object]] = {}
@@ -97,10 +100,18 @@ class Transaction:
         for _, _, row in self.rows:
             row.before = None
         self.tree.values.before = None
-        if self.tables or self._undo or self.journal is not None or self.invalid_cells or self.invalid_values:
+        if (
+            self.tables
+            or self._undo
+            or self.journal is not None
+            or self.replaced is not None
+            or self.invalid_cells
+            or self.invalid_values
+        ):
             self._reset(None)
         else:
             self.rows.clear()
+            self.has_writes = False
 
     def original(self, leaves: Leaves) -> dict[str, Stamp]:
         """The stamps of a row or of the values as they were when the transaction began."""

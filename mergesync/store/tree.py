@@ -19,10 +19,13 @@ from mergesync.store.order import Order
 from mergesync.store.row_ids import RowIds
 from mergesync.store.stamps import Stamp, stamp_hash
 
-__all__ = ["Before", "Leaves", "Row", "Table", "Tables", "Tree", "Values"]
+__all__ = ["Before", "GivenHashes", "Leaves", "Row", "Table", "Tables", "Tree", "Values"]
 
 Before: TypeAlias = dict[str, Stamp | None]
 """By leaf id, the stamp that was there, None where there was none."""
+
+GivenHashes: TypeAlias = dict[str, tuple[Stamp, int]]
+"""By leaf id, a stamp and the hash that a file said of it, where that is not its hash."""
 
 
 def _leaf_share(leaf_id: str, hash_: int) -> int:
@@ -52,7 +55,7 @@ class Leaves:
         self.before: Before | None = None
         self._hash: int | None = None
         self._stale: Before | None = None
-        self._given: dict[str, tuple[Stamp, int]] | None = None  # hashes that a file said of stamps, where wrong
+        self._given: GivenHashes | None = None
 
     @property
     def has_given_hashes(self) -> bool:
@@ -118,7 +121,7 @@ class Leaves:
         if not self.stamps and not hlc:
             self._hash = None
 
-    def believe(self, hash_: int, given: dict[str, tuple[Stamp, int]]) -> None:
+    def believe(self, hash_: int, given: GivenHashes | None) -> None:
         """Take hashes from a file as they are; what changes later is XORed onto them (protocol section 7)."""
         self._hash = hash_ if self.stamps or self.hlc or hash_ else None
         self._given = given or None
@@ -239,6 +242,12 @@ class Tree:
         self.hashed: bool = False
         self.order: Order = Order()
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was ever in it, nor left a trace."""
+        tables, values = self.tables, self.values
+        return not (tables.children or values.stamps) and tables.hash() is None and values.hash() is None
+
     def content_hashes(self) -> list[int]:
         """`[tables hash, values hash]`."""
         return [self.tables.hash() or 0, self.values.hash() or 0]
@@ -297,6 +306,8 @@ class Tree:
         table.live += change
         if change > 0:
             self.order.goes_last(table.children, row_id)
+            if table.live > 1:
+                return
         if table.live == (change > 0):
             self.tables.live += change
             if change > 0:
