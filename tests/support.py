@@ -19,9 +19,11 @@ _T = TypeVar("_T")
 
 async def eventually(condition: Callable[[], object], timeout_seconds: float = TIMEOUT_SECONDS) -> None:
     """Wait until a condition holds; whatever it raises meanwhile counts as no, and is raised if it never holds."""
-    deadline = asyncio.get_running_loop().time() + timeout_seconds
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_seconds
     while True:
-        last_look = asyncio.get_running_loop().time() > deadline
+        looked_at = loop.time()
+        last_look = looked_at > deadline
         try:
             if condition():
                 return
@@ -29,7 +31,7 @@ async def eventually(condition: Callable[[], object], timeout_seconds: float = T
         except Exception:
             if last_look:
                 raise
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(max(_PAUSE_SECONDS, loop.time() - looked_at))  # what is waited for needs time, too
 
 
 async def within(awaitable: Awaitable[_T], timeout_seconds: float = TIMEOUT_SECONDS) -> _T:
@@ -39,7 +41,10 @@ async def within(awaitable: Awaitable[_T], timeout_seconds: float = TIMEOUT_SECO
 
 
 def same_content(*stores: object) -> bool:
-    """Whether mergeable stores hold the same stamps and hashes."""
+    """Whether mergeable stores hold the same stamps and hashes; the latter are told sooner."""
+    hashes = [store.get_mergeable_content_hashes() for store in stores]  # type: ignore[attr-defined]
+    if any(each != hashes[0] for each in hashes):
+        return False
     contents = [store.get_mergeable_content() for store in stores]  # type: ignore[attr-defined]
     return all(content == contents[0] for content in contents)
 

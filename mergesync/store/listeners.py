@@ -143,6 +143,8 @@ class ListenerIndex:
         if (kind, mutator) not in self._index:
             return
         for pattern in product(*((id_, None) if id_ is not None else (None,) for id_ in ids)):
+            if pattern not in self._index.get((kind, mutator), ()):
+                continue
             last = -1
             while added := [entry for entry in self._under(kind, mutator, pattern) if entry.number > last]:
                 for entry in added:

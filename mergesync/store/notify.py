@@ -128,6 +128,8 @@ class Round:
         return any(self.store._listeners.has(kind, self.mutator) for kind in kinds)
 
     def _call(self, kind: str, ids: tuple[str | None, ...], *arguments: Any) -> None:
+        if not self.store._listeners.has(kind, self.mutator):
+            return
         shown = tuple(MISSING if id_ is None else id_ for id_ in ids)
         for call, _ in self.store._listeners.matching(kind, self.mutator, ids):
             guarded(self.errors, call, self.store, *shown, *arguments)

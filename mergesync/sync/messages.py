@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -29,6 +29,9 @@ class MessageType(enum.IntEnum):
     GET_ROW_DIFF = 5
     GET_CELL_DIFF = 6
     GET_VALUE_DIFF = 7
+
+
+_LAST_TYPE: Final = max(MessageType)
 
 
 class Shape(enum.Enum):
@@ -97,7 +100,7 @@ def decode_message(text: str) -> Message:
     request_id, number, body = array
     if request_id is not None and (not isinstance(request_id, str) or request_id == "\ufffc"):
         raise RemoteProtocolError("a request id must be a string or null", excerpt=text)
-    if not _is_integer(number) or not 0 <= number <= max(MessageType):
+    if not _is_integer(number) or not 0 <= number <= _LAST_TYPE:
         raise RemoteProtocolError("unknown type of message", excerpt=text)
     kind = MessageType(int(number))
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from .nodepeer import NodePeer, NodeUnavailableError, ensure_node, unavailable
+from .nodepeer import NodePeer, NodeProcess, NodeUnavailableError, ensure_node, unavailable
 
 NodeVersion = Callable[[str], Awaitable[NodePeer]]
 
@@ -33,9 +33,18 @@ def node_installed() -> str:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def idle_processes(node_installed: str) -> Iterator[dict[str, NodeProcess]]:
+    """Node processes that nobody drives now, by version: starting one takes longer than most tests."""
+    idle: dict[str, NodeProcess] = {}
+    yield idle
+    for process in idle.values():
+        process.end()
+
+
 @pytest.fixture
-async def node_version(node_installed: str) -> AsyncIterator[NodeVersion]:
-    """A factory of processes with any TinyBase version, ended with the test.
+async def node_version(idle_processes: dict[str, NodeProcess]) -> AsyncIterator[NodeVersion]:
+    """A factory of processes with any TinyBase version, with nothing in them.
 
     `peer = await node_version("9.4.0")`.
     An error that nobody caught in Node fails the test, unless it took it with `take_unhandled`.
@@ -43,14 +52,19 @@ async def node_version(node_installed: str) -> AsyncIterator[NodeVersion]:
     peers: list[NodePeer] = []
 
     async def start(version: str) -> NodePeer:
-        peer = await NodePeer.start(version)
+        process = idle_processes.pop(version, None)
+        peer = await (NodePeer.start(version) if process is None else NodePeer.attach(process))
         peers.append(peer)
         return peer
 
     yield start
     unhandled = []
     for peer in peers:
-        await peer.close()
+        if peer.version in idle_processes or peer.unhandled:
+            await peer.close()
+        else:
+            await peer.detach()
+            idle_processes[peer.version] = peer.process
         unhandled += peer.take_unhandled()
     assert not unhandled, "\n".join(unhandled)
 

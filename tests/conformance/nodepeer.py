@@ -13,12 +13,15 @@ with U+FFFD.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +36,7 @@ __all__ = [
     "NodeError",
     "NodePeer",
     "NodePersister",
+    "NodeProcess",
     "NodeServer",
     "NodeSocket",
     "NodeStore",
@@ -127,40 +131,66 @@ def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
+class NodeProcess:
+    """One Node process with one TinyBase version. It outlives event loops, so that tests can take it in turns."""
+
+    def __init__(self, version: str = NEWEST) -> None:
+        self.version = version
+        self.request_ids = itertools.count(1)
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            command = [ensure_node(), str(NODE_FOLDER / "peer.mjs"), version]
+            self._process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno())
+
+    async def streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Its output and input, for the event loop that runs."""
+        return await asyncio.open_connection(sock=self._socket.dup(), limit=LINE_LIMIT)
+
+    def end(self) -> None:
+        """End it: by the end of its input, or by force after a while."""
+        self._socket.shutdown(socket.SHUT_WR)
+        try:
+            self._process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._socket.close()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+
 class NodePeer:
-    """One Node process with one TinyBase version, holding any number of stores, clients and servers.
+    """A Node process with one TinyBase version, holding any number of stores, clients and servers.
 
     Attributes:
+        process: it.
         version: the TinyBase version.
         features: what this version can do: clock, serverStore, serverSimple, nulls, objects, serverTimeout,
             fragments, channels.
         unhandled: errors that nobody caught in Node, as they came. The fixtures fail if any are left.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: NodeProcess, output: asyncio.StreamReader, input_: asyncio.StreamWriter) -> None:
+        self.process = process
         self.version = ""
         self.features: dict[str, bool] = {}
         self.unhandled: list[str] = []
-        self._process = process
+        self._input = input_
         self._pending: dict[int, asyncio.Future[Any]] = {}
-        self._last_id = 0
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.create_task(self._read(), name="NodePeer")
+        self._reader = asyncio.create_task(self._read(output), name="NodePeer")
 
     @classmethod
     async def start(cls, version: str = NEWEST) -> Self:
         """Starts Node and loads a TinyBase version."""
-        process = await asyncio.create_subprocess_exec(
-            ensure_node(),
-            str(NODE_FOLDER / "peer.mjs"),
-            version,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=LINE_LIMIT,
-        )
-        peer = cls(process)
+        return await cls.attach(NodeProcess(version))
+
+    @classmethod
+    async def attach(cls, process: NodeProcess) -> Self:
+        """Drives a process that nobody else drives now."""
+        peer = cls(process, *await process.streams())
         try:
-            await asyncio.wait_for(peer._ready, ANSWER_SECONDS)
             about = await peer.do("version")
         except BaseException:
             await peer.close()
@@ -177,24 +207,32 @@ class NodePeer:
     ) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Ends the process: by the end of its input, or by force after a while."""
-        process = self._process
-        assert process.stdin is not None
-        process.stdin.close()
+    async def detach(self) -> None:
+        """Ends all that is in the process, which somebody else may drive then."""
         try:
-            await asyncio.wait_for(process.wait(), EXIT_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            await self.do("reset")
+        except BaseException:
+            await self.close()
+            raise
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        await self._let_go()
+
+    async def close(self) -> None:
+        """Ends the process."""
+        self.process.end()
         await self._reader
-        if self._ready.done() and not self._ready.cancelled():
-            self._ready.exception()
+        await self._let_go()
 
     async def kill(self) -> None:
         """Ends the process at once, as a crash would."""
-        self._process.kill()
+        self.process.kill()
         await self.close()
+
+    async def _let_go(self) -> None:
+        self._input.close()
+        with contextlib.suppress(ConnectionError):
+            await self._input.wait_closed()
 
     async def do(self, verb: str, /, *, answer_seconds: float = ANSWER_SECONDS, **arguments: Any) -> Any:
         """One request and its answer.
@@ -203,17 +241,14 @@ class NodePeer:
             NodeError: what the other side said, or that it is gone.
             TimeoutError: no answer in time.
         """
-        stdin = self._process.stdin
-        assert stdin is not None
-        self._last_id += 1
-        number = self._last_id
+        number = next(self.process.request_ids)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._reader.done():
             raise NodeError("the Node process has ended")
         self._pending[number] = answer
         try:
-            stdin.write(json.dumps({"id": number, "do": verb, **arguments}).encode() + b"\n")
-            await stdin.drain()
+            self._input.write(json.dumps({"id": number, "do": verb, **arguments}).encode() + b"\n")
+            await self._input.drain()
             return await asyncio.wait_for(answer, answer_seconds)
         except ConnectionError as error:
             raise NodeError(f"{verb}: the Node process has ended") from error
@@ -224,24 +259,22 @@ class NodePeer:
             if answer.done() and not answer.cancelled():
                 answer.exception()
 
-    async def _read(self) -> None:
-        stdout = self._process.stdout
-        assert stdout is not None
+    async def _read(self, output: asyncio.StreamReader) -> None:
         try:
-            while line := await stdout.readline():
-                self._take(json.loads(line, parse_int=_parse_int))
+            with contextlib.suppress(ConnectionError):  # it was killed
+                while line := await output.readline():
+                    self._take(json.loads(line, parse_int=_parse_int))
         finally:
-            gone = NodeError("the Node process has ended")
-            for future in [*self._pending.values(), self._ready]:
-                if not future.done():
-                    future.set_exception(gone)
+            self._fail("the Node process has ended")
+
+    def _fail(self, error: str) -> None:
+        for number in list(self._pending):
+            self._settle(number, NodeError(error))
 
     def _take(self, message: dict[str, Any]) -> None:
         match message:
-            case {"event": "ready"}:
-                self._ready.set_result(None)
             case {"event": "failed", "error": str(error)}:
-                self._ready.set_exception(NodeError(error))
+                self._fail(error)
             case {"event": "unhandled", "error": str(error)}:
                 self.unhandled.append(error)
             case {"id": int(number), "error": str(error)}:

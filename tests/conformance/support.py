@@ -261,11 +261,19 @@ AnyClient: TypeAlias = PythonClient | NodeClient
 # --- waiting
 
 
-async def next_millisecond() -> None:
-    """What is written after this has a greater stamp than all that was written before, by whoever it was."""
-    now = time.time_ns() // 1_000_000
-    while time.time_ns() // 1_000_000 == now:  # noqa: ASYNC110
+async def next_millisecond(*stores: AnyStore) -> None:
+    """What is written after this has a greater stamp than all that was written before, by whichever of these stores.
+
+    A client of ours that was kept from running between two looks at clocks sets its own a few milliseconds off.
+    """
+    clocks = [_now, *(store.store._clock.now for store in stores if isinstance(store, PythonStore))]
+    last = max(clock() for clock in clocks)
+    while min(clock() for clock in clocks) <= last:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], what: Callable[[], object], timeout: float) -> None:
@@ -578,12 +586,17 @@ class World:
         """Connects a store to the path, and waits until it syncs."""
         if self.fragment_size is not None:
             options.setdefault("fragment_size", self.fragment_size)
-        answered = self.setup.answers or any(self._options[name]["url"] == url for name in self.clients)
+        place = (url, options.get("channel"))
+        answered = self.setup.answers or any(self._place(name) == place for name in self.clients)
         options.setdefault("timeout", ANSWERED_SECONDS if answered else UNANSWERED_SECONDS)
         client = await store.connect(url or self.url, **options)
         self.clients[store.name] = client
         self._options[store.name] = {**options, "url": url}
         return client
+
+    def _place(self, name: str) -> tuple[str | None, str | None]:
+        options = self._options[name]
+        return options["url"], options.get("channel")
 
     async def two(self, **options: Any) -> tuple[AnyStore, AnyStore]:
         """Two new stores `a` and `b` of the makes of the set-up, connected."""

@@ -61,7 +61,7 @@ async def test_conflicts_after_offline_edits(setup: Setup, node: NodePeer, tmp_p
             ["delValue", "open"],
             ["setValue", "limits", [1, 2]],
         )
-        await next_millisecond()
+        await next_millisecond(a, b)
         await b.ops(
             ["setCell", "pets", "fido", "age", 5],
             ["setCell", "pets", "felix", "species", "lynx"],
@@ -69,7 +69,7 @@ async def test_conflicts_after_offline_edits(setup: Setup, node: NodePeer, tmp_p
             ["setValue", "open", False],
             ["delValue", "limits"],
         )
-        await next_millisecond()
+        await next_millisecond(a, b)
         await a.ops(["setCell", "pets", "fido", "species", "wolf"], ["setCell", "pets", "rex", "species", "shark"])
         await world.rejoin("a", "b")
         [tables, _] = await world.settle_merged()

@@ -1,6 +1,6 @@
 """Every older TinyBase that synchronizes with 10.0.1: its clients on our server, our clients on its server.
 
-One Node process for each version. What a version cannot do (`compat.md`) is left out or expected: null before 7.0 and
+What a version cannot do (`compat.md`) is left out or expected: null before 7.0 and
 objects before 8.0 are not shown as such, but stamped, hashed and passed on; no server store in 5.0, no fragments before
 9.4, no channels before 9.4, no default content to 5.x.
 """
@@ -8,16 +8,15 @@ objects before 8.0 are not shown as such, but stamped, hashed and passed on; no 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from mergesync import ConnectionLostError, WsClient
 from mergesync.persist import json_file_persisters, sqlite_persisters
 
+from .conftest import NodeVersion
 from .nodepeer import OLDER_VERSIONS, NodePeer
 from .support import (
     JSON_PREFIX,
@@ -34,8 +33,6 @@ from .support import (
     until_down,
     until_live,
 )
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OLD_ON_OURS = Setup("ours", ("python", "node"))
 RECONNECT_SECONDS = 0.05
@@ -56,19 +53,10 @@ def pairs(**kinds: str) -> list[Any]:
     ]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def process(request: pytest.FixtureRequest, node_installed: str) -> AsyncIterator[NodePeer]:
-    """One Node process with an older version, for all tests of the version."""
-    peer = await NodePeer.start(request.param)
-    yield peer
-    await peer.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def old(process: NodePeer) -> AsyncIterator[NodePeer]:
-    """That process; an error that nobody caught there fails the test."""
-    yield process
-    assert process.take_unhandled() == []
+@pytest.fixture
+async def old(request: pytest.FixtureRequest, node_version: NodeVersion) -> NodePeer:
+    """A Node process with an older version."""
+    return await node_version(request.param)
 
 
 def scenario_of(version: str) -> list[Any]:
@@ -104,10 +92,10 @@ async def go_through(world: World, a: AnyStore, b: AnyStore, *, one_by_one: bool
 
     await world.leave(a.name, b.name)
     await a.ops(["setCell", "t", "r1", "text", "a, first"], ["delRow", "t", "r3"], ["setValue", "text", "a, first"])
-    await next_millisecond()
+    await next_millisecond(a, b)
     await b.ops(["setCell", "t", "r1", "text", "b, then"], ["setCell", "t", "r3", "yes", "kept"], ["delValue", "text"])
     await b.ops(["setRow", "only b", "r", {"c": 1}], ["setValue", "1e21", 1e20])
-    await next_millisecond()
+    await next_millisecond(a, b)
     await a.ops(["setValue", "1e21", -1], ["setCell", "only a", "r", "c", 1])
     await join_again(world, a, b, one_by_one=one_by_one)
     [tables, values] = await world.settle_merged()
@@ -160,7 +148,7 @@ PERSISTERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(memory="5.0.0", json="5.0.0", sqlite="5.0.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(memory="5.0.0", json="5.0.0", sqlite="5.0.0"), indirect=["old"])
 async def test_old_clients_on_our_server(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Clients of an older version and ours keep the same on our server, whatever it stores in, through restarts."""
     async with World.open(OLD_ON_OURS, old, tmp_path, persisters=PERSISTERS[kind](tmp_path)) as world:
@@ -181,7 +169,7 @@ async def test_old_clients_on_our_server(old: NodePeer, tmp_path: Path, kind: st
             await world.settle(content)
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(relay="5.0.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(relay="5.0.0"), indirect=["old"])
 async def test_old_clients_on_our_relay(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Clients of an older version and of ours understand one another when our server only passes on."""
     async with World.open(Setup(kind, ("python", "node")), old, tmp_path) as world:
@@ -192,7 +180,7 @@ async def test_old_clients_on_our_relay(old: NodePeer, tmp_path: Path, kind: str
         await go_through(world, a, b, one_by_one=one_by_one)
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(memory="5.0.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(memory="5.0.0"), indirect=["old"])
 async def test_old_client_joins_while_others_write(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """An older client that joins while another writes without a pause misses nothing, again and again."""
     async with World.open(OLD_ON_OURS, old, tmp_path) as world:
@@ -212,7 +200,7 @@ async def test_old_client_joins_while_others_write(old: NodePeer, tmp_path: Path
             await world.settle_merged()
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(newer="5.0.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(newer="5.0.0"), indirect=["old"])
 async def test_newer_cells_for_old_clients(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Null and objects from here are stamped and hashed by versions that do not know them, and pass through them."""
     cells = {"null": None, "object": {"b": 1, "a": [None]}, "array": [1.5], "text": "x"}
@@ -237,7 +225,7 @@ async def test_newer_cells_for_old_clients(old: NodePeer, tmp_path: Path, kind: 
         assert canonical((await a.content())[0]) == canonical({"t": {"r": {**cells, "object": "text", "null": 1}}})
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(initial="6.0.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(initial="6.0.0"), indirect=["old"])
 async def test_initial_content_of_old_clients(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Initial content of an older version is ours, too, and ours is its."""
     async with World.open(OLD_ON_OURS, old, tmp_path) as world:
@@ -253,7 +241,7 @@ async def test_initial_content_of_old_clients(old: NodePeer, tmp_path: Path, kin
             await settle(stores, [{"t": {"r": {"c": "written"}}}, {"v": number}])
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(fragments="9.4.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(fragments="9.4.0"), indirect=["old"])
 async def test_fragments_of_old_clients(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Messages in pieces pass both ways between an older version and us, emoji in them."""
     async with World.open(OLD_ON_OURS, old, tmp_path, fragment_size=59) as world:
@@ -263,7 +251,7 @@ async def test_fragments_of_old_clients(old: NodePeer, tmp_path: Path, kind: str
         await world.settle([{"t": {"r": {"a": "😀é漢x" * 60, "b": "x😀é漢" * 60}}}, {}])
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(channels="9.4.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(channels="9.4.0"), indirect=["old"])
 async def test_channels_of_old_clients(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Two channels on a socket of an older version are paths of our server, shared with plain clients."""
     async with World.open(OLD_ON_OURS, old, tmp_path) as world:
@@ -281,7 +269,7 @@ async def test_channels_of_old_clients(old: NodePeer, tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize(
-    ("process", "kind"), pairs(node="5.0.0", **{"node-store": "5.1.0"}, simple="5.4.9"), indirect=["process"]
+    ("old", "kind"), pairs(node="5.0.0", **{"node-store": "5.1.0"}, simple="5.4.9"), indirect=["old"]
 )
 async def test_our_clients_on_an_old_server(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Two of our clients keep the same on a server of an older version, with and without a store, through restarts."""
@@ -295,7 +283,7 @@ async def test_our_clients_on_an_old_server(old: NodePeer, tmp_path: Path, kind:
         await world.settle_merged()
 
 
-@pytest.mark.parametrize(("process", "kind"), pairs(channels="9.4.0"), indirect=["process"])
+@pytest.mark.parametrize(("old", "kind"), pairs(channels="9.4.0"), indirect=["old"])
 async def test_our_channels_on_an_old_server(old: NodePeer, tmp_path: Path, kind: str) -> None:
     """Two channels of our socket are paths of an older server, shared with its plain clients, in pieces."""
     async with World.open(Setup("node", ("python", "node")), old, tmp_path, fragment_size=61) as world:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.conformance.conftest import node_installed, node_version
+from tests.conformance.conftest import idle_processes, node_installed, node_version
 
-__all__ = ["node_installed", "node_version"]
+__all__ = ["idle_processes", "node_installed", "node_version"]

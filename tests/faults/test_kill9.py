@@ -9,7 +9,7 @@ import pytest
 
 from . import kill9
 
-KILLS = 5
+KILLS = 10
 SEED = 1
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import collections
 import logging
+import multiprocessing
+import os
 import sys
 import time
 
@@ -19,24 +21,25 @@ from .mutation import find
 from .schedule import run_schedule
 from .shrink import shrink
 
+_SEEDS_AT_A_TIME = 4
 
-def _run_seeds(first: int, last: int, stop_at: int) -> bool:
+
+def _run_seeds(first: int, last: int, stop_at: int, processes: int) -> bool:
     steps: collections.Counter[str] = collections.Counter()
-    failed = 0
-    seed = first - 1
+    count = failed = 0
     started = time.perf_counter()
-    for seed in range(first, last):
-        outcome = run_schedule(seed)
-        steps.update(outcome.steps.values())
-        if outcome.failures:
-            failed += 1
-            print(f"seed {seed} failed:", *outcome.failures, sep="\n  ", flush=True)
-            if failed == stop_at:
-                break
-        if (seed + 1) % 500 == 0:
-            print(f"up to {seed}: {failed} failed", flush=True)
+    with multiprocessing.Pool(processes) as pool:
+        for outcome in pool.imap(run_schedule, range(first, last), _SEEDS_AT_A_TIME):
+            count += 1
+            steps.update(outcome.steps.values())
+            if outcome.failures:
+                failed += 1
+                print(f"seed {outcome.seed} failed:", *outcome.failures, sep="\n  ", flush=True)
+                if failed == stop_at:
+                    break
+            if (outcome.seed + 1) % 500 == 0:
+                print(f"up to {outcome.seed}: {failed} failed", flush=True)
     seconds = time.perf_counter() - started
-    count = seed + 1 - first
     print(f"{count} schedules, {sum(steps.values())} steps, {count / seconds * 60:.0f} schedules a minute")
     print(", ".join(f"{name} {number}" for name, number in steps.most_common()))
     print(f"{count - failed} passed, {failed} failed")
@@ -82,6 +85,7 @@ def main() -> int:
         prog="python -m tests.simulator", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", default="0:200", help="FIRST:LAST, the last excluded")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that share them; all by default")
     parser.add_argument("--stop-at", type=int, default=5, help="stop after so many failures")
     parser.add_argument("--replay", type=int, metavar="COUNT")
     parser.add_argument("--mutants", type=int, metavar="COUNT", nargs="?", const=1000)
@@ -96,7 +100,7 @@ def main() -> int:
     if options.shrink is not None:
         return not _shrink(options.shrink)
     first, last = map(int, options.seeds.split(":"))
-    return not _run_seeds(first, last, options.stop_at)
+    return not _run_seeds(first, last, options.stop_at, options.processes)
 
 
 if __name__ == "__main__":

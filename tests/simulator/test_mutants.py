@@ -8,8 +8,6 @@ from .mutants import MUTANTS, SEEDS
 from .mutation import Mutant, find, planted
 from .shrink import shrink
 
-pytestmark = pytest.mark.no_cover  # what is covered by a bug is not covered
-
 ELSEWHERE = range(300)
 """Where to look if a bug is not found any more where it was, because schedules have become others since."""
 

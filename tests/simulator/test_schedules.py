@@ -12,7 +12,6 @@ SCHEDULES = int(os.environ.get("MERGESYNC_SCHEDULES", "600"))
 BATCH = 100
 
 
-@pytest.mark.no_cover  # a tracer makes it twice as slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BATCH))
 def test_schedules(first: int) -> None:

@@ -25,6 +25,7 @@ from mergesync.net import switchboard
 from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
 from mergesync.persist import Persister, SqliteDatabase, poller, sqlite
 from mergesync.store.hlc import client_part, latest_allowed
+from mergesync.sync import synchronizer
 from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.subprotocols import choose
 
@@ -362,6 +363,10 @@ def simulated(seed: int) -> Iterator[World]:
         patch(sqlite, "SQLITE_POLL_SECONDS", 30.0)
         patch(secrets, "token_bytes", world.random_bytes)
         patch(secrets, "token_hex", lambda count=32: world.random_bytes(count).hex())
+        if world.options.has_far_clocks:
+            # TinyBase's clients do not look whether the server has got all; ours find by it what they were not told,
+            # and for long, as a server never gets what it refuses.
+            patch(synchronizer, "ServerCheck", lambda _now: None)
         if world.options.has_small_outboxes:
             patch(switchboard, "MAX_OUTBOX_BYTES", 6000)
             patch(net_link, "MAX_OUTBOX_BYTES", 6000)

@@ -196,6 +196,13 @@ class Client {
     this.status = 'destroyed';
   }
 
+  /** Ends all, without a word to the other side. */
+  drop() {
+    this.destroyed = true;
+    this.webSocket?.terminate();
+    return this.dropSynchronizer();
+  }
+
   stats() {
     const {status, connects, errors, closes, sent, received} = this;
     return {
@@ -238,8 +245,12 @@ class WrappedClient {
   }
 
   async destroy() {
-    await this.synchronizer.destroy();
+    await this.synchronizer?.destroy();
     this.webSocket.close();
+  }
+
+  drop() {
+    return this.destroy();
   }
 
   stats() {
@@ -398,6 +409,22 @@ const verbs = {
     features: tinybase.features,
   }),
   unhandled: () => unhandled.splice(0),
+  /** All is as at the beginning, for whoever comes next. */
+  reset: async () => {
+    await Promise.allSettled([
+      ...[...clients.values()].map((client) => client.drop()),
+      ...[...persisters.values()].map(({persister}) => persister.destroy()),
+      ...[...servers.values()].map((server) => server.stop(true)),
+    ]);
+    for (const {webSocket} of sockets.values()) {
+      webSocket.terminate();
+    }
+    for (const all of [stores, sockets, clients, servers, persisters]) {
+      all.clear();
+    }
+    unhandled.length = 0;
+    return null;
+  },
   sleep: async ({seconds}) => {
     await sleep(seconds * 1000);
     return null;
@@ -630,4 +657,3 @@ lines.on('line', (line) => {
   }
 });
 lines.on('close', () => process.exit(0));
-write({event: 'ready', version: tinybase.version});

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mergesync.store.unsaved import Unsaved
+import pytest
+
+from mergesync.store.unsaved import Unsaved, difference
 
 
 def changes(**values: Any) -> list[Any]:
@@ -44,3 +46,27 @@ def test_discarded() -> None:
     assert unsaved.changes == changes(a=1)
     unsaved.discard([[{"t": [{"q": [{"a": [1]}]}], "u": [{"r": [{"a": [1]}]}]}], [{}], 1])
     assert unsaved.changes == changes(a=1)
+
+
+NOTHING = [[{}], [{}], 1]
+A_ROW = [[{"t": [{"r": [{}, "x"]}]}], [{}], 1]
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "left"),
+    [
+        pytest.param(changes(a=1), None, changes(a=1), id="nothing is known"),
+        pytest.param(changes(a=1), [{}, {}], changes(a=1), id="what is known are no changes"),
+        pytest.param(changes(a=1), NOTHING, changes(a=1), id="none of it is known"),
+        pytest.param(changes(a=1), changes(a=1), NOTHING, id="all of it is known"),
+        pytest.param(changes(a=1), changes(a=1, b=2), NOTHING, id="and more"),
+        pytest.param(changes(a=1, b=1), changes(a=1, b=2), changes(b=1), id="a leaf is another"),
+        pytest.param(
+            [[{"t": [{"r": [{}, "x"]}]}], [{}], 1], NOTHING, [[{"t": [{"r": [{}, "x"]}]}], [{}], 1], id="a row"
+        ),
+        pytest.param([[{}, "x"], [{}, "y"], 1], [[{}, "x"], [{}], 1], [[{}], [{}, "y"], 1], id="own stamps"),
+    ],
+)
+def test_difference(said: Any, known: Any, left: Any) -> None:
+    """What is known is left out, leaf by leaf."""
+    assert difference(said, known) == left
