@@ -21,6 +21,7 @@ __all__ = [
     "FRAGMENT_TIMEOUT_SECONDS",
     "HELD_TIMEOUTS",
     "HOOK_TIMEOUT_SECONDS",
+    "MAX_ANSWER_BYTES",
     "MAX_ASK_SECONDS",
     "MAX_CHANGES_OUTBOX_BYTES",
     "MAX_CHANNELS",
@@ -29,31 +30,40 @@ __all__ = [
     "MAX_FRAGMENTS",
     "MAX_FRAMES_READ_AHEAD",
     "MAX_FRAME_BYTES",
+    "MAX_FRUITLESS_REMINDERS",
     "MAX_HELD_BYTES",
     "MAX_HELD_MESSAGES",
     "MAX_INCOMPLETE_MESSAGES",
     "MAX_INTEGER",
     "MAX_LEAPS",
     "MAX_LEAVES_AHEAD",
+    "MAX_LISTED_ROWS",
     "MAX_MESSAGES_BEING_ANSWERED",
+    "MAX_MESSAGE_BYTES",
     "MAX_NAME_BYTES",
     "MAX_OUTBOX_BYTES",
+    "MAX_PAGE_BYTES",
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
     "MAX_READ_BYTES",
     "MAX_REMEMBERED_BYTES",
     "MAX_REMEMBERED_RESULTS",
+    "MAX_REMINDERS",
+    "MAX_REMINDER_PAUSE_SECONDS",
     "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
     "MAX_TIMER_SECONDS",
     "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
+    "MIN_ANSWER_BYTES",
     "PROMPT_ANSWER_SECONDS",
+    "PULLED_ROWS",
     "QUOTA_RETRY_SECONDS",
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
     "RECONNECT_STABLE_SECONDS",
+    "REMINDER_PAUSE_SECONDS",
     "RETRY_LOAD_CAP_SECONDS",
     "RETRY_LOAD_FIRST_SECONDS",
     "SAVE_ATTEMPTS_ON_CLOSE",
@@ -87,6 +97,9 @@ MAX_LEAPS: Final = 100
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """UTF-8 bytes of a frame in either direction (the peer closes with 1013 beyond it)."""
 
+MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES - 2048
+"""UTF-8 bytes of a message that we send: with any address and channel id before it, it fits a frame."""
+
 MAX_READ_BYTES: Final = MAX_FRAME_BYTES + 1024 * 1024
 """What the WebSocket layer reads at most, so that a frame somewhat too large still gets the peer's own 1013.
 
@@ -116,6 +129,39 @@ Only answers to its own questions can make more wait."""
 
 CATCH_UP_POLL_SECONDS: Final = 0.05
 """How often is looked whether slow readers read again; that costs a microsecond for each of them."""
+
+# --- large stores -----------------------------------------------------------------------------------------
+
+MAX_ANSWER_BYTES: Final = MAX_FRAME_BYTES // 2
+"""About how much an answer to a peer holds: half of what fits, as sizes are reckoned before there is a text."""
+
+MIN_ANSWER_BYTES: Final = 128 * 1024
+"""Answers to a peer that gets none of them are made smaller, down to this: in a second one comes over a Mbit/s."""
+
+MAX_PAGE_BYTES: Final = 1024 * 1024
+"""What one end of mergesync gives the other at once: little enough that the first rows are there soon and a lost link
+costs little, and enough that round trips do not count."""
+
+MAX_LISTED_ROWS: Final = 400_000
+"""Rows of a table of which a TinyBase client is asked to list all that it has; each takes some 24 bytes, and it closes
+its own socket when a message has more than 16 MiB. A larger table it is given as a whole."""
+
+PULLED_ROWS: Final = 1000
+"""Rows for which a peer that has listed its rows is asked at once, at first; then as many as fill a quarter of an
+answer."""
+
+REMINDER_PAUSE_SECONDS: Final = 0.1
+"""A peer that has not been answered everything is told so when it has asked nothing for so long, or for twice as long
+as it took between two of its questions."""
+
+MAX_REMINDER_PAUSE_SECONDS: Final = 10.0
+"""The longest such pause: merging an answer of 8 MiB takes TinyBase some seconds."""
+
+MAX_FRUITLESS_REMINDERS: Final = 5
+"""How often in a row a peer is told without getting anything: it may refuse all, as one does whose clock is slow."""
+
+MAX_REMINDERS: Final = 10_000
+"""How often it is told altogether: with answers of 8 MiB more than fits a memory."""
 
 # --- channels ---------------------------------------------------------------------------------------------
 

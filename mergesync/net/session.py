@@ -19,9 +19,9 @@ from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
 from mergesync.net.requests import Requests
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import is_empty
-from mergesync.sync.messages import Message, MessageType, encode_message
+from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.operations import ERROR, HELLO, MESSAGE, OK, STORED, UNNAMED, Operation
-from mergesync.sync.payloads import SERVER, fragments_of
+from mergesync.sync.payloads import SERVER, remainders_of
 from mergesync.sync.synchronizer import EVERYONE, Origin, Synchronizer, SynchronizerStats, SyncState
 from mergesync.system import new_id
 from mergesync.types import Content, MergeableChanges
@@ -340,7 +340,7 @@ class Session:
         """A message for peers."""
         if self._on_send is not None:
             self._report.guard(self._on_send, address, message.request_id, int(message.type), message.body)
-        for remainder in fragments_of(encode_message(message), self._options.fragment_size, new_id):
+        for remainder in remainders_of(message, self._options.fragment_size, new_id):
             self._link.post(self._channel_id, address, remainder)
 
     def report(self, error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView
+from collections.abc import ItemsView, Mapping
 from operator import itemgetter
 from typing import Any, Self
 
@@ -14,11 +14,13 @@ from mergesync.store.changes import Change
 from mergesync.store.hlc import decode_hlc, latest_allowed
 from mergesync.store.merging import Merging
 from mergesync.store.stamps import NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
-from mergesync.store.tree import Tree
+from mergesync.store.tree import Row, Tree
 from mergesync.store.views import TablesView, ValuesView
 from mergesync.types import MISSING, MergeableChanges, MergeableContent
 
 __all__ = ["MergeableStore"]
+
+_NO_ROWS: Mapping[str, Row] = {}
 
 
 class MergeableStore(Merging):
@@ -290,6 +292,34 @@ class MergeableStore(Merging):
                     self.set_cell(table_id, row_id, cell_id, cell)
 
     # --- for synchronizers and persisters
+
+    def get_stamped_rows(self, table_id: str) -> Mapping[str, Row]:
+        """The rows of a table as the tree has them, tombstones included; only to be read."""
+        table = self._tree.tables.children.get(table_id)
+        return _NO_ROWS if table is None else table.children
+
+    def get_stamped_table_hlc(self, table_id: str | None) -> str:
+        """The HLC of a table of its own, or that of the tables if the id is None; usually empty."""
+        if table_id is None:
+            return self._tree.tables.hlc
+        table = self._tree.tables.children.get(table_id)
+        return "" if table is None else table.hlc
+
+    def bounded_table_size(self, table_id: str, enough: int) -> int:
+        """About how many bytes of JSON a table takes; it is not counted on when it is enough."""
+        return diff.table_size(self._tree.tables.children[table_id], enough)
+
+    def bounded_row_diff(self, row_hashes: diff.Hashes, room: diff.Room, room_for_asker: diff.Room) -> list[Any]:
+        """`get_mergeable_row_diff` of hashes that were checked, as far as there is room."""
+        return diff.row_diff(self._ready_hashes().tables, row_hashes, room, room_for_asker)
+
+    def bounded_cell_diff(self, cell_hashes: diff.Hashes, room: diff.Room) -> list[Any]:
+        """`get_mergeable_cell_diff` of hashes that were checked, as far as there is room."""
+        return diff.cell_diff(self._ready_hashes().tables, cell_hashes, room)
+
+    def bounded_value_diff(self, value_hashes: diff.Hashes, room: diff.Room) -> list[Any]:
+        """`get_mergeable_value_diff` of hashes that were checked, as far as there is room."""
+        return diff.value_diff(self._ready_hashes().values, value_hashes, room)
 
     def merge_checked(self, changes: MergeableChanges) -> None:
         """Merge changes of which the form and the time were checked already, in `bodies`; nothing is checked here."""

@@ -95,7 +95,7 @@ class Conversations:
 
     def __init__(
         self,
-        send: Callable[[str, Message], None],
+        send: Callable[[str, Message], object],
         report: Callable[[Exception], None],
         new_id: NewId,
         *,

@@ -1,4 +1,4 @@
-"""Getting from a peer what it has and we lack, and answering a peer that does so (protocol sections 8 and 11).
+"""Getting from a peer what it has and we lack (protocol sections 8 and 11).
 
 `pull` is a generator that reads top to bottom: it yields what to ask and is sent the answers. It knows nothing of time,
 ids or sockets; whoever drives it does.
@@ -10,14 +10,15 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import RemoteProtocolError
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError
+from mergesync.limits import MAX_ANSWER_BYTES, MAX_LISTED_ROWS, PULLED_ROWS
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import WIRE, check_values, hlc_of
 from mergesync.store.diff import stamped
-from mergesync.sync.messages import Message, MessageType, Shape
+from mergesync.sync.messages import Message, MessageType, Shape, encode_message
 from mergesync.types import MergeableChanges
 
-__all__ = ["Ask", "Heard", "Pull", "Pulled", "answer", "everything", "hashes_of", "pull"]
+__all__ = ["Ask", "Heard", "Pull", "Pulled", "everything", "hashes_of", "pull"]
 
 _UNLIKE_ANY = -1
 """A hash that no table and no row has: asked with it, a store tells all of them."""
@@ -33,10 +34,12 @@ class Pulled:
     Attributes:
         changes: checked in form, not yet in time.
         newest: the greatest HLC in them.
+        is_part: whether there was more than is asked for at once; pull again when this is merged.
     """
 
     changes: MergeableChanges
     newest: str
+    is_part: bool
 
 
 Pull: TypeAlias = Generator[Ask, Message, Pulled]
@@ -50,10 +53,11 @@ def pull(store: MergeableStore, their_hashes: list[int], heard: Heard | None = N
         store: only read.
         their_hashes: the peer's `[tables hash, values hash]`.
         heard: what the peer's own questions have told; with it fewer need to be asked. The peer may have changed since,
-            so compare hashes in the end.
+            so compare hashes in the end. What is asked for is taken out of it.
 
     Raises:
         RemoteProtocolError: an answer is not of the form that was asked for.
+        LimitExceededError: there are more rows than can be listed in a question.
     """
     answers = _Answers()
     values: list[Any] = [{}]
@@ -65,7 +69,9 @@ def pull(store: MergeableStore, their_hashes: list[int], heard: Heard | None = N
             yield from _pull_tables(store, answers)
     if their_hashes[1] != our_hashes[1] and (heard is None or heard.values is not False):
         values = answers.take_values((yield MessageType.GET_VALUE_DIFF, store.get_mergeable_value_hashes()))
-    return Pulled([answers.tables, values, 1], answers.newest)
+        if heard is not None:
+            heard.values = False
+    return Pulled([answers.tables, values, 1], answers.newest, answers.is_part)
 
 
 def _pull_tables(store: MergeableStore, answers: _Answers) -> Generator[Ask, Message, None]:
@@ -76,11 +82,16 @@ def _pull_tables(store: MergeableStore, answers: _Answers) -> Generator[Ask, Mes
         answer_ = yield MessageType.GET_ROW_DIFF, _row_hashes(store, tables)
         rows = answers.take_diff(answer_, Shape.ROW_DIFF)
         if rows:
-            answers.take_tables((yield MessageType.GET_CELL_DIFF, _cell_hashes(store, rows)))
+            asked, rows = _parted(rows, MAX_LISTED_ROWS // 10)
+            answers.is_part = bool(rows)
+            answers.take_tables((yield MessageType.GET_CELL_DIFF, _cell_hashes(store, asked)))
 
 
 def _row_hashes(store: MergeableStore, tables: dict[str, Any]) -> dict[str, Any]:
     """What we have of tables that differ; nothing, where we know a table without rows, which the peer leaves out."""
+    count = sum(len(store.get_stamped_rows(table_id)) for table_id in tables)
+    if count > MAX_LISTED_ROWS:
+        raise LimitExceededError(f"{count} rows cannot be listed for a peer that has others", limit="requests")
     return {table_id: {} for table_id in tables} | store.get_mergeable_row_hashes(tables)
 
 
@@ -91,13 +102,32 @@ def _cell_hashes(store: MergeableStore, rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pull_told_tables(store: MergeableStore, heard: Heard, answers: _Answers) -> Generator[Ask, Message, None]:
-    """The same without the questions of which the answers are known."""
-    rows = {table_id: dict.fromkeys(row_ids, _UNLIKE_ANY) for table_id, row_ids in heard.rows.items() if row_ids}
-    if heard.tables:
-        ask = _row_hashes(store, dict.fromkeys(heard.tables, _UNLIKE_ANY))
+    """The same without the questions of which the answers are known; a part of the rows, if there are many."""
+    rows = heard.take_rows()
+    unlisted = [table_id for table_id in heard.tables or () if table_id not in heard.rows]
+    if unlisted:
+        heard.tables = []
+        ask = _row_hashes(store, dict.fromkeys(unlisted, _UNLIKE_ANY))
         rows |= answers.take_diff((yield MessageType.GET_ROW_DIFF, ask), Shape.ROW_DIFF)
     if rows:
-        answers.take_tables((yield MessageType.GET_CELL_DIFF, _cell_hashes(store, rows)))
+        message = yield MessageType.GET_CELL_DIFF, _cell_hashes(store, rows)
+        answers.take_tables(message)
+        answers.is_part = heard.has_rows
+        if heard.has_rows:
+            heard.measure(rows, message)
+
+
+def _parted(rows: dict[str, Any], count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Some rows of tables, and the others."""
+    some: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for table_id, row_ids in rows.items():
+        ids = list(row_ids)
+        for part, into in ((ids[:count], some), (ids[count:], others)):
+            if part:
+                into[table_id] = dict.fromkeys(part, _UNLIKE_ANY)
+        count -= min(count, len(ids))
+    return some, others
 
 
 class _Answers:
@@ -106,11 +136,13 @@ class _Answers:
     Attributes:
         tables: a stamp of tables.
         newest: the greatest HLC.
+        is_part: whether not everything was asked for.
     """
 
     def __init__(self) -> None:
         self.tables: list[Any] = [{}]
         self.newest = ""
+        self.is_part = False
 
     def take_diff(self, message: Message, shape: Shape) -> dict[str, Any]:
         """Take whole tables or rows; returns the hashes of what differs."""
@@ -164,30 +196,6 @@ def _unasked(message: Message) -> RemoteProtocolError:
     return RemoteProtocolError("an answer of another form than was asked for", excerpt=repr(message.body)[:80])
 
 
-# --- answering --------------------------------------------------------------------------------------------
-
-_ANSWERS = {
-    MessageType.GET_TABLE_DIFF: MergeableStore.get_mergeable_table_diff,
-    MessageType.GET_ROW_DIFF: MergeableStore.get_mergeable_row_diff,
-    MessageType.GET_CELL_DIFF: MergeableStore.get_mergeable_cell_diff,
-    MessageType.GET_VALUE_DIFF: MergeableStore.get_mergeable_value_diff,
-}
-
-
-def answer(store: MergeableStore, message: Message) -> Message:
-    """The response to a request.
-
-    Args:
-        store: only read.
-        message: of a type from GET_CONTENT_HASHES or GET_TABLE_DIFF to GET_VALUE_DIFF.
-    """
-    if message.type is MessageType.GET_CONTENT_HASHES:
-        body: Any = store.get_mergeable_content_hashes()
-    else:
-        body = _ANSWERS[message.type](store, message.body)
-    return Message(message.request_id, MessageType.RESPONSE, body)
-
-
 def everything(store: MergeableStore) -> MergeableChanges:
     """All that a store has, as changes."""
     return [store.get_mergeable_table_diff({})[0], store.get_mergeable_value_diff({}), 1]
@@ -199,7 +207,8 @@ class Heard:
     Attributes:
         tables: its tables that are not here; None if it has not asked for tables.
         differing: its tables that are otherwise here.
-        rows: of those tables, its rows that are not here or otherwise; only these ids are kept, not the hashes.
+        rows: of the tables of which it has listed its rows, those rows that are not here or otherwise; only these ids
+            are kept, not the hashes.
         values: whether a value of its is not here or otherwise; None if it has not asked for values.
     """
 
@@ -208,23 +217,39 @@ class Heard:
         self.differing: set[str] = set()
         self.rows: dict[str, list[str]] = {}
         self.values: bool | None = None
+        self._rows_at_once = PULLED_ROWS
 
-    def note(self, store: MergeableStore, message: Message) -> None:
+    def note(self, store: MergeableStore, kind: MessageType, body: Any) -> None:
         """Take note of a question, compared with the store as it is when it is answered."""
-        if message.type is MessageType.GET_TABLE_DIFF:
+        if kind is MessageType.GET_TABLE_DIFF:
             ours = store.get_mergeable_table_hashes()
-            self.tables = [table_id for table_id in message.body if table_id not in ours]
-            self.differing = {
-                table_id for table_id, hash_ in message.body.items() if ours.get(table_id, hash_) != hash_
-            }
-        elif message.type is MessageType.GET_ROW_DIFF:
-            rows = store.get_mergeable_row_hashes(dict.fromkeys(message.body, _UNLIKE_ANY))
-            for table_id, hashes in message.body.items():
+            self.tables = [table_id for table_id in body if table_id not in ours]
+            self.differing = {table_id for table_id, hash_ in body.items() if ours.get(table_id, hash_) != hash_}
+        elif kind is MessageType.GET_ROW_DIFF:
+            rows = store.get_mergeable_row_hashes(dict.fromkeys(body, _UNLIKE_ANY))
+            for table_id, hashes in body.items():
                 known = rows.get(table_id, {})
                 self.rows[table_id] = [row_id for row_id, hash_ in hashes.items() if known.get(row_id) != hash_]
-        elif message.type is MessageType.GET_VALUE_DIFF:
+        elif kind is MessageType.GET_VALUE_DIFF:
             values = store.get_mergeable_value_hashes()
-            self.values = any(values.get(value_id) != hash_ for value_id, hash_ in message.body.items())
+            self.values = any(values.get(value_id) != hash_ for value_id, hash_ in body.items())
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there are rows that were not taken out."""
+        return any(self.rows.values())
+
+    def take_rows(self) -> dict[str, Any]:
+        """Take out as many rows as are to be asked for at once."""
+        taken, left = _parted(self.rows, self._rows_at_once)
+        self.rows = {table_id: list(left.get(table_id, ())) for table_id in self.rows}
+        return taken
+
+    def measure(self, rows: dict[str, Any], message: Message) -> None:
+        """Ask for as many rows as fill a quarter of an answer, judging by the answer for these rows."""
+        count = sum(map(len, rows.values()))
+        size = len(encode_message(message))
+        self._rows_at_once = max(1, min(4 * self._rows_at_once, count * MAX_ANSWER_BYTES // 4 // size))
 
     def tells_tables(self) -> bool:
         """Whether it is known of all tables which of them, or of their rows, are to be asked for."""

@@ -19,8 +19,8 @@ from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import body_of, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
-from mergesync.sync.messages import Message, MessageType, encode_message
-from mergesync.sync.payloads import SERVER, Payload, fragments_of
+from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
 from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer, SyncState
 from mergesync.types import MergeableChanges, NewId
@@ -303,10 +303,27 @@ class Hub:
             for remainder in remainders:
                 self._exit.send(client_ids, f"{sender}\n{remainder}")
 
+    def _send_news(self, client_ids: list[str], news: MergeableChanges) -> None:
+        """Send changes of the replica's own, or let clients compare hashes where there are too many for a message."""
+        message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, news)
+        try:
+            remainders = remainders_of(message, self._fragment_size, self._new_id)
+        except LimitExceededError:
+            for client_id in client_ids:
+                self.remind(client_id)
+        else:
+            self._send_changes(client_ids, SERVER, remainders)
+
     def _send_changes(self, client_ids: list[str], sender: str, remainders: Iterable[str]) -> None:
         """Send changes that the replica has, so that who misses them can get them from it later."""
-        if client_ids:
-            self._exit.send_changes(client_ids, [f"{sender}\n{remainder}" for remainder in remainders])
+        if not client_ids:
+            return
+        frames = [f"{sender}\n{remainder}" for remainder in remainders]
+        if all(map(fits_frame, frames)):
+            self._exit.send_changes(client_ids, frames)
+        else:  # it came in a frame that has no room for the sender's id (surprise 14)
+            for client_id in client_ids:
+                self.remind(client_id)
 
     # --- holding
 
@@ -338,10 +355,7 @@ class Hub:
         """A message of the replica."""
         client_ids = list(self.clients) if address == EVERYONE else [address] if address in self.clients else []
         if client_ids:
-            self._send_remainders(client_ids, SERVER, self._remainders(message))
-
-    def _remainders(self, message: Message) -> list[str]:
-        return fragments_of(encode_message(message), self._fragment_size, self._new_id)
+            self._send_remainders(client_ids, SERVER, remainders_of(message, self._fragment_size, self._new_id))
 
     def report(self, error: Exception) -> None:
         """An error in the replica's exchanges."""
@@ -391,8 +405,7 @@ class Hub:
             news = [changes, beyond]
         for body in news:
             if others and not is_blank(body):
-                message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, body)
-                self._send_changes(others, SERVER, self._remainders(message))
+                self._send_news(others, body)
         if sender is not None and sender not in self._blind and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
         if self._ahead:

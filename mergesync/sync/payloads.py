@@ -9,9 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError
-from mergesync.limits import MAX_CHANNEL_ID_BYTES, MAX_FRAGMENTS, MAX_FRAME_BYTES, MAX_INCOMPLETE_MESSAGES
+from mergesync.limits import (
+    MAX_CHANNEL_ID_BYTES,
+    MAX_FRAGMENTS,
+    MAX_FRAME_BYTES,
+    MAX_INCOMPLETE_MESSAGES,
+    MAX_MESSAGE_BYTES,
+)
 from mergesync.store.jsjson import dumps, parse, utf8
-from mergesync.sync.messages import Message, decode_message
+from mergesync.sync.messages import Message, decode_message, encode_message
 from mergesync.types import NewId
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "fits_frame",
     "fragments_of",
     "is_channel_id",
+    "remainders_of",
     "split_channel_frame",
     "split_frame",
 ]
@@ -119,6 +126,19 @@ def fragments_of(text: str, fragment_size: float | None, new_id: NewId) -> list[
     pieces = list(_pieces(encoded, limit))
     message_id = new_id(_MESSAGE_ID_LENGTH)
     return [f"{message_id}\n{index}\n{len(pieces)}\n{piece}" for index, piece in enumerate(pieces)]
+
+
+def remainders_of(message: Message, fragment_size: float | None, new_id: NewId) -> list[str]:
+    """A message as the remainders to send (see `fragments_of`).
+
+    Raises:
+        LimitExceededError: it is too large for a frame, with any address and channel.
+    """
+    text = encode_message(message)
+    if len(text) * 3 > MAX_MESSAGE_BYTES and len(utf8(text)) > MAX_MESSAGE_BYTES:
+        kind = message.type.name.lower()
+        raise LimitExceededError(f"{kind} of more than {MAX_MESSAGE_BYTES} bytes cannot be sent", limit="socket")
+    return fragments_of(text, fragment_size, new_id)
 
 
 def _decimal(digits: str) -> int:

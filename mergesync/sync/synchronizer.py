@@ -8,7 +8,7 @@ a transaction open the core stands still, so that a rollback neither eats what p
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,14 +19,17 @@ from mergesync.exceptions import (
     RemoteProtocolError,
     RequestTimeoutError,
 )
-from mergesync.limits import MAX_HELD_MESSAGES, MAX_WAITING_CONVERSATIONS, TRANSACTION_POLL_SECONDS
+from mergesync.limits import MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
 from mergesync.store import MergeableStore
+from mergesync.store.ranges import Ranges
 from mergesync.sync.admission import changes_beyond, has_bare_containers, is_empty
-from mergesync.sync.conversations import Answer, Conversation, Conversations, Question, Step, Talk
-from mergesync.sync.exchange import Heard, Pulled, answer, everything, hashes_of, pull
+from mergesync.sync.answering import Answering
+from mergesync.sync.conversations import Conversation, Conversations, Question, Talk
+from mergesync.sync.exchange import Pulled, hashes_of
 from mergesync.sync.intake import Intake, Origin, blamed
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import EVERYONE, SERVER
+from mergesync.sync.pulling import TRANSACTION_ID_LENGTH, Announced, Pulling
 from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.server_check import ServerCheck
 from mergesync.sync.start_answers import StartAnswers
@@ -34,18 +37,16 @@ from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["EVERYONE", "TRANSACTION_ID_LENGTH", "Origin", "Outlet", "SyncState", "Synchronizer", "SynchronizerStats"]
 
-TRANSACTION_ID_LENGTH = 11
-"""Characters of the id of a message that is not an answer."""
-
-_SLOW = 0.5
-"""A peer whose round trips take more than this part of the request time-out may give up on each answer."""
-
 
 class Outlet(Protocol):
     """Where a synchronizer's messages and complaints go."""
 
     def send(self, address: str, message: Message) -> None:
-        """Send a message to one peer, or to everyone if the address is empty."""
+        """Send a message to one peer, or to everyone if the address is empty.
+
+        Raises:
+            LimitExceededError: it is too large to be sent.
+        """
 
     def report(self, error: Exception) -> None:
         """Hear of an error that nobody called for."""
@@ -80,23 +81,6 @@ class SynchronizerStats:
 
     sends: int = 0
     receives: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Announced:
-    """What a peer says it has.
-
-    Attributes:
-        transaction_id: the first part of the ids of what it is asked.
-        hashes: its hashes; None if it is to be asked for them.
-        heard: what its questions have told.
-        to_us: whether it answered our question, so that it heard our own announcement since.
-    """
-
-    transaction_id: str
-    hashes: list[int] | None
-    heard: Heard | None = None
-    to_us: bool = False
 
 
 class Synchronizer:
@@ -142,18 +126,27 @@ class Synchronizer:
         self._talks = Conversations(
             self._send, outlet.report, new_id, request_timeout_seconds=request_timeout_seconds, knows_peers=knows_peers
         )
+        self._ranges = Ranges(store)
+        self._answering = Answering(store, self._ranges, learns=authority)
+        self._nothing = MergeableStore("") if authority else store
+        self._telling_nothing = Answering(self._nothing, Ranges(self._nothing), learns=False)
+        self._pulling = Pulling(
+            store,
+            self,
+            talks=self._talks,
+            intake=self._intake,
+            answering=self._answering,
+            new_id=new_id,
+            request_timeout_seconds=request_timeout_seconds,
+            authority=authority,
+        )
         self._initial_content: Any = None
         self._start_talk: Talk | None = None
         self._start_pulls = False  # somebody has answered the start's question
         self._answers: StartAnswers | None = None
         self._server_check: ServerCheck | None = None  # while the server may have given up on what we announced
         self._heard_server = False
-        self._told: dict[str, None] = {}  # peers that were told that they lack something
-        self._pulling: dict[str, _Announced | None] = {}  # by peer, what to pull when the present pull ends
-        self._missed: set[str] = set()  # peers of which the last pull did not work
-        self._heard: dict[str, Heard] = {}  # by peer, what its questions told since it last announced its hashes
         self._held: list[Callable[[float], None]] = []
-        self._nothing = MergeableStore("") if authority else store
         self._look_again_at: float | None = None  # while a transaction of the application is open
         self._listener_id = store.add_did_finish_transaction_listener(self._did_finish_transaction)
 
@@ -190,7 +183,7 @@ class Synchronizer:
 
     def ask_hashes(self, address: str, now: float) -> None:
         """Ask a peer for its hashes, and get what we lack."""
-        self._pull_from(address, _Announced(self._new_id(TRANSACTION_ID_LENGTH), None), now)
+        self._pulling.pull_from(address, Announced(self._new_id(TRANSACTION_ID_LENGTH), None), now)
 
     def stop_sync(self) -> None:
         """Neither send nor take changes any more; questions are still answered."""
@@ -198,10 +191,9 @@ class Synchronizer:
         self._talks.clear()
         self._start_talk, self._start_pulls, self._answers = None, False, None
         self._server_check, self._heard_server = None, False
-        self._told.clear()
         self._pulling.clear()
-        self._missed.clear()
-        self._heard.clear()
+        self._answering.clear()
+        self._telling_nothing.clear()
 
     def disconnect(self) -> None:
         """The connection is gone: whatever waits for an answer fails."""
@@ -218,19 +210,18 @@ class Synchronizer:
 
     def forget_peer(self, address: str) -> None:
         """A peer is gone; do not wait for it."""
-        self._heard.pop(address, None)
-        self._missed.discard(address)
+        self._pulling.forget_peer(address)
+        self._answering.forget_peer(address)
+        self._telling_nothing.forget_peer(address)
         self._intake.rejected.discard(address)
         self.blind.discard(address)
-        self._told.pop(address, None)
-        self._pulling.pop(address, None)
         self._talks.forget_peer(address)
 
     @property
     def is_pulling(self) -> bool:
         """Whether something that peers have is still to be got, or merged."""
         others = self._answers is not None and self._answers.waiting
-        return bool(self._pulling or self._start_pulls or others or self._held)
+        return bool(self._pulling.is_pulling or self._start_pulls or others or self._held)
 
     @property
     def holds(self) -> bool:
@@ -239,9 +230,14 @@ class Synchronizer:
 
     def has_all_of(self, address: str) -> bool | None:
         """Whether all that a peer has said and announced is merged; None if it is still being got, or reviewed."""
-        if address in self._pulling or self._held or self._intake.waits_for(address):
+        if self._held or self._intake.waits_for(address):
             return None
-        return address not in self._missed and address not in self._intake.rejected
+        pulled = self._pulling.has_all_of(address)
+        return pulled and address not in self._intake.rejected
+
+    def shown_to(self, address: str) -> MergeableStore:
+        """What a peer may know of: a question of ours tells, too."""
+        return self._nothing if address in self.blind else self.store
 
     @property
     def origin(self) -> Origin | None:
@@ -261,7 +257,8 @@ class Synchronizer:
         if self._look_again_at is not None:
             return self._look_again_at
         check = None if self._server_check is None else self._server_check.deadline
-        return min((due for due in (self._talks.deadline, check) if due is not None), default=None)
+        deadlines = (self._talks.deadline, self._answering.deadline, check)
+        return min((due for due in deadlines if due is not None), default=None)
 
     def wake(self, now: float) -> None:
         """Go on with what had to wait for a transaction, and note which answers are late."""
@@ -269,8 +266,18 @@ class Synchronizer:
             self._release(now)
             self._talks.wake(now)
             self._pull_from_others(now)
+            self._remind(now)
             if self._server_check is not None and self._server_check.is_due(now) and self._heard_server:
                 self._talks.begin(self._check_server(self._server_check), now, peer=SERVER)
+
+    def _remind(self, now: float) -> None:
+        """Tell our hashes to peers that were not answered everything; look what those have that were, meanwhile."""
+        reminded, served = self._answering.due(now)
+        for peer in reminded:
+            self.announce(peer)
+        if self._authority:
+            for peer in served:
+                self.ask_hashes(peer, now)
 
     def _stands_still(self, now: float) -> bool:
         """Whether the application has a transaction open; if so, look again soon, as nobody tells when it is over."""
@@ -315,33 +322,14 @@ class Synchronizer:
                 self._merge_sent(sender, message)
         elif kind is MessageType.CONTENT_HASHES:
             if syncing:
-                self._hear_announcement(sender, message, now)
+                self._pulling.hear_announcement(sender, message.request_id, message.body, now)
                 if self._server_check is not None and sender != SERVER:
                     self._server_check.begin_again(now)
         elif kind is not MessageType.GET_CONTENT_HASHES or syncing:
             if self._authority and sender not in self.blind:
-                self._listen(sender, message)
-            self._send(sender, answer(self._shown_to(sender), message))
-
-    def _shown_to(self, address: str) -> MergeableStore:
-        """What a peer may know of: a question of ours tells, too."""
-        return self._nothing if address in self.blind else self.store
-
-    def _listen(self, sender: str, message: Message) -> None:
-        """Learn from what a peer asks; its start begins with the question for our hashes."""
-        if message.type is MessageType.GET_CONTENT_HASHES:
-            self._heard[sender] = Heard()
-        else:
-            self._heard.setdefault(sender, Heard()).note(self.store, message)
-
-    def _hear_announcement(self, sender: str, message: Message, now: float) -> None:
-        transaction_id = message.request_id
-        if transaction_id is None:
-            transaction_id = self._new_id(TRANSACTION_ID_LENGTH)
-        heard = self._heard.pop(sender, None)
-        if heard is not None and not heard.shortens():
-            heard = None
-        self._pull_from(sender, _Announced(transaction_id, message.body, heard), now)
+                self._pulling.listen(sender, kind, message.body)
+            answering = self._telling_nothing if sender in self.blind else self._answering
+            self._send(sender, answering.answer(sender, message, now))
 
     # --- changes
 
@@ -350,7 +338,7 @@ class Synchronizer:
             self._intake.merge(sender, message.body, message.newest)
         else:
             error = RemoteProtocolError("changes without the final 1 are ignored", excerpt=repr(message.body)[:80])
-            self._blame(error, sender)
+            self.blame(error, sender)
 
     def reviewed(self, proposal: Proposal, verdict: Verdict, now: float) -> None:
         """A proposal was decided that the reviewer had taken its time for."""
@@ -364,12 +352,6 @@ class Synchronizer:
         self._intake.conclude(proposal, verdict)
         self._talks.resume(proposal, now)
 
-    def _merged(self, sender: str, pulled: Pulled) -> Generator[Step, Answer, None]:
-        """Merge what was pulled; goes on once that is decided."""
-        proposal = self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
-        if proposal is not None:
-            yield proposal
-
     def merge_own(self, changes: MergeableChanges) -> None:
         """Merge stamps that were made here; what listeners do wrong is reported."""
         self._intake.merge_own(changes)
@@ -377,6 +359,7 @@ class Synchronizer:
     def _did_finish_transaction(self, store: MergeableStore) -> None:
         origin = self._intake.origin
         changes = store.get_transaction_mergeable_changes()
+        self._ranges.note(changes)
         beyond = changes if origin is None else changes_beyond(changes, origin.body)
         if origin is not None and self._authority and has_bare_containers(origin.body):
             changes = origin.body  # what it says beyond its leaves is nowhere else
@@ -400,17 +383,17 @@ class Synchronizer:
                 self._start_pulls = True
                 hashes = hashes_of(answer_.message)
                 answers.know(hashes)
-                pulled = yield from self._pulled(sender, transaction_id, hashes)
+                pulled = yield from self._pulling.pulled(sender, transaction_id, hashes)
             except (RequestTimeoutError, ConnectionLostError):
                 self._go_live()  # who answered first is gone; somebody else may answer
             except MergesyncError as error:
-                self._blame(error, sender)
+                self.blame(error, sender)
                 break
             finally:
                 self._start_pulls = False
         news = pulled is not None and not is_empty(pulled.changes)
         if pulled is not None and news:
-            yield from self._merged(sender, pulled)
+            yield from self._pulling.merge(sender, pulled)
             self._initial_content = None
         if self.state is SyncState.STARTING:
             self._go_live()
@@ -433,143 +416,50 @@ class Synchronizer:
         self.announce()
         self._outlet.pulled()
 
-    def _settled(self) -> None:
-        """Somebody's hashes were compared with ours: the start need not ask any more who is there."""
-        if self.state is SyncState.LIVE and not self._start_pulls:
-            start_talk, self._start_talk = self._start_talk, None
-            self._talks.end(start_talk)
-
     def _hear_another(self, sender: str, message: Message) -> None:
         """An answer that no question waits for: to the start's question there may be several."""
         try:
             if self._answers is not None:
                 self._answers.note(sender, message)
         except LimitExceededError as error:
-            self._blame(error, sender)
+            self.blame(error, sender)
 
     def _pull_from_others(self, now: float) -> None:
         """Once the start is over, get what those have who answered later, one by one, as most of it is the same."""
         waiting = None if self._answers is None else self._answers.waiting
-        while waiting and self.state is SyncState.LIVE and not (self._start_pulls or self._pulling):
+        while waiting and self.state is SyncState.LIVE and not (self._start_pulls or self._pulling.is_pulling):
             sender, hashes = waiting.popleft()
-            self._pull_from(sender, _Announced(self._new_id(TRANSACTION_ID_LENGTH), hashes, to_us=True), now)
+            self._pulling.pull_from(sender, Announced(self._new_id(TRANSACTION_ID_LENGTH), hashes, to_us=True), now)
 
-    # --- pulling
+    # --- what pulling needs (PullHost)
 
-    def _pull_from(self, sender: str, announced: _Announced, now: float) -> None:
-        """Get what a peer announced; if a pull from it is under way, do so when that ends."""
-        if sender in self._pulling:
-            self._pulling[sender] = announced
-        elif announced.hashes is not None and self._has(announced.hashes):
-            self._settled()
-        else:
-            self._pulling[sender] = None
-            if self._talks.begin(self._pull_announced(sender, announced), now, peer=sender) is None:
-                del self._pulling[sender]
+    @property
+    def is_syncing(self) -> bool:
+        """Whether changes are taken."""
+        return self.state is not SyncState.STOPPED
 
-    def _has(self, hashes: list[int]) -> bool:
-        return hashes == self.store.get_mergeable_content_hashes()
-
-    def _pull_announced(self, sender: str, announced: _Announced) -> Conversation:
-        newer: _Announced | None = announced
-        try:
-            while newer is not None:
-                announced = newer
-                hashes = yield from self._catch_up(sender, announced, announced.heard)
-                if hashes is not None and announced.heard is not None and not self._has(hashes):
-                    hashes = yield from self._catch_up(sender, announced, None)
-                if hashes is None:
-                    self._missed.add(sender)
-                else:
-                    self._missed.discard(sender)
-                    self._settled()
-                    if self._authority:
-                        self._make_equal(sender, hashes)
-                    elif not announced.to_us and self._pulling.get(sender) is None:
-                        yield from self._tell_of_more(sender, hashes)
-                newer, self._pulling[sender] = self._pulling.get(sender), None
-        finally:
-            self._pulling.pop(sender, None)
+    def pulled(self) -> None:
+        """A pull has come to its end."""
         self._outlet.pulled()
 
-    def _catch_up(
-        self, sender: str, announced: _Announced, heard: Heard | None
-    ) -> Generator[Step, Answer, list[int] | None]:
-        """Pull once; returns the hashes of the peer before, or None if it did not work."""
-        hashes = announced.hashes
-        try:
-            if hashes is None:
-                hashes = yield from self._hashes_now(sender, announced.transaction_id)
-            pulled = yield from self._pulled(sender, announced.transaction_id, hashes, heard)
-        except (ConnectionLostError, RequestTimeoutError):
-            return None  # reported when it was late; who is gone comes back and announces its hashes again
-        except MergesyncError as error:
-            self._blame(error, sender)
-            return None
-        if not is_empty(pulled.changes) and self.state is not SyncState.STOPPED:
-            yield from self._merged(sender, pulled)
-        return hashes
+    def settled(self) -> None:
+        """Somebody's hashes were compared with ours: the start need not ask any more who is there."""
+        if self.state is SyncState.LIVE and not self._start_pulls:
+            start_talk, self._start_talk = self._start_talk, None
+            self._talks.end(start_talk)
 
-    def _hashes_now(self, address: str, transaction_id: str) -> Generator[Question, Answer, list[int]]:
-        """Ask a peer for its hashes."""
-        answer_ = yield Question(address, MessageType.GET_CONTENT_HASHES, "", transaction_id)
-        return hashes_of(answer_.message)
+    def blame(self, error: MergesyncError, sender: str) -> None:
+        """Report what a peer did wrong."""
+        self._outlet.report(blamed(error, sender))
 
-    def _pulled(
-        self, address: str, transaction_id: str, hashes: list[int], heard: Heard | None = None
-    ) -> Generator[Question, Answer, Pulled]:
-        """Drive a pull, each question to the same peer."""
-        pulling = pull(self._shown_to(address), hashes, heard)
-        try:
-            kind, body = next(pulling)
-            while True:
-                answer_ = yield Question(address, kind, body, transaction_id)
-                kind, body = pulling.send(answer_.message)
-        except StopIteration as stop:
-            pulled: Pulled = stop.value
-            return pulled
-
-    def _make_equal(self, sender: str, hashes: list[int]) -> None:
-        """See to it that a peer that announced other hashes gets what it lacks, unless it is getting it already.
-
-        Usually it pulled before it announced, and lacks nothing. It does if it gave up waiting for our answer, because
-        the path or the link was slow. Over a slow link it would give up again, so everything is sent unasked.
-        """
-        if self._has(hashes) or sender in self._heard or sender in self.blind:
-            return
-        if self._talks.round_trip_seconds(sender) > _SLOW * self.request_timeout_seconds:
-            self.send_changes(everything(self.store), sender)
-        else:
-            self.announce(sender)
-
-    def _tell_of_more(self, sender: str, hashes: list[int]) -> Generator[Step, Answer, None]:
-        """Tell a peer that has announced hashes, and has since been pulled from, that it lacks something.
-
-        A TinyBase peer may have got its start from one who lacked most (surprise 16). What is only on its way to it
-        makes its hashes differ, too, so it is asked for them again. To the server's own store everyone announces.
-        Each peer is told once, as two may never agree (surprise 1).
-        """
-        if self._has(hashes) or sender in self._told or sender == SERVER:
-            return
-        try:
-            hashes = yield from self._hashes_now(sender, self._new_id(TRANSACTION_ID_LENGTH))
-        except (ConnectionLostError, RequestTimeoutError):
-            return  # reported when it was late
-        except MergesyncError as error:
-            self._blame(error, sender)
-            return
-        if not self._has(hashes):
-            self._told[sender] = None
-            if len(self._told) > MAX_WAITING_CONVERSATIONS:
-                del self._told[next(iter(self._told))]
-            self.announce(sender)
+    # --- a server that may have given up
 
     def _check_server(self, check: ServerCheck) -> Conversation:
         """Get what the server has beyond us; if it lacks something, announce our hashes to it again."""
-        hashes = yield from self._catch_up(SERVER, _Announced(self._new_id(TRANSACTION_ID_LENGTH), None), None)
+        hashes = yield from self._pulling.catch_up(SERVER, Announced(self._new_id(TRANSACTION_ID_LENGTH), None), None)
         if hashes is None or self.state is not SyncState.LIVE:
             return
-        if self._has(hashes):
+        if hashes == self.store.get_mergeable_content_hashes():
             check.succeeded()
         else:
             self.announce(SERVER)
@@ -577,19 +467,23 @@ class Synchronizer:
     # --- sending
 
     def send_changes(self, changes: MergeableChanges, address: str = EVERYONE) -> None:
-        """Send changes as a message of our own."""
-        self._send_new(address, MessageType.CONTENT_DIFF, changes)
+        """Send changes as a message of our own; where there are too many for one, tell our hashes instead."""
+        message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, changes)
+        if not self._send(address, message):
+            self.announce(address)
 
     def _send_new(self, address: str, kind: MessageType, body: Any) -> None:
         self._send(address, Message(self._new_id(TRANSACTION_ID_LENGTH), kind, body))
 
-    def _send(self, address: str, message: Message) -> None:
+    def _send(self, address: str, message: Message) -> bool:
+        """Send a message; returns whether it is not too large."""
         self.stats.sends += 1
         try:
             self._outlet.send(address, message)
+        except LimitExceededError as error:
+            if message.type is not MessageType.CONTENT_DIFF:
+                self._outlet.report(error)
+            return False
         except Exception as error:  # such as a body too deep to be written
             self._outlet.report(error)
-
-    def _blame(self, error: MergesyncError, sender: str) -> None:
-        """Report what a peer did wrong."""
-        self._outlet.report(blamed(error, sender))
+        return True

@@ -15,7 +15,7 @@ from mergesync.exceptions import (
     RequestTimeoutError,
 )
 from mergesync.limits import MAX_HELD_MESSAGES, MAX_REQUEST_TIMEOUT_SECONDS, TRANSACTION_POLL_SECONDS
-from mergesync.sync import conversations, start_answers, synchronizer
+from mergesync.sync import conversations, pulling, start_answers
 from mergesync.sync.messages import MessageType
 from mergesync.sync.synchronizer import SyncState
 
@@ -687,7 +687,7 @@ def test_a_peer_that_is_gone_or_talks_nonsense_is_not_told() -> None:
 
 def test_how_many_told_peers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are forgotten first: who is told again by chance only asks once more."""
-    monkeypatch.setattr(synchronizer, "MAX_WAITING_CONVERSATIONS", 1)
+    monkeypatch.setattr(pulling, "MAX_WAITING_CONVERSATIONS", 1)
     driven = live()
     for peer in "AB":
         driven.hear(HASHES, [0, 0], peer)

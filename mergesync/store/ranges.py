@@ -1,0 +1,192 @@
+"""The rows of tables in the order of their ids, and fingerprints of any range of them.
+
+Two stores that hold millions of rows find the few that differ by comparing fingerprints of ranges, then of ranges in
+those that differ (range-based set reconciliation; docs/protocol.md). The order is that of Unicode code points. The
+fingerprint of a range is the sum, modulo 2**64, of those of its rows, which are 64 bits of BLAKE2b.
+
+Nothing of this is there until somebody asks, table by table. From then on a change costs O(log N), and the next
+question about fingerprints one pass over N/64 sums.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Any, Final
+
+from mergesync.store.diff import Room, row_size, row_stamp, stamped
+from mergesync.store.jsjson import string_text
+from mergesync.store.mergeable import MergeableStore
+from mergesync.store.tree import Row
+from mergesync.types import MergeableChanges
+
+__all__ = ["Ranges", "RowRanges", "row_fingerprint"]
+
+_BLOCK: Final = 64
+_MODULUS: Final = 2**64
+
+_cell_id_text = lru_cache(1000)(string_text)  # most rows have cells of the same few ids
+
+
+def row_fingerprint(row_id: str, row: Row) -> int:
+    """64 bits of a row: of its id, then its cells in the order of their ids, each with its stamp, then its own HLC."""
+    parts = [string_text(row_id)]
+    for cell_id in sorted(row.stamps):
+        parts += (_cell_id_text(cell_id), row.stamps[cell_id])
+    parts.append(row.hlc.encode())
+    return int.from_bytes(blake2b(b"".join(parts), digest_size=8).digest())
+
+
+class RowRanges:
+    """The rows of one table in the order of their ids, in blocks of some 64.
+
+    A range is from `low`, with it, to `high`, without it; None is beyond all ids.
+
+    Args:
+        rows: read whenever something is asked; `note` tells what has changed in them.
+
+    Attributes:
+        rows: see above.
+
+    Example:
+        >>> store = MergeableStore("s1").set_table("t", {"b": {"c": 1}, "a": {"c": 1}})
+        >>> ranges = Ranges(store).of("t")
+        >>> list(ranges.ids("", None)), ranges.count("a", "b"), ranges.fingerprint("c", None)
+        (['a', 'b'], 1, 0)
+    """
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self.rows: Mapping[str, Row] = rows
+        ids = sorted(rows)
+        self._blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)] or [[]]
+        self._firsts = [block[0] if block else "" for block in self._blocks]
+        self._sums: list[int | None] = [None] * len(self._blocks)
+        self._counts_before: list[int] | None = None
+        self._sums_before: list[int] | None = None
+
+    def note(self, row_id: str) -> None:
+        """A row is new, or has changed."""
+        at = self._block_of(row_id)
+        block = self._blocks[at]
+        self._sums[at] = self._sums_before = None
+        place = bisect_left(block, row_id)
+        if place < len(block) and block[place] == row_id:
+            return
+        insort(block, row_id)
+        self._counts_before = None
+        self._firsts[at] = block[0]
+        if len(block) > 2 * _BLOCK:
+            self._blocks[at : at + 1] = [block[:_BLOCK], block[_BLOCK:]]
+            self._firsts[at : at + 1] = [block[0], block[_BLOCK]]
+            self._sums[at : at + 1] = [None, None]
+
+    def ids(self, low: str, high: str | None) -> Iterator[str]:
+        """The ids of a range, in order."""
+        at = self._block_of(low)
+        first = bisect_left(self._blocks[at], low)
+        for block in self._blocks[at:]:
+            for row_id in block[first:]:
+                if high is not None and row_id >= high:
+                    return
+                yield row_id
+            first = 0
+
+    def count(self, low: str, high: str | None) -> int:
+        """How many rows are in a range."""
+        return max(0, self._rank(high) - self._rank(low))
+
+    def fingerprint(self, low: str, high: str | None) -> int:
+        """The fingerprint of a range."""
+        return (self._sum_before(high) - self._sum_before(low)) % _MODULUS
+
+    def bounds(self, low: str, high: str | None, parts: int) -> list[str]:
+        """Ids that cut a range into parts of as many rows each; the range has at least as many rows as parts."""
+        first, count = self._rank(low), self.count(low, high)
+        return [self._at(first + count * part // parts) for part in range(1, parts)]
+
+    def _block_of(self, bound: str) -> int:
+        return max(0, bisect_right(self._firsts, bound) - 1)
+
+    def _counts(self) -> list[int]:
+        if self._counts_before is None:
+            self._counts_before = list(accumulate(map(len, self._blocks), initial=0))
+        return self._counts_before
+
+    def _rank(self, bound: str | None) -> int:
+        """How many ids come before a bound."""
+        if bound is None:
+            return self._counts()[-1]
+        at = self._block_of(bound)
+        return self._counts()[at] + bisect_left(self._blocks[at], bound)
+
+    def _at(self, rank: int) -> str:
+        at = bisect_right(self._counts(), rank) - 1
+        return self._blocks[at][rank - self._counts()[at]]
+
+    def _sum_before(self, bound: str | None) -> int:
+        if self._sums_before is None:
+            self._sums_before = list(accumulate(map(self._block_sum, range(len(self._blocks))), initial=0))
+        if bound is None:
+            return self._sums_before[-1]
+        at = self._block_of(bound)
+        block = self._blocks[at]
+        return self._sums_before[at] + self._sum_of(block[: bisect_left(block, bound)])
+
+    def _block_sum(self, at: int) -> int:
+        known = self._sums[at]
+        if known is None:
+            known = self._sums[at] = self._sum_of(self._blocks[at])
+        return known
+
+    def _sum_of(self, row_ids: list[str]) -> int:
+        return sum(row_fingerprint(row_id, self.rows[row_id]) for row_id in row_ids)
+
+
+class Ranges:
+    """The `RowRanges` of a store, made as they are asked for.
+
+    Args:
+        store: only read. Whatever it merges or is written in it must be told with `note`.
+    """
+
+    def __init__(self, store: MergeableStore) -> None:
+        self._store = store
+        self._tables: dict[str, RowRanges] = {}
+
+    def of(self, table_id: str) -> RowRanges:
+        """The rows of a table; none, if there is no such table."""
+        rows = self._store.get_stamped_rows(table_id)
+        known = self._tables.get(table_id)
+        if known is None or known.rows is not rows:  # content was loaded
+            known = self._tables[table_id] = RowRanges(rows)
+        return known
+
+    def note(self, changes: MergeableChanges) -> None:
+        """Changes were made or merged."""
+        for table_id, table in changes[0][0].items():
+            if table_id in self._tables:
+                known = self._tables[table_id]
+                if known.rows is not self._store.get_stamped_rows(table_id):
+                    del self._tables[table_id]
+                    continue
+                for row_id in table[0]:
+                    known.note(row_id)
+
+    def page(self, table_id: str, low: str, high: str | None, room: Room) -> tuple[list[Any], str | None]:
+        """Whole rows of a range, in order, as many as there is room for.
+
+        Returns:
+            A stamp of the table, and the id of the first row that had no room.
+        """
+        ranges = self.of(table_id)
+        hlc = self._store.get_stamped_table_hlc(table_id)
+        rows: dict[str, Any] = {}
+        for row_id in ranges.ids(low, high):
+            row = ranges.rows[row_id]
+            if not room.take(row_size(row_id, row)):
+                return stamped(rows, hlc), row_id
+            rows[row_id] = row_stamp(row)
+        return stamped(rows, hlc), None
