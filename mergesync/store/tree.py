@@ -246,7 +246,8 @@ class Tree:
     def is_blank(self) -> bool:
         """Whether nothing was ever in it, nor left a trace."""
         tables, values = self.tables, self.values
-        return not (tables.children or values.stamps) and tables.hash() is None and values.hash() is None
+        kept = tables.children or values.stamps or tables.hlc or values.hlc
+        return not kept and tables.hash() is None and values.hash() is None
 
     def content_hashes(self) -> list[int]:
         """`[tables hash, values hash]`."""

@@ -107,3 +107,12 @@ def test_has_written() -> None:
     store.apply_mergeable_changes([[{}], [{"text": ["pig", hlc(100)]}], 1])
     store.del_listener(listener_id)
     assert told == [False, False, False, True, True, False, True]
+
+
+def test_a_tree_that_has_but_an_hlc_is_not_blank() -> None:
+    """It is not replaced by the next body, which would forget the HLC; found by `test_merge.py`."""
+    store = new_store()
+    store.apply_mergeable_changes([[{}, "----------------"], [{}], 1])
+    store.apply_mergeable_changes([[{"t": [{"r": [{"c": [0, "----------------"]}]}]}], [{}], 1])
+    assert store.get_mergeable_content()[0][1] == "----------------"
+    store._check()
