@@ -11,7 +11,7 @@ import pytest
 from .sockets import run_sockets
 from .world import FRAMES_PER_RUN, run
 
-FRAMES: Final = int(os.environ.get("MERGESYNC_FUZZ_FRAMES", "25000"))
+FRAMES: Final = int(os.environ.get("MERGESYNC_FUZZ_FRAMES", "50000"))
 _BATCHES: Final = 10
 _SOCKETS: Final = 300
 

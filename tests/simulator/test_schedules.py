@@ -8,7 +8,7 @@ import pytest
 
 from .schedule import run_schedule
 
-SCHEDULES = int(os.environ.get("MERGESYNC_SCHEDULES", "600"))
+SCHEDULES = int(os.environ.get("MERGESYNC_SCHEDULES", "2000"))
 BATCH = 100
 
 
