@@ -19,6 +19,7 @@ __all__ = [
     "OPERATIONS",
     "REFUSED",
     "STORED",
+    "TOKEN",
     "Operation",
     "decode_operation",
     "operation_remainder",
@@ -35,6 +36,9 @@ STORED = "stored"
 
 REFUSED = "refused"
 """From the server: you are not on the path of this channel, or no longer; the body is `[reason, text]`."""
+
+TOKEN = "token"
+"""Take this token, the body, in place of the one with which I came."""
 
 OK = "ok"
 """The answer to a request."""

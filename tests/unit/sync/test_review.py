@@ -9,7 +9,7 @@ import pytest
 from mergesync.exceptions import RefusedChangesError
 from mergesync.store import MergeableStore
 from mergesync.store.jsjson import dumps
-from mergesync.sync.admission import leaves_of
+from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.hub import Hub
 from mergesync.sync.messages import MessageType
 from mergesync.sync.review import Proposal, Verdict, rulings, without
@@ -221,7 +221,8 @@ def test_nothing_happens_until_it_is_decided() -> None:
     path.hub.when_merged("B", merged.append)
     assert (path.store.get_values(), path.take(), merged) == ({}, [], [True])
     path.conclude()
-    assert (path.store.get_values(), merged) == ({"v": 1}, [True, True])
+    assert path.store.get_values() == {"v": 1}
+    assert merged == [True, True]
     assert path.take() == [(("B",), "S", 3, body)]
 
 
@@ -259,12 +260,10 @@ def test_a_verdict_in_the_middle_of_a_transaction() -> None:
     path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
     path.store.start_transaction()
     path.conclude()
-    assert path.hub.holds
-    assert path.store.get_values() == {}
+    assert (path.hub.holds, path.store.get_values()) == (True, {})
     path.store.finish_transaction()
     path.hub.wake(1.0)
-    assert not path.hub.holds
-    assert path.store.get_values() == {"v": 1}
+    assert (path.hub.holds, path.store.get_values()) == (False, {"v": 1})
 
 
 def test_a_path_that_starts_holds() -> None:
@@ -274,9 +273,9 @@ def test_a_path_that_starts_holds() -> None:
         "q", path.exits, relay=False, request_timeout_seconds=1.0, fragment_size=None, new_id=Ids(), reviewer=path.judge
     )
     hub.join("A")
-    assert not hub.holds
+    held = [hub.holds]
     hub.receive("A", "", payload(DIFF, value_changes(v=[1, hlc(1)])), 0.0)
-    assert hub.holds
+    assert [*held, hub.holds] == [False, True]
     assert path.judge.proposals == []
     hub.ready(new_store(), 0.0)
     assert [proposal.sender for proposal in path.judge.proposals] == ["A"]
@@ -356,7 +355,9 @@ def test_rulings_beat_what_was_refused_and_what_is_here() -> None:
     """Where something newer is here by now, a refusal needs none; an edit does."""
     store = new_store("server")
     store.apply_mergeable_changes([[{}], [{"a": [1, hlc(5)], "b": [1, hlc(5)], "c": [1, hlc(5)]}], 1])
-    refused = {(None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 1))}
+    refused: dict[Leaf, str] = {
+        (None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 1))
+    }
     body = rulings(store, Verdict(NOTHING, refused, {(None, "", "c"): 2, (None, "", "e"): 3}), "AAAAA")
     leaves = {leaf[2]: stamp for leaf, stamp in leaves_of(body)}
     assert leaves.keys() == {"b", "c", "d", "e"}
