@@ -147,6 +147,11 @@ class SyncError(MergesyncError):
         self.path_id = path_id
         self.client_id = client_id
 
+    @property
+    def message(self) -> str:
+        """What went wrong, without where."""
+        return str(self.args[0])
+
     def __str__(self) -> str:
         where = [f"{name} {value!r}" for name, value in (("path", self.path_id), ("client", self.client_id)) if value]
         return f"{super().__str__()} ({', '.join(where)})" if where else super().__str__()

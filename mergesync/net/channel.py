@@ -65,6 +65,9 @@ class TextChannel(Protocol):
     def post(self, text: str) -> None:
         """Send a text after those posted before; never waits. Lost if the channel is closed."""
 
+    async def wait_closed(self) -> None:
+        """Return when it is known to be closed, though nobody receives; that may never be known."""
+
     @property
     def queued_bytes(self) -> int:
         """What was posted and has not left yet."""
@@ -155,6 +158,10 @@ class WebsocketsChannel:
         """Write to the transport."""
         _broadcast((self.connection,), text)
 
+    async def wait_closed(self) -> None:
+        """Return when the connection is closed."""
+        await self.connection.wait_closed()
+
     @property
     def queued_bytes(self) -> int:
         """The transport's buffer."""
@@ -208,6 +215,10 @@ class AsgiChannel:
             self._queue.append((text, len(encoded)))
             self._queued_bytes += len(encoded)
             self._posted.set()
+
+    async def wait_closed(self) -> None:
+        """Return when it is closed by us; ASGI tells only who receives."""
+        await asyncio.wait([self._sender])
 
     @property
     def queued_bytes(self) -> int:

@@ -17,7 +17,7 @@ from websockets.uri import parse_uri
 from mergesync.exceptions import RemoteProtocolError, RequestFailedError, StaleVersionError
 from mergesync.limits import ASK_GRACE_SECONDS, DEFAULT_ACTION_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS
 from mergesync.net.durability import PendingLeaf
-from mergesync.net.link import Link, LinkState
+from mergesync.net.link import Link, LinkState, Token
 from mergesync.net.mailbox import MessageListener
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
 from mergesync.net.requests import send_result
@@ -31,7 +31,7 @@ from mergesync.sync.versions import Edits, encode_edits, version_of
 from mergesync.types import MISSING, Content
 
 __all__ = [
-    "MessageListener", "OnMessage", "SendResult", "StatusListener", "SyncStatus", "WsClient", "WsSynchronizer",
+    "MessageListener", "OnMessage", "SendResult", "StatusListener", "SyncStatus", "Token", "WsClient", "WsSynchronizer",
     "create_ws_synchronizer",
 ]  # fmt: skip
 
@@ -48,6 +48,8 @@ class WsClient:
         url: `ws://host/path` or `wss://...`. With channels, a channel `c` is the path `path/c`.
         multiplexed: whether to use channels.
         connect_options: passed to `websockets.connect`, such as `ssl` or `additional_headers`.
+        token: sent as `Authorization: Bearer ...` with each new connection: a text, or a function that returns one,
+            which may be async.
         timeout_seconds: how long the server may take to accept channels, and a message may lack fragments.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
 
@@ -66,6 +68,7 @@ class WsClient:
         *,
         multiplexed: bool = False,
         connect_options: dict[str, Any] | None = None,
+        token: Token = None,
         timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
@@ -77,6 +80,7 @@ class WsClient:
             url,
             multiplexed=multiplexed,
             connect_options=connect_options or {},
+            token=token,
             timeout_seconds=timeout_seconds,
             report=Reporter(on_ignored_error),
         )
@@ -100,6 +104,21 @@ class WsClient:
     def connections(self) -> int:
         """How many connections have been made so far; more than one if it had to reconnect."""
         return self._link.connections
+
+    async def refresh_token(self, token: str) -> None:
+        """Give the server another token before the present one expires, without a new connection.
+
+        It takes the place of the text given as `token`, also for new connections; a function goes on being asked.
+
+        Raises:
+            RefusedConnectionError: the server does not take it; it closes the connection when the old one expires.
+            NotSupportedError: the server is not mergesync.
+            ConnectionLostError: the connection was lost before the answer came.
+
+        Example:
+            await synchronizer.client.refresh_token(new_token)
+        """
+        await self._link.refresh_token(token)
 
 
 class WsSynchronizer:
@@ -393,7 +412,7 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
         channel_id: a channel of the socket, for the path `path/channel_id`; None for a plain socket.
         initial_content: when entered: passed to `start_sync`.
         wait: whether to wait for the first connection, and to fail with ConnectionLostError if it cannot be made.
-            False: start offline, and connect as soon as possible.
+            RefusedConnectionError if it is refused. False: start offline, and connect as soon as possible.
         request_timeout_seconds: how long a request waits for its answer.
         fragment_size: bytes of message text per fragment sent; None for no fragments.
         name: what to be called on the path, so that others can send messages; None for nothing.
@@ -401,6 +420,8 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
         on_receive: called with each message received: `(sender, request_id, type, body)`.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
         connect_options: passed to `websockets.connect`, such as `ssl`, `additional_headers` or `ping_interval`.
+        token: sent as `Authorization: Bearer ...` with each new connection: a text, or a function that returns one,
+            which may be async.
 
     Raises:
         ValueError: the URL or the channel id is not one, or the channel is in use.
@@ -426,6 +447,7 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
         on_receive: OnMessage | None = None,
         on_ignored_error: OnIgnoredError | None = None,
         connect_options: dict[str, Any] | None = None,
+        token: Token = None,
     ) -> None:
         if channel_id is not None:
             check_channel_id(channel_id)
@@ -434,11 +456,12 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
                 url_or_client,
                 multiplexed=channel_id is not None,
                 connect_options=connect_options,
+                token=token,
                 timeout_seconds=request_timeout_seconds,
                 on_ignored_error=on_ignored_error,
             )
-        elif connect_options is not None:
-            raise ValueError("connect_options belong to the WsClient")
+        elif connect_options is not None or token is not None:
+            raise ValueError("connect_options and token belong to the WsClient")
         self._store = store
         self._client = url_or_client
         self._channel_id = channel_id

@@ -109,7 +109,7 @@ async def refuse_websocket(scope: AsgiScope, send: AsgiSend, refusal: RefusedCon
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})
         return
-    body = f"{refusal}\n".encode()
+    body = f"{refusal.message}\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     if refusal.retry_after_seconds is not None:
         headers.append((b"retry-after", f"{refusal.retry_after_seconds:.0f}".encode()))

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-from collections.abc import Callable
-from typing import Any, Protocol
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from mergesync.exceptions import ConnectionLostError, LimitExceededError, SyncError
+from mergesync.exceptions import (
+    ConnectionLostError,
+    LimitExceededError,
+    NotSupportedError,
+    RefusedConnectionError,
+    SyncError,
+)
 from mergesync.limits import (
     CLOSE_TIMEOUT_SECONDS,
     MAX_CHANNELS,
@@ -27,14 +34,19 @@ from mergesync.net.channel import ChannelClosed, WebsocketsChannel
 from mergesync.net.reporting import Reporter
 from mergesync.sync.client_connection import ClientConnection, check_channel_id
 from mergesync.sync.messages import Message
-from mergesync.sync.operations import Operation
+from mergesync.sync.operations import OK, TOKEN, Operation
 from mergesync.sync.payloads import fits_frame
 from mergesync.sync.subprotocols import dialect_of, offered
 from mergesync.system import new_id
 from mergesync.waiting import settle
 
-__all__ = ["Link", "LinkState", "Port"]
+__all__ = ["Link", "LinkState", "Port", "Token"]
 
+Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
+"""What proves to a server who this is: a text, or what returns one for each new connection."""
+
+_REFUSED = (401, 403)
+_REQUEST_ID_LENGTH = 11
 _CLOSE_NORMAL = 1000
 _CLOSE_INTERNAL_ERROR = 1011
 _CLOSED_WITHOUT_FAULT = (1000, 1001, 1005, 1006, 1012)
@@ -84,6 +96,7 @@ class Link:
         url: where to.
         multiplexed: whether to use channels.
         connect_options: passed to `websockets.connect`.
+        token: sent with each new connection.
         timeout_seconds: how long the server may take to accept channels, and a message may lack fragments.
         report: hears of every error that nobody called for.
 
@@ -99,6 +112,7 @@ class Link:
         *,
         multiplexed: bool,
         connect_options: dict[str, Any],
+        token: Token,
         timeout_seconds: float,
         report: Reporter,
     ) -> None:
@@ -108,6 +122,8 @@ class Link:
         self.connections: int = 0
         self._timeout_seconds = timeout_seconds
         self.report = report
+        self._token = token
+        self._requests: dict[str, asyncio.Future[Operation]] = {}
         self._connect_options = {
             "max_size": MAX_READ_BYTES,
             "compression": None,
@@ -233,7 +249,7 @@ class Link:
         """Connect and stay connected as long as possible: whether that worked, and how long to wait at least."""
         self._set_state(LinkState.CONNECTING)
         try:
-            connection = await connect(self.url, **self._connect_options)
+            connection = await connect(self.url, **await self._options())
         except Exception as error:
             self._set_state(LinkState.OFFLINE)
             return False, self._connecting_failed(error)
@@ -242,11 +258,47 @@ class Link:
         worked = self._heard and not self._fault and closed.code in _CLOSED_WITHOUT_FAULT
         return worked or _now() - began > RECONNECT_STABLE_SECONDS, retry_after_seconds(closed.reason)
 
+    async def _options(self) -> dict[str, Any]:
+        """What to connect with; the token may have to be fetched."""
+        token = self._token() if callable(self._token) else self._token
+        token = await token if inspect.isawaitable(token) else token
+        if token is None:
+            return self._connect_options
+        headers = {**self._connect_options.get("additional_headers", {}), "Authorization": f"Bearer {token}"}
+        return {**self._connect_options, "additional_headers": headers}
+
+    async def refresh_token(self, token: str) -> None:
+        """Use another token from now on; see `WsClient.refresh_token`."""
+        if not callable(self._token):
+            self._token = token
+        connection = self._connection
+        if connection is None:
+            return
+        channel_id = next((channel_id for channel_id in self._ports if self.is_open(channel_id)), None)
+        if not connection.extended or not self.is_open(channel_id):
+            raise NotSupportedError("the server does not take another token on an open connection")
+        request_id = new_id(_REQUEST_ID_LENGTH)
+        answer = self._requests[request_id] = asyncio.get_running_loop().create_future()
+        self.post_operation(channel_id, Operation(request_id, TOKEN, token))
+        try:
+            operation = await answer
+        finally:
+            del self._requests[request_id]
+        if operation.name != OK and isinstance(operation.body, list) and "unknown" in operation.body:
+            raise NotSupportedError("the server does not ask who its clients are")
+        if operation.name != OK:
+            raise RefusedConnectionError(f"the server refuses the token: {operation.body!s:.200}", status=_REFUSED[0])
+
     def _connecting_failed(self, error: Exception) -> float:
         wait_seconds = 0.0
         if isinstance(error, InvalidStatus):
             wait_seconds = retry_after_seconds(f"retry-after={error.response.headers.get('Retry-After')}")
-        if isinstance(error, OSError | WebSocketException):
+        if isinstance(error, InvalidStatus) and (status := error.response.status_code) in _REFUSED:
+            text = bytes(error.response.body or b"").decode(errors="replace").strip()
+            refusal = RefusedConnectionError(f"{self.url} answers {status}: {text:.200}", status=status)
+            refusal.__cause__ = error
+            error = refusal
+        elif isinstance(error, OSError | WebSocketException):
             cause, error = error, ConnectionLostError(f"cannot connect to {self.url}: {error}")
             error.__cause__ = cause
         if not settle(self._waiters, error):
@@ -313,6 +365,9 @@ class Link:
         """Nothing can be sent or received from now on."""
         if self._connection is not None:
             self._connection = None
+            for answer in self._requests.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionLostError("the connection closed before an answer came"))
             self._set_state(LinkState.OFFLINE)
             for port in list(self._ports.values()):
                 port.closed()
@@ -366,7 +421,11 @@ class Link:
             port.opened()
 
     def operate(self, channel_id: str | None, operation: Operation) -> None:
-        """An operation for a channel."""
+        """An operation for a channel, or an answer to the link's own."""
+        answer = self._requests.get(operation.request_id or "")
+        if answer is not None and not answer.done():
+            answer.set_result(operation)
+            return
         port = self._ports.get(channel_id)
         if port is not None:
             port.operate(operation)

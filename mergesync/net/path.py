@@ -211,6 +211,10 @@ class Path:
             wait_seconds = max(0.0, self._retry_at - asyncio.get_running_loop().time())
             self._exit.refuse(self.path_id, [client_id], wait_seconds)
 
+    def access_changed(self, client: Client) -> None:
+        """A client may do more, or less, than before."""
+        self._hub.set_reads(client.id, client.access.read)
+
     def leave(self, client_id: str, reason: LeaveReason) -> None:
         """A client goes."""
         client = self._members.pop(client_id)

@@ -70,6 +70,11 @@ class Reception:
         """Whether the application is asked at all before there is a socket."""
         return self._hooks.authorize is not None or self._hooks.admit is not None
 
+    @property
+    def identifies(self) -> bool:
+        """Whether it is asked who visitors are."""
+        return self._hooks.authorize is not None
+
     def turns_of(self, path_id: str) -> Turns:
         """The application's callbacks about a path."""
         turns = self._turns.get(path_id)
@@ -117,7 +122,7 @@ class Reception:
             if self._hooks.authorize is not None:
                 visitor.identity = await self.identify(visitor.info)
             if not visitor.dialect.multiplexed:
-                visitor.client = await self._admitted(visitor.info.path_id, visitor)
+                visitor.client = await self.admitted(visitor.info.path_id, visitor)
         except RefusedConnectionError as refusal:
             return refusal
         if visitor.logged_out:
@@ -138,7 +143,7 @@ class Reception:
             raise self._refusal(error, _UNAUTHORIZED, info.path_id, info.client_id) from None
         return identity
 
-    async def _admitted(self, path_id: str, visitor: Visitor) -> Client:
+    async def admitted(self, path_id: str, visitor: Visitor) -> Client:
         """Let it onto a path; raises RefusedConnectionError, which was reported."""
         answer: asyncio.Future[Client | RefusedConnectionError] = asyncio.get_running_loop().create_future()
 
@@ -180,13 +185,17 @@ class Reception:
     def _refusal(self, error: Exception, status: int, path_id: str, client_id: str) -> RefusedConnectionError:
         """What a visitor is told; an error of the application is reported, and not told."""
         if isinstance(error, RefusedError):
-            refusal = RefusedConnectionError(str(error), status=error.status or status)
+            refusal = RefusedConnectionError(error.message, status=error.status or status)
             refusal.path_id, refusal.client_id = path_id, client_id
             self._report(refusal)
             return refusal
         note_place(error, path_id, client_id)
         self._report(error)
         return RefusedConnectionError("the application failed", status=_FAILED)
+
+    async def settled(self) -> None:
+        """Return when the application is through with all that it was asked about paths."""
+        await asyncio.gather(*(turns.settled() for turns in list(self._turns.values())))
 
     def log_out(self, name: str) -> list[Visitor]:
         """Nobody with an identity of this name is let in any more who is about to be; returns who is."""

@@ -110,7 +110,7 @@ class PathReviewer:
         if error is None:
             return by_rules
         if isinstance(error, RefusedError):
-            reasons = (str(error),)
+            reasons = (error.message,)
         else:
             self._path.report(error, client.id)
         return _both(by_rules, self._refusal(client, by_rules.taken, reasons))

@@ -118,7 +118,7 @@ def _is_encrypted(connection: WebsocketsConnection) -> bool:
 
 def _response(refusal: RefusedConnectionError) -> Response:
     """What a request for a socket is answered with that is refused."""
-    body = f"{refusal}\n".encode()
+    body = f"{refusal.message}\n".encode()
     about = Headers({"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"})
     if refusal.retry_after_seconds is not None:
         about["Retry-After"] = f"{refusal.retry_after_seconds:.0f}"
@@ -406,7 +406,7 @@ class WsServer:
         channel = WebsocketsChannel(connection)
         refusal = self._refusal(channel.headers, channel.remote_address, secure=_is_encrypted(connection))
         if refusal is not None:  # an application has replaced our process_request
-            await connection.close(_CLOSE_POLICY, close_reason(str(refusal)))
+            await connection.close(_CLOSE_POLICY, close_reason(refusal.message))
             return
         with self._door.inside(channel.remote_address):
             visitor = self._visitors.pop(connection, None)
@@ -415,7 +415,7 @@ class WsServer:
                 refusal = await self._reception.receive(visitor)
                 if refusal is not None:
                     code = CLOSE_UNAUTHORIZED if refusal.status == _UNAUTHORIZED else CLOSE_FORBIDDEN
-                    await connection.close(code, close_reason(f"mergesync:refused {refusal}"))
+                    await connection.close(code, close_reason(f"mergesync:refused {refusal.message}"))
                     return
             await self._switchboard.serve(channel, visitor)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import ConnectionLostError, NameTakenError
+from mergesync.exceptions import ConnectionLostError, NameTakenError, RefusedConnectionError
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
 from mergesync.net.durability import Durability
 from mergesync.net.greeting import Greeting
@@ -20,7 +20,7 @@ from mergesync.net.requests import Requests
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import is_empty
 from mergesync.sync.messages import Message, MessageType
-from mergesync.sync.operations import ERROR, HELLO, MESSAGE, OK, STORED, UNNAMED, Operation
+from mergesync.sync.operations import ERROR, HELLO, MESSAGE, OK, REFUSED, STORED, UNNAMED, Operation
 from mergesync.sync.payloads import SERVER, remainders_of
 from mergesync.sync.synchronizer import EVERYONE, Origin, Synchronizer, SynchronizerStats, SyncState
 from mergesync.system import new_id
@@ -32,6 +32,7 @@ __all__ = ["OnMessage", "Session", "SessionOptions", "SyncStatus"]
 OnMessage: TypeAlias = Callable[[str, str | None, int, Any], object]
 """`(address or sender, request id, type of message, body)`."""
 
+_FORBIDDEN = 403
 _FLUSH_ID_LENGTH = 16
 _OPERATION_ID_LENGTH = 11
 _FLUSH_PAUSE_SECONDS = 0.02
@@ -163,6 +164,7 @@ class Session:
 
         Raises:
             ConnectionLostError: it was destroyed first.
+            RefusedConnectionError: the server does not let it onto the path of its channel.
         """
         if self._wants_sync and self._core.state is not SyncState.LIVE:
             waiter = asyncio.get_running_loop().create_future()
@@ -288,7 +290,9 @@ class Session:
     def operate(self, operation: Operation) -> None:
         """The server itself says something."""
         try:
-            if operation.name == MESSAGE:
+            if operation.name == REFUSED:
+                self._lose_channel(operation.body)
+            elif operation.name == MESSAGE:
                 self.mailbox.received(operation)
             elif operation.name in (OK, ERROR, UNNAMED):
                 self._take_answer(operation)
@@ -302,6 +306,16 @@ class Session:
         if not self.greeting.take_answer(operation, self._store, _now()) and not self.naming.take(operation):
             self.durability.answered(operation)
             self.requests.answered(operation)
+
+    def _lose_channel(self, body: Any) -> None:
+        """The server does not let us onto the path, or no longer."""
+        text = body[1] if isinstance(body, list) and len(body) == 2 else body
+        error = RefusedConnectionError(
+            f"the channel {self._channel_id!r} was refused: {text!s:.200}", status=_FORBIDDEN
+        )
+        self.closed()
+        if not settle(self._waiters, error):
+            self._report(error)
 
     def _ask_stored(self, hurry: bool) -> str:
         request_id = new_id(_OPERATION_ID_LENGTH)

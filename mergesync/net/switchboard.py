@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mergesync.exceptions import (
@@ -35,7 +36,7 @@ from mergesync.net.reporting import note_place
 from mergesync.net.service import Answer
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, Operation, operation_remainder
+from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
 from mergesync.sync.payloads import Payload, fits_frame
 from mergesync.sync.server_connection import ServerConnection
 
@@ -67,6 +68,7 @@ class _Socket:
         self.why: LeaveReason = "left"  # it is no longer on its paths
         self.turns: Turns | None = None  # callbacks to wait for before more is read
         self.expiry: asyncio.TimerHandle | None = None
+        self.renewal: asyncio.Task[None] | None = None  # of its identity, to wait for likewise
         self.serving = asyncio.timeout(None)  # entered while the socket is served, so that closing ends that
         self.condemned = False  # it is about to be closed for a fault
         self.unanswered: dict[Answer, str] = {}  # questions under way, each with its path
@@ -204,6 +206,8 @@ class Switchboard:
         self._client_ids.discard(socket.connection.client_id)
         if socket.expiry is not None:
             socket.expiry.cancel()
+        if socket.renewal is not None:
+            socket.renewal.cancel()
         if not self._sockets:
             self._nobody.set()
 
@@ -275,7 +279,9 @@ class Switchboard:
                 self._blame(socket, error)
             if socket.turns is not None:  # what it says next is to be acted on after that
                 turns, socket.turns = socket.turns, None
-                await turns.settled()
+                await _while_open(socket.channel, turns.settled())
+            if socket.renewal is not None and not socket.renewal.done():
+                await _while_open(socket.channel, socket.renewal)
             wait_seconds = max(messages.wait_seconds(1, now), bytes_.wait_seconds(len(frame), now))
             if wait_seconds:  # what it sends meanwhile stays in its own memory, as nobody takes it
                 await asyncio.sleep(wait_seconds)
@@ -306,6 +312,7 @@ class Switchboard:
         while self._sockets:
             self._nobody.clear()
             await self._nobody.wait()
+        await self._reception.settled()
         await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
 
     # --- what connections say
@@ -322,17 +329,20 @@ class Switchboard:
                 decided(True)
             else:
                 decided(False)
-                self._tell_refused(socket, path_id, str(outcome))
+                self._tell_refused(socket, path_id, outcome.message)
 
         self._reception.admit(path_id, socket.visitor, done)
         self._wait_for(socket, self._reception.turns_of(path_id))
 
     def _tell_refused(self, socket: _Socket, path_id: str, reason: str) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
-        frame = f"{OPERATIONS}\n{operation_remainder(Operation(None, REFUSED, ['forbidden', reason]))}"
-        wrapped = socket.connection.outgoing(path_id, frame)
-        if socket.connection.extended and wrapped is not None:
-            self._post([socket], wrapped)
+        if socket.connection.extended:
+            self._post_operation(socket, path_id, Operation(None, REFUSED, ["forbidden", reason]))
+
+    def _post_operation(self, socket: _Socket, path_id: str, operation: Operation) -> None:
+        frame = socket.connection.outgoing(path_id, f"{OPERATIONS}\n{operation_remainder(operation)}")
+        if frame is not None:
+            self._post([socket], frame)
 
     def _wait_for(self, socket: _Socket, turns: Turns) -> None:
         """Read no more of a socket until the application is through with what it has said."""
@@ -384,6 +394,7 @@ class Switchboard:
             return
         for question in [question for question, place in socket.unanswered.items() if place == path_id]:
             del socket.unanswered[question]
+        socket.clients.pop(path_id, None)
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
             del self.on_path[path_id]
@@ -404,32 +415,61 @@ class Switchboard:
         Raises:
             LimitExceededError: too much that it has asked is not answered yet.
         """
-        client_id = connection.client_id
+        socket, client_id = self._sockets[connection], connection.client_id
         if operation.name == HELLO:
             body = {"server": self._id, "client": client_id, "now": self._options.get_now()}
-            self._answer(path_id, client_id, operation, OK, body)
+            self._answer(socket, path_id, operation, OK, body)
+        elif operation.name == TOKEN and self._reception.identifies:
+            socket.renewal = asyncio.create_task(self._renew(path_id, socket, operation))
         elif operation.name in (OK, ERROR):
             self._paths[path_id].answered(client_id, operation)
         else:
-            socket = self._sockets[connection]
             if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
 
             def answer(name: str, body: Any) -> None:
                 if socket.unanswered.pop(answer, None) is not None:
-                    self._answer(path_id, client_id, operation, name, body)
+                    self._answer(socket, path_id, operation, name, body)
 
             socket.unanswered[answer] = path_id
             path = self._paths[path_id]
             path.operate(client_id, operation, answer)
             self._wait_for(socket, path.turns)
 
-    def _answer(self, path_id: str, client_id: str, asked: Operation, name: str, body: Any) -> None:
-        if asked.request_id is not None:
-            self._operate(path_id, client_id, Operation(asked.request_id, name, body))
+    async def _renew(self, path_id: str, socket: _Socket, asked: Operation) -> None:
+        """Who came with one token shows another: ask anew who it is, and what it may do on each of its paths."""
+        visitor = socket.visitor
+        assert visitor.identity is not None
+        try:
+            identity = await self._reception.identify(replace(socket.info, token=str(asked.body)))
+        except RefusedConnectionError as refusal:
+            self._answer(socket, path_id, asked, ERROR, ["refused", refusal.message])
+            return
+        if identity.name != visitor.identity.name:
+            self._answer(socket, path_id, asked, ERROR, ["refused", "the token of somebody else"])
+            return
+        visitor.identity = identity
+        self._watch_expiry(socket)
+        for joined in list(socket.clients.values()):
+            await self._readmit(socket, joined)
+        self._answer(socket, path_id, asked, OK, None)
 
-    def _operate(self, path_id: str, client_id: str, operation: Operation) -> None:
-        self.send(path_id, [client_id], f"{OPERATIONS}\n{operation_remainder(operation)}")
+    async def _readmit(self, socket: _Socket, client: Client) -> None:
+        """What a client may do on a path may have changed with its token."""
+        try:
+            admitted = await self._reception.admitted(client.path_id, socket.visitor)
+        except RefusedConnectionError as refusal:
+            if self.on_path.get(client.path_id, {}).get(client.id) is socket:
+                self.eject(client.path_id, client.id, RefusedError(refusal.message), "refused")
+            return
+        client.identity, client.access = admitted.identity, admitted.access
+        path = self._paths.get(client.path_id)
+        if path is not None and self.on_path.get(client.path_id, {}).get(client.id) is socket:
+            path.access_changed(client)
+
+    def _answer(self, socket: _Socket, path_id: str, asked: Operation, name: str, body: Any) -> None:
+        if asked.request_id is not None:
+            self._post_operation(socket, path_id, Operation(asked.request_id, name, body))
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """A control for a socket."""
@@ -488,7 +528,7 @@ class Switchboard:
         socket = self.on_path.get(path_id, {}).get(client_id)
         if socket is None or not socket.connection.extended or socket.channel.queued_bytes > self._limits.outbox_bytes:
             return False
-        self._operate(path_id, client_id, operation)
+        self._post_operation(socket, path_id, operation)
         return True
 
     def _catch_up(self, path_id: str, client_id: str) -> None:
@@ -527,9 +567,9 @@ class Switchboard:
         if socket.connection.multiplexed:
             self._leave(path_id, socket.connection, reason)
             socket.connection.silence(path_id)
-            self._tell_refused(socket, path_id, str(error))
+            self._tell_refused(socket, path_id, error.message)
         else:
-            socket.close(CLOSE_FORBIDDEN, close_reason(f"mergesync:refused {error}"), reason)
+            socket.close(CLOSE_FORBIDDEN, close_reason(f"mergesync:refused {error.message}"), reason)
 
     def refuse(self, path_id: str, client_ids: Iterable[str], retry_after_seconds: float) -> None:
         """A path cannot be served for now: close its clients with a retry time; channels stay and are resynced."""
@@ -552,3 +592,14 @@ class Switchboard:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
+
+
+async def _while_open(channel: TextChannel, awaitable: Awaitable[None]) -> None:
+    """Wait for something, but not longer than until the channel is closed; what is a task already goes on then."""
+    waiting, closed = asyncio.ensure_future(awaitable), asyncio.create_task(channel.wait_closed())
+    try:
+        await asyncio.wait([waiting, closed], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        closed.cancel()
+        if waiting is not awaitable:
+            waiting.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Access", "Client", "ClientInfo", "Identity"]
@@ -26,10 +26,10 @@ class ClientInfo:
     client_id: str
     path_id: str
     remote_address: Any
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     multiplexed: bool
-    query: dict[str, str]
-    token: str | None
+    query: dict[str, str] = field(repr=False)
+    token: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

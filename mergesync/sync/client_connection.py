@@ -13,7 +13,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError, Reques
 from mergesync.limits import FRAGMENT_TIMEOUT_SECONDS, MAX_CHANNEL_ID_BYTES, MAX_CHANNELS, MAX_PENDING_CONTROLS
 from mergesync.store.jsjson import utf8
 from mergesync.sync.messages import Message
-from mergesync.sync.operations import OPERATIONS, Operation, decode_operation, operation_remainder
+from mergesync.sync.operations import OPERATIONS, REFUSED, Operation, decode_operation, operation_remainder
 from mergesync.sync.payloads import (
     HELLO,
     SERVER,
@@ -182,7 +182,7 @@ class ClientConnection:
             self._receive_inner(None, frame, now)
         elif frame.startswith("M\n"):
             channel_id, inner = split_channel_frame(frame)
-            if channel_id in self._subscribed:
+            if channel_id in self._subscribed or (self.extended and channel_id in self._wanted):
                 self._receive_inner(channel_id, inner, now)
             elif channel_id not in self._left:
                 raise RemoteProtocolError("a channel that is not subscribed", excerpt=frame)
@@ -192,11 +192,23 @@ class ClientConnection:
     def _receive_inner(self, channel_id: str | None, frame: str, now: float) -> None:
         sender, remainder = split_frame(frame)
         if self.extended and sender == OPERATIONS:
-            self._ports.operate(channel_id, decode_operation(remainder))
+            operation = decode_operation(remainder)
+            if operation.name == REFUSED and channel_id is not None:
+                self._close_channel(channel_id)
+            self._ports.operate(channel_id, operation)
             return
+        if channel_id is not None and channel_id not in self._subscribed:
+            raise RemoteProtocolError("a channel that is not subscribed", excerpt=remainder)
         payload = self._fragments.receive(channel_id or "", sender, remainder, now)
         if payload is not None:
             self._ports.receive(channel_id, sender, payload.message)
+
+    def _close_channel(self, channel_id: str) -> None:
+        """The server does not let us onto the path; the next connection asks again."""
+        self._subscribed.discard(channel_id)
+        self._pending = {
+            request_id: pending for request_id, pending in self._pending.items() if pending[0] != channel_id
+        }
 
     def _receive_control(self, frame: str, now: float) -> None:
         address, remainder = split_frame(frame)

@@ -202,9 +202,22 @@ class Hub:
         """
         self.clients[client_id] = None
         if not reads:
-            self._blind.add(client_id)
+            self._set_blind(client_id)
+
+    def _set_blind(self, client_id: str) -> None:
+        self._blind.add(client_id)
+        if self._synchronizer is not None:
+            self._synchronizer.blind.add(client_id)
+
+    def set_reads(self, client_id: str, reads: bool) -> None:
+        """Whether a client on the path may know from now on what is on it."""
+        if not reads:
+            self._set_blind(client_id)
+        elif client_id in self._blind:
+            self._blind.discard(client_id)
             if self._synchronizer is not None:
-                self._synchronizer.blind.add(client_id)
+                self._synchronizer.blind.discard(client_id)
+            self.remind(client_id)
 
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""

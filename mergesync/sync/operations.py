@@ -14,7 +14,7 @@ from mergesync.store.jsjson import dumps, parse
 
 __all__ = [
     "ACT", "ASK", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "REFUSED", "SEND",
-    "STORED", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
+    "STORED", "TOKEN", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
 ]  # fmt: skip
 
 OPERATIONS = "X"
@@ -49,6 +49,9 @@ UNNAMED = "unnamed"
 
 REFUSED = "refused"
 """From the server: you are not on the path of this channel, or no longer; the body is `[reason, text]`."""
+
+TOKEN = "token"
+"""Take this token, the body, in place of the one with which I came."""
 
 OK = "ok"
 """The answer to a request."""

@@ -137,7 +137,7 @@ async def test_channels(errors: list[Exception]) -> None:
         client = WsClient(url, multiplexed=True, connect_options=link.options)
         synchronizers = {}
         for name, (stalled, live) in stores.items():
-            synchronizers[name] = await stack.enter_async_context(synced(stalled, client, name))  # type: ignore[arg-type]
+            synchronizers[name] = await stack.enter_async_context(synced(stalled, client, name))
             await stack.enter_async_context(synced(live, f"{url}/{name}"))
         link.stall()
         for number in range(100):

@@ -77,6 +77,10 @@ class SimulatedChannel:
         """What is under way."""
         return self._queued_bytes
 
+    async def wait_closed(self) -> None:
+        """Nobody here takes a time to decide."""
+        await asyncio.Event().wait()
+
     async def close(self, code: int, reason: str) -> None:
         """Close in order: what was posted arrives first."""
         if self._closed is None:

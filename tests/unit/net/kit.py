@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from mergesync import MergeableStore, WsServer
-from mergesync.net.client import create_ws_synchronizer
+from mergesync.net.client import WsClient, create_ws_synchronizer
 from mergesync.net.server import ListeningWsServer
 from tests.support import eventually, within
 
@@ -48,7 +48,7 @@ def pet(name: str) -> MergeableStore:
 
 
 @asynccontextmanager
-async def synced(store: MergeableStore, url: str, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+async def synced(store: MergeableStore, url: str | WsClient, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
     """A synchronizer; leaving must not take long."""
     synchronizer = await within(create_ws_synchronizer(store, url, *arguments, **options).__aenter__())
     try:

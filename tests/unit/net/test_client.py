@@ -558,11 +558,11 @@ async def test_several_stores_on_one_socket(server: ListeningWsServer) -> None:
     client = WsClient(url_of(server, "shop"), multiplexed=True)
     assert (client.url, client.multiplexed, client.connected) == (url_of(server, "shop"), True, False)
     pets, staff, plain = pet("fido"), MergeableStore(), pet("felix")
-    async with synced(pets, client, "pets") as on_pets, synced(plain, url_of(server, "shop/pets")):  # type: ignore[arg-type]
+    async with synced(pets, client, "pets") as on_pets, synced(plain, url_of(server, "shop/pets")):
         assert on_pets.channel_id == "pets"
         await eventually(lambda: same_content(pets, plain))
         for _ in range(3):
-            async with synced(staff, client, "staff/all"):  # type: ignore[arg-type]
+            async with synced(staff, client, "staff/all"):
                 staff.set_value("v", 1)
                 assert sorted(server.get_path_ids()) == ["shop/pets", "shop/staff/all"]
             await eventually(lambda: server.get_path_ids() == ["shop/pets"])
@@ -581,7 +581,7 @@ async def test_a_plain_client_has_one_store(server: ListeningWsServer) -> None:
     """A second one is refused; after the first has left, another can have the socket."""
     client = WsClient(url_of(server))
     for _ in range(3):
-        async with synced(MergeableStore(), client):  # type: ignore[arg-type]
+        async with synced(MergeableStore(), client):
             with pytest.raises(ValueError, match="in use"):
                 await create_ws_synchronizer(MergeableStore(), client)
             with pytest.raises(ValueError, match="plain one has none"):
@@ -628,7 +628,7 @@ async def test_server_that_does_not_accept_channels(errors: Errors) -> None:
 
     async with fake_server(talk, subprotocols=["tinybase"]) as url:
         client = WsClient(url, multiplexed=True, timeout_seconds=0.05, on_ignored_error=errors.append)
-        async with synced(MergeableStore(), client, "c", wait=False):  # type: ignore[arg-type]
+        async with synced(MergeableStore(), client, "c", wait=False):
             await eventually(lambda: client.connections == 3)
     assert [type(error) for error in errors[:2]] == [RequestTimeoutError] * 2
     assert "hello" in str(errors[0])
@@ -660,8 +660,8 @@ async def test_errors_of_channels_go_to_the_client(server: ListeningWsServer, er
     own: Errors = []
     options: Any = {"on_send": fail}
     async with (
-        synced(MergeableStore(), client, "a", **options),  # type: ignore[arg-type]
-        synced(MergeableStore(), client, "b", on_ignored_error=own.append, **options),  # type: ignore[arg-type]
+        synced(MergeableStore(), client, "a", **options),
+        synced(MergeableStore(), client, "b", on_ignored_error=own.append, **options),
     ):
         pass
     assert errors

@@ -362,7 +362,7 @@ async def test_channels_of_a_path_that_cannot_be_started(errors: Errors) -> None
     options: Any = {"on_ignored_error": lambda _: None, "request_timeout_seconds": 0.2}
     async with create_ws_server("localhost", 0, create, on_ignored_error=errors.append) as server:
         client = WsClient(url_of(server, ""), multiplexed=True)
-        async with synced(on_q, client, "q", **options), synced(on_p, client, "p", **options):  # type: ignore[arg-type]
+        async with synced(on_q, client, "q", **options), synced(on_p, client, "p", **options):
             await eventually(lambda: on_p.get_values() == {"v": 1, "w": 2})
             on_q.set_value("x", 1)
             await eventually(lambda: backend.persisters[0].store.get_value("x") == 1)

@@ -114,3 +114,16 @@ def test_blame() -> None:
     assert blamed(ConnectionLostError("gone"), "S").client_id is None
     assert blamed(ConnectionLostError("gone"), "").client_id is None
     assert not hasattr(blamed(ContentError("bad"), "C"), "client_id")
+
+
+def test_listeners_that_fail_when_something_of_our_own_is_merged() -> None:
+    """That is reported as well, and stands."""
+    store, outbox = new_store(), Outbox()
+
+    def fail(*_: Any) -> None:
+        raise KeyError("a listener")
+
+    store.add_value_listener("v", fail)
+    Intake(store, outbox, authority=True, new_id=Ids()).merge_own(value_changes(v=[1, hlc(1)]))
+    assert [type(error) for error in outbox.errors] == [KeyError]
+    assert store.get_values() == {"v": 1}

@@ -175,3 +175,79 @@ def test_operations_that_were_not_agreed_on() -> None:
     assert board.hear(f"X\n{MESSAGE}") == [("p", "C", "X", MESSAGE)]
     with pytest.raises(RemoteProtocolError):
         board.hear('X\n["r","stored",true]')
+
+
+# --- who is let onto paths
+
+
+def control(kind: int, channel_id: str) -> str:
+    """A control of a client."""
+    request_id = '"c"' if kind == SUBSCRIBE else "null"
+    return f'S\n[{request_id},-1,[{kind},"{channel_id}"]]'
+
+
+SUBSCRIBE, UNSUBSCRIBE = 1, 2
+
+
+def asking() -> tuple[Board, list[Callable[[bool], None]]]:
+    """A socket that has said hello, and whose subscriptions somebody decides."""
+    board = Board("", multiplexed=True)
+    board.hear(HELLO)
+    board.sent.clear()
+    board.decisions = []
+    return board, board.decisions
+
+
+def test_a_subscription_is_echoed_once_it_is_decided() -> None:
+    """Only then is the client on the path."""
+    board, decisions = asking()
+    assert board.hear(control(SUBSCRIBE, "c")) == []
+    assert board.sent == []
+    decisions[0](True)
+    assert board.told == [("join", "c", "C", "c")]
+    assert board.sent == [control(SUBSCRIBE, "c")]
+    assert board.hear(control(SUBSCRIBE, "c")) == []  # again: it is there already
+    assert len(board.sent) == 2
+
+
+def test_a_refused_subscription_harms_no_other_channel() -> None:
+    """There is no echo; what is said on it all the same is ignored; it can be given up, or tried again."""
+    board, decisions = asking()
+    board.hear(control(SUBSCRIBE, "good"))
+    decisions[0](True)
+    board.hear(control(SUBSCRIBE, "bad"))
+    decisions[1](False)
+    assert board.sent == [control(SUBSCRIBE, "good")]
+    assert board.hear(f"M\nbad\n\n{MESSAGE}") == []
+    assert board.hear(f"M\ngood\n\n{MESSAGE}") == [("good", "C", "", MESSAGE)]
+    board.hear(control(SUBSCRIBE, "bad"))
+    decisions[2](True)
+    assert board.told == [("join", "bad", "C", "bad")]
+    board.hear(control(SUBSCRIBE, "worse"))
+    decisions[3](False)
+    assert board.hear(control(UNSUBSCRIBE, "worse")) == []
+    board.connection.close()
+    assert board.told == [("leave", "good", "C"), ("leave", "bad", "C")]
+
+
+def test_a_subscription_that_is_given_up_before_it_is_decided() -> None:
+    """The client does not come onto the path, nor if the socket is closed meanwhile."""
+    board, decisions = asking()
+    board.hear(control(SUBSCRIBE, "one"), control(UNSUBSCRIBE, "one"), control(SUBSCRIBE, "two"))
+    board.connection.close()
+    for decide in decisions:
+        decide(True)
+    assert (board.told, board.sent) == ([], [])
+
+
+def test_removed_from_a_path() -> None:
+    """What it says there is ignored, and it does not leave the path another time."""
+    board, decisions = asking()
+    board.hear(control(SUBSCRIBE, "c"))
+    decisions[0](True)
+    board.connection.silence("c")
+    board.connection.silence("of nobody")
+    assert board.hear(f"M\nc\n\n{MESSAGE}") == []
+    assert board.connection.outgoing("c", "X\n[]") == "M\nc\nX\n[]"
+    board.connection.close()
+    assert board.told == []

@@ -1,0 +1,388 @@
+"""The review of what clients want to change: nothing is merged or passed on before it, and then just what it lets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mergesync.exceptions import RefusedChangesError
+from mergesync.store import MergeableStore
+from mergesync.store.jsjson import dumps
+from mergesync.sync.admission import Leaf, leaves_of
+from mergesync.sync.hub import Hub
+from mergesync.sync.messages import MessageType
+from mergesync.sync.review import Proposal, Verdict, rulings, without
+from tests.network import Ids
+
+from .kit import Exits, cell_changes, hlc, new_store, value_changes
+from .test_hub import heard_frame, payload
+
+DIFF, HASHES = MessageType.CONTENT_DIFF, MessageType.CONTENT_HASHES
+NOTHING = [[{}], [{}], 1]
+LAST = "z" * 16
+
+
+class Judge:
+    """A reviewer that does what it is told, at once or later."""
+
+    def __init__(self) -> None:
+        self.proposals: list[Proposal] = []
+        self.later = False
+        self.refuses = ""
+        self.instead: dict[Any, Any] = {}
+        self.corrects = True
+        self.reasons: tuple[str, ...] = ("because",)
+
+    def review(self, proposal: Proposal) -> Verdict | None:
+        """Decide."""
+        self.proposals.append(proposal)
+        return None if self.later else self.verdict(proposal)
+
+    def verdict(self, proposal: Proposal) -> Verdict:
+        """Refuse the leaves of one name."""
+        refused = {leaf: stamp[1] for leaf, stamp in leaves_of(proposal.body) if leaf[2] == self.refuses}
+        taken = without(proposal.body, refused) if refused else proposal.body
+        return Verdict(taken, refused, self.instead, self.reasons, self.corrects)
+
+
+class Path:
+    """A hub with a reviewer."""
+
+    def __init__(self, *client_ids: str, store: MergeableStore | None = None, blind: str = "") -> None:
+        self.judge, self.exits, self.store = Judge(), Exits(), store or new_store("server")
+        self.hub = Hub(
+            "p",
+            self.exits,
+            relay=False,
+            request_timeout_seconds=1.0,
+            fragment_size=None,
+            new_id=Ids(),
+            reviewer=self.judge,
+        )
+        for client_id in client_ids:
+            self.hub.join(client_id, reads=client_id != blind)
+        self.hub.ready(self.store, 0.0)
+
+    def hear(self, client_id: str, kind: MessageType, body: Any, request_id: str = "r") -> None:
+        """A client says something."""
+        self.hub.receive(client_id, "", payload(kind, body, request_id), 0.0)
+
+    def take(self) -> list[tuple[tuple[str, ...], str, int, Any]]:
+        """What was sent since the last time: to whom, sender, type, body."""
+        return [(to, frame.split("\n")[0], *heard_frame(frame)[1:]) for to, frame in self.exits.take()]
+
+    def answer(self, client_id: str, body: Any) -> None:
+        """A client answers the last question."""
+        request_id = heard_frame(self.exits.sent[-1][1])[0]
+        self.hear(client_id, MessageType.RESPONSE, body, request_id)
+
+    def conclude(self, number: int = 0) -> None:
+        """A verdict that was waited for."""
+        proposal = self.judge.proposals[number]
+        self.hub.reviewed(proposal, self.judge.verdict(proposal), 0.0)
+
+
+def stamps(store: MergeableStore) -> dict[Any, Any]:
+    """All leaves of a store."""
+    return dict(leaves_of(store.get_mergeable_content()))
+
+
+# --- at once
+
+
+def test_what_passes_goes_on_as_it_came() -> None:
+    """The bytes of the client, to the others."""
+    path = Path("A", "B")
+    body = value_changes(v=[1, hlc(1)])
+    path.hear("A", DIFF, body)
+    assert path.take() == [(("B",), "A", 3, body)]
+    ((proposal,),) = (path.judge.proposals,)
+    assert (proposal.sender, proposal.body, proposal.pulled) == ("A", body, False)
+    assert path.exits.errors == []
+
+
+def test_what_is_refused_is_answered_to_all_under_a_newer_stamp() -> None:
+    """Nobody gets the refused value; what else was in the frame goes on; it is reported once."""
+    path = Path("A", "B", store=new_store("server").set_value("v", "kept"))
+    path.judge.refuses = "v"
+    path.hear("A", DIFF, value_changes(v=["bad", hlc(1, 10)], w=["good", hlc(2)]))
+    (to_others, to_sender) = path.take()
+    assert (to_others[0], to_sender[0]) == (("B",), ("A",))
+    assert to_others[3][1][0]["w"] == ["good", hlc(2)]
+    assert to_others[3][1][0]["v"][0] == "kept"
+    assert to_others[3][1][0]["v"][1] > hlc(1, 10)
+    assert to_sender[3][1][0] == {"v": to_others[3][1][0]["v"]}
+    assert path.store.get_values() == {"v": "kept", "w": "good"}
+    (error,) = path.exits.errors
+    assert isinstance(error, RefusedChangesError)
+    assert (error.count, error.reasons, error.path_id, error.client_id) == (1, ("because",), "p", "A")
+
+
+def test_what_is_written_instead() -> None:
+    """Another value for a refused cell, and a cell that nobody has named; in one transaction."""
+    path = Path("A", "B")
+    path.judge.refuses, path.judge.instead = "a", {("t", "r", "a"): 2, ("t", "r", "by"): "me"}
+    transactions: list[Any] = []
+    path.store.add_did_finish_transaction_listener(lambda store: transactions.append(store.get_tables()))
+    path.hear("A", DIFF, cell_changes("t", "r", a=[1, hlc(1)], b=[1, hlc(1)]))
+    assert transactions == [{"t": {"r": {"a": 2, "b": 1, "by": "me"}}}]
+    assert path.exits.errors == []  # what was put right is no refusal
+    others, sender = path.take()
+    assert others[3][0][0]["t"][0]["r"][0].keys() == {"a", "b", "by"}
+    assert sender[3][0][0]["t"][0]["r"][0].keys() == {"a", "by"}
+
+
+def test_an_addition_to_what_goes_on_as_it_came() -> None:
+    """The bytes of the client, then what was written here, to the others; the client gets only that."""
+    path = Path("A", "B")
+    path.judge.instead = {(None, "", "w"): 2}
+    body = value_changes(v=[1, hlc(1)])
+    path.hear("A", DIFF, body)
+    as_it_came, beyond, to_sender = path.take()
+    assert as_it_came == (("B",), "A", 3, body)
+    assert (beyond[0], to_sender[0]) == (("B",), ("A",))
+    assert beyond[3] == to_sender[3]
+    assert beyond[3][1][0]["w"][0] == 2
+
+
+def test_who_is_not_corrected_keeps_its_own() -> None:
+    """Nothing is said to anybody, and the client is told that not all it has is merged."""
+    path = Path("A", "B")
+    path.judge.refuses, path.judge.corrects = "v", False
+    merged: list[bool] = []
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
+    path.hub.when_merged("A", merged.append)
+    path.hub.when_merged("B", merged.append)
+    assert (path.take(), merged, len(path.exits.errors)) == ([], [False, True], 1)
+    path.hub.leave("A")
+    path.hub.join("A")
+    path.hub.when_merged("A", merged.append)
+    assert merged == [False, True, True]
+
+
+def test_what_was_reported_already_is_not_again() -> None:
+    """A verdict without reasons."""
+    path = Path("A", "B")
+    path.judge.refuses, path.judge.reasons = "v", ()
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
+    assert path.exits.errors == []
+    assert path.store.get_values() == {}
+
+
+def pulled(path: Path, **leaves: Any) -> None:
+    """A client announces values, is asked, and answers."""
+    path.hear("A", HASHES, [0, 123])
+    path.answer("A", [leaves])
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_pull_is_one_proposal(later: bool) -> None:
+    """Refused or taken, at once or later, the client ends equal."""
+    path = Path("A", "B")
+    path.judge.refuses, path.judge.later = "v", later
+    pulled(path, v=[1, hlc(1)], w=[1, hlc(1)])
+    (proposal,) = path.judge.proposals
+    assert proposal.pulled
+    if later:
+        assert path.store.get_values() == {}
+        assert path.hub.unanswered == 1
+        path.conclude()
+    assert path.hub.unanswered == 0
+    assert path.store.get_values() == {"w": 1}
+    given = [body for to, _, kind, body in path.take() if to == ("A",) and kind == 3]
+    assert [list(body[1][0]) for body in given] == [["v"]]
+
+
+def test_containers_of_a_pull_and_what_was_written_instead() -> None:
+    """What is said of containers goes on, and so does what was decided here (nobody else would hear of it)."""
+    path = Path("A", "B")
+    path.judge.instead = {(None, "", "w"): 2}
+    path.hear("A", HASHES, [123, 0])
+    path.answer("A", [[{"t": [{"r": [{"c": [1, hlc(1)]}, hlc(2)]}]}], {}])
+    bodies = [body for to, _, kind, body in path.take() if to == ("B",) and kind == 3]
+    assert [dumps(body) for body in bodies if body[0][0]] == [
+        dumps([[{"t": [{"r": [{"c": [1, hlc(1)]}, hlc(2)]}]}], [{}], 1])
+    ]
+    assert [body[1][0]["w"][0] for body in bodies if body[1][0]] == [2]
+
+
+# --- later
+
+
+def test_nothing_happens_until_it_is_decided() -> None:
+    """Not in the store, not to others, and who asks whether all is merged has to wait."""
+    path = Path("A", "B")
+    path.judge.later = True
+    merged: list[bool] = []
+    body = value_changes(v=[1, hlc(1)])
+    path.hear("A", DIFF, body)
+    path.hub.when_merged("A", merged.append)
+    path.hub.when_merged("B", merged.append)
+    assert (path.store.get_values(), path.take(), merged) == ({}, [], [True])
+    path.conclude()
+    assert path.store.get_values() == {"v": 1}
+    assert merged == [True, True]
+    assert path.take() == [(("B",), "S", 3, body)]
+
+
+def test_a_client_that_is_gone_by_then() -> None:
+    """What it has said counts; it is not spoken to."""
+    path = Path("A", "B")
+    path.judge.later, path.judge.refuses = True, "v"
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1)], w=[1, hlc(1)]))
+    path.hub.leave("A")
+    path.conclude()
+    assert path.store.get_values() == {"w": 1}
+    assert {to for to, *_ in path.take()} == {("B",)}
+
+
+def test_a_pull_of_a_client_that_is_gone_by_then() -> None:
+    """It is merged all the same, and nothing waits for it any more, also if the client has come back."""
+    path = Path("A", "B")
+    path.judge.later = True
+    pulled(path, v=[1, hlc(1)])
+    path.hub.leave("A")
+    assert path.hub.unanswered == 0
+    path.hub.join("A")
+    path.take()
+    path.hear("A", HASHES, [0, 77])
+    assert [kind for _, _, kind, _ in path.take()] == [int(MessageType.GET_VALUE_DIFF)]
+    path.conclude()
+    assert path.store.get_values() == {"v": 1}
+    assert path.hub.unanswered == 1
+
+
+def test_a_verdict_in_the_middle_of_a_transaction() -> None:
+    """It waits for the end of that, as messages do."""
+    path = Path("A", "B")
+    path.judge.later = True
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
+    path.store.start_transaction()
+    path.conclude()
+    assert (path.hub.holds, path.store.get_values()) == (True, {})
+    path.store.finish_transaction()
+    path.hub.wake(1.0)
+    assert (path.hub.holds, path.store.get_values()) == (False, {"v": 1})
+
+
+def test_a_path_that_starts_holds() -> None:
+    """Messages wait, and are reviewed when it is there."""
+    path = Path("A", "B")
+    hub = Hub(
+        "q", path.exits, relay=False, request_timeout_seconds=1.0, fragment_size=None, new_id=Ids(), reviewer=path.judge
+    )
+    hub.join("A")
+    held = [hub.holds]
+    hub.receive("A", "", payload(DIFF, value_changes(v=[1, hlc(1)])), 0.0)
+    assert [*held, hub.holds] == [False, True]
+    assert path.judge.proposals == []
+    hub.ready(new_store(), 0.0)
+    assert [proposal.sender for proposal in path.judge.proposals] == ["A"]
+
+
+def test_destroyed_while_something_is_reviewed() -> None:
+    """Nothing waits for it any more."""
+    path = Path("A", "B")
+    path.judge.later = True
+    pulled(path, v=[1, hlc(1)])
+    path.hub.destroy()
+    assert path.hub.unanswered == 0
+
+
+# --- who may not read
+
+
+def test_who_may_not_read_is_told_that_there_is_nothing() -> None:
+    """No answer, no question, no change, no correction tells it an id, a cell or a hash of the path."""
+    store = new_store("server").set_cell("secret", "secret", "secret", "secret").set_value("secret", "secret")
+    path = Path("A", "B", store=store, blind="A")
+    path.hear("A", MessageType.GET_CONTENT_HASHES, "")
+    path.hear("A", MessageType.GET_TABLE_DIFF, {})
+    path.hear("A", MessageType.GET_ROW_DIFF, {"secret": {}})
+    path.hear("A", MessageType.GET_CELL_DIFF, {"secret": {"secret": {}}})
+    path.hear("A", MessageType.GET_VALUE_DIFF, {})
+    path.hear("A", HASHES, [1, 2])
+    path.answer("A", [[{}], {"secret": 1, "t": 1}])
+    path.answer("A", [[{}], {"secret": {"secret": 1}}])
+    path.answer("A", [{"secret": [{"secret": [{"mine": [1, hlc(1)]}]}]}])
+    path.answer("A", [{"mine": [1, hlc(1)]}])
+    path.judge.refuses = "secret"
+    path.hear("A", DIFF, value_changes(secret=[1, hlc(1, 1000)]))
+    path.hear("B", DIFF, value_changes(w=["secret", hlc(1)]))
+    path.hub.resync("A", 0.0)
+    path.hub.remind("A")
+    texts = [frame for to, frame in path.exits.sent if "A" in to]
+    assert not [
+        text
+        for text in texts
+        if "kept" in text or '"secret",' in text or str(store.get_mergeable_content_hashes()[0]) in text
+    ]
+    assert store.get_cell("secret", "secret", "mine") == 1
+    assert store.get_value("mine") == 1
+    assert store.get_value("w") == "secret"
+
+
+def test_who_joins_again_may_read() -> None:
+    """It depends on what was said when it came."""
+    path = Path("A", store=new_store("server").set_value("v", 1), blind="A")
+    path.hub.leave("A")
+    path.hub.join("A")
+    path.hear("A", MessageType.GET_CONTENT_HASHES, "")
+    assert path.take()[-1][3] == path.store.get_mergeable_content_hashes()
+
+
+def test_joining_blind_later() -> None:
+    """Also when the path is there already."""
+    path = Path(store=new_store("server").set_value("v", 1))
+    path.hub.join("A", reads=False)
+    path.hear("A", MessageType.GET_CONTENT_HASHES, "")
+    assert path.take()[-1][3] == [0, 0]
+
+
+def test_stamps_ahead_of_who_may_not_read() -> None:
+    """They are refused, and not answered."""
+    path = Path("A", store=new_store("server").set_value("v", "kept"), blind="A")
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1, 600_000)]))
+    assert path.take() == []
+    assert len(path.exits.errors) == 1
+
+
+# --- parts
+
+
+def test_rulings_beat_what_was_refused_and_what_is_here() -> None:
+    """Where something newer is here by now, a refusal needs none; an edit does."""
+    store = new_store("server")
+    store.apply_mergeable_changes([[{}], [{"a": [1, hlc(5)], "b": [1, hlc(5)], "c": [1, hlc(5)]}], 1])
+    refused: dict[Leaf, str] = {
+        (None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 1))
+    }
+    body = rulings(store, Verdict(NOTHING, refused, {(None, "", "c"): 2, (None, "", "e"): 3}), "AAAAA")
+    leaves = {leaf[2]: stamp for leaf, stamp in leaves_of(body)}
+    assert leaves.keys() == {"b", "c", "d", "e"}
+    assert leaves["b"][0] == 1
+    assert leaves["b"][1] > hlc(7)
+    assert leaves["c"][0] == 2
+    assert leaves["c"][1] > hlc(5)
+    assert leaves["d"][0] == "\ufffc"
+    assert leaves["e"][0] == 3
+
+
+def test_nothing_beats_the_last_stamp() -> None:
+    """Then there is no ruling."""
+    assert rulings(new_store(), Verdict(NOTHING, {(None, "", "a"): LAST}), "AAAAA") == NOTHING
+
+
+def test_what_is_left_of_changes() -> None:
+    """Containers that were empty stay, others go with the last of their leaves; HLCs stay."""
+    row = [{"a": [1, hlc(1)], "b": [1, hlc(1)]}, hlc(2)]
+    gone = [{"r": [{"a": [1, hlc(1)]}]}]
+    tables = [{"t": [{"r": row, "s": [{}]}], "u": gone, "e": [{}]}, hlc(3)]
+    body = [tables, [{"v": [1, hlc(1)], "w": [1, hlc(1)]}], 1]
+    left = without(body, {("t", "r", "a"), ("u", "r", "a"), (None, "", "v")})
+    assert left == [
+        [{"t": [{"r": [{"b": [1, hlc(1)]}, hlc(2)], "s": [{}]}], "e": [{}]}, hlc(3)],
+        [{"w": [1, hlc(1)]}],
+        1,
+    ]
