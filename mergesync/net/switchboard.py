@@ -137,7 +137,7 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._sockets: dict[ServerConnection, _Socket] = {}
         self._client_ids: set[str] = set()
-        self._laggards = Laggards(limits.outbox_bytes, self._catch_up)
+        self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
