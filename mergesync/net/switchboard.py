@@ -7,7 +7,7 @@ import base64
 import binascii
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 
 _ID_LENGTH = 11
+_NO_HEADERS: Mapping[str, str] = {}
 _CLOSED_FOR_A_FAULT = (1002, 1003, 1007, 1009, 1010, 1013)
 """Codes with which a client, or the WebSocket layer on our side, says that the other side did something wrong."""
 
@@ -65,10 +66,12 @@ class ClientInfo:
 class _Socket:
     """A socket, its protocol state, and its end."""
 
-    def __init__(self, channel: TextChannel, connection: ServerConnection, info: ClientInfo) -> None:
+    __slots__ = ("_closing", "channel", "condemned", "connection", "path_id", "serving", "unanswered")
+
+    def __init__(self, channel: TextChannel, connection: ServerConnection, path_id: str) -> None:
         self.channel = channel
         self.connection = connection
-        self.info = info
+        self.path_id = path_id  # of its URL
         self.serving = asyncio.timeout(None)  # entered while the socket is served, so that closing ends that
         self.condemned = False  # it is about to be closed for a fault
         self.unanswered: dict[Answer, str] = {}  # questions under way, each with its path
@@ -182,9 +185,7 @@ class Switchboard:
             switchboard=self,
             timeout_seconds=self._options.request_timeout_seconds,
         )
-        headers = dict(channel.headers)
-        info = ClientInfo(connection.client_id, path_id, channel.remote_address, headers, dialect.multiplexed)
-        socket = self._sockets[connection] = _Socket(channel, connection, info)
+        socket = self._sockets[connection] = _Socket(channel, connection, path_id)
         self._client_ids.add(connection.client_id)
         self._nobody.clear()
         return socket
@@ -206,7 +207,7 @@ class Switchboard:
 
     async def _converse(self, socket: _Socket) -> None:
         try:
-            await self._introduce(socket.info)
+            await self._introduce(socket)
             if not socket.closing:
                 socket.connection.open()
             await self._read(socket)
@@ -214,12 +215,17 @@ class Switchboard:
             if closed.code in _CLOSED_FOR_A_FAULT and not socket.closing:
                 self._blame(socket, RemoteProtocolError(f"the socket was closed with {closed}"))
         except Exception as error:
-            note_place(error, socket.info.path_id, socket.info.client_id)
+            note_place(error, socket.path_id, socket.connection.client_id)
             self.report(error)
             socket.close(CLOSE_INTERNAL_ERROR, "")
 
-    async def _introduce(self, info: ClientInfo) -> None:
+    async def _introduce(self, socket: _Socket) -> None:
+        channel, connection = socket.channel, socket.connection
+        headers, channel.headers = channel.headers, _NO_HEADERS  # nobody asks for them again, and each is a KiB
         if self._on_connection is not None:
+            info = ClientInfo(
+                connection.client_id, socket.path_id, channel.remote_address, dict(headers), connection.multiplexed
+            )
             result = self._on_connection(info)
             if inspect.isawaitable(result):
                 await result
@@ -253,8 +259,8 @@ class Switchboard:
         """A client is at fault: report once, with path and client, and close its socket with the right code."""
         if socket.closing:
             return
-        error.path_id = socket.info.path_id if error.path_id is None else error.path_id
-        error.client_id = socket.info.client_id if error.client_id is None else error.client_id
+        error.path_id = socket.path_id if error.path_id is None else error.path_id
+        error.client_id = socket.connection.client_id if error.client_id is None else error.client_id
         self.report(error)
         if isinstance(error, RemoteProtocolError | LimitExceededError):
             socket.close(error.close_code, error.close_reason)

@@ -71,6 +71,18 @@ class ServerConnection:
         timeout_seconds: a message of which no further fragment comes for so long is dropped.
     """
 
+    __slots__ = (
+        "_base_path_id",
+        "_channels",
+        "_extended",
+        "_fragments",
+        "_greeted",
+        "_open",
+        "_switchboard",
+        "client_id",
+        "multiplexed",
+    )
+
     def __init__(
         self, client_id: str, base_path_id: str, *, dialect: Dialect, switchboard: Switchboard, timeout_seconds: float
     ) -> None:
