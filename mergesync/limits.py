@@ -53,6 +53,7 @@ __all__ = [
     "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
     "MAX_TIMER_SECONDS",
+    "MAX_TOTAL_CHANGES_OUTBOX_BYTES",
     "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
@@ -126,6 +127,10 @@ MAX_OUTBOX_BYTES: Final = MAX_FRAME_BYTES
 MAX_CHANGES_OUTBOX_BYTES: Final = 256 * 1024
 """What may wait for a slow reader before no more changes are queued for it: it compares hashes when it reads again.
 Only answers to its own questions can make more wait."""
+
+MAX_TOTAL_CHANGES_OUTBOX_BYTES: Final = 64 * 1024 * 1024
+"""What may wait for all slow readers together before no more changes are queued for those for whom most waits. A
+thousand that do not read at all then get 64 KiB each, where each by itself could have four times as much."""
 
 CATCH_UP_POLL_SECONDS: Final = 0.05
 """How often is looked whether slow readers read again; that costs a microsecond for each of them."""
@@ -315,12 +320,12 @@ RETRY_LOAD_CAP_SECONDS: Final = 30.0
 # --- what a server lets its clients use ---------------------------------------------------------------------
 
 
-_NEEDED_LIMITS: Final = ("outbox_bytes", "burst_seconds")
+_NEEDED_LIMITS: Final = ("outbox_bytes", "total_outbox_bytes", "burst_seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a server lets its clients use; None for no limit, but not of `outbox_bytes` and `burst_seconds`.
+    """What a server lets its clients use; None for no limit, but not of outboxes and `burst_seconds`.
 
     Attributes:
         connections: sockets at once. More are answered with 429. Each costs some 15 kB, and a file descriptor.
@@ -329,6 +334,8 @@ class Limits:
         paths: paths at once, each of them a store in memory. Who comes onto another one is closed with 4429.
         outbox_bytes: what may wait for a client that does not read, before it misses changes, and has to compare hashes
             when it reads again.
+        total_outbox_bytes: what may wait for all of them together. None may have more than what is left of it, so the
+            more of it is taken, the less it takes for a client to miss changes.
         messages_per_second: frames of one socket. Who sends more is read more slowly, and not closed.
         bytes_per_second: of its frames, likewise.
         burst_seconds: for how long a client that was quiet may be faster.
@@ -341,6 +348,7 @@ class Limits:
     connections_per_address: int | None = 200
     paths: int | None = 10_000
     outbox_bytes: int = MAX_CHANGES_OUTBOX_BYTES
+    total_outbox_bytes: int = MAX_TOTAL_CHANGES_OUTBOX_BYTES
     messages_per_second: float | None = 2_000.0
     bytes_per_second: float | None = 4.0 * 1024 * 1024
     burst_seconds: float = 5.0

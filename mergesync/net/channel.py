@@ -137,6 +137,8 @@ class WebsocketsChannel:
     What is posted goes to the transport at once, so the transport's buffer is the only queue.
     """
 
+    __slots__ = ("connection", "headers", "remote_address")
+
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.remote_address: Any = connection.remote_address

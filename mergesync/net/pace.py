@@ -19,6 +19,8 @@ class Pace:
         (0.0, 0.5, 0.0)
     """
 
+    __slots__ = ("_at", "_most", "_per_second", "_tokens")
+
     def __init__(self, per_second: float | None, burst_seconds: float, now: float) -> None:
         self._per_second = per_second
         self._most = 0.0 if per_second is None else per_second * burst_seconds

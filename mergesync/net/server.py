@@ -112,6 +112,10 @@ def _offered(headers: Mapping[str, str]) -> list[str]:
     return [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",") if name.strip()]
 
 
+def _target_of(connection: WebsocketsConnection) -> str:
+    return "/" if connection.request is None else connection.request.path
+
+
 def _is_encrypted(connection: WebsocketsConnection) -> bool:
     return connection.transport.get_extra_info("ssl_object") is not None
 
@@ -401,9 +405,9 @@ class WsServer:
 
     async def handler(self, connection: WebsocketsConnection) -> None:
         """Serve one connection of the `websockets` library; pass it to `websockets.serve` with `serve_options`."""
-        request = connection.request
-        target = "/" if request is None else request.path
-        channel = WebsocketsChannel(connection)
+        await self._serve(connection, WebsocketsChannel(connection), _target_of(connection))
+
+    async def _serve(self, connection: WebsocketsConnection, channel: WebsocketsChannel, target: str) -> None:
         refusal = self._refusal(channel.headers, channel.remote_address, secure=_is_encrypted(connection))
         if refusal is not None:  # an application has replaced our process_request
             await connection.close(_CLOSE_POLICY, close_reason(refusal.message))
@@ -581,13 +585,13 @@ class ListeningWsServer(WsServer):
             options["process_request"] = self._before(serve_options["process_request"])
         if options.get("sock") is not None:
             self._port = options["sock"].getsockname()[1]
-            self._listening = await serve(self.handler, **options)
+            self._listening = await serve(self._serve_accepted, **options)
             return self
         reuse_port = bool(options.get("reuse_port"))
         for attempts_left in reversed(range(_LISTEN_ATTEMPTS)):
             options["host"], self._port = await usable_addresses(host, port, reuse_port=reuse_port)
             try:
-                self._listening = await serve(self.handler, port=self._port, **options)
+                self._listening = await serve(self._serve_accepted, port=self._port, **options)
                 break
             except OSError as error:  # somebody may have taken the port that was free a moment ago
                 if port != 0 or error.errno != errno.EADDRINUSE or not attempts_left:
@@ -599,6 +603,15 @@ class ListeningWsServer(WsServer):
         connection = WebsocketsConnection(*arguments, **options)
         self._accepted.add(connection)
         return connection
+
+    async def _serve_accepted(self, connection: WebsocketsConnection) -> None:
+        """Serve a connection that nobody else looks at; what it would keep of its handshake is some 4 kB."""
+        channel, target = WebsocketsChannel(connection), _target_of(connection)
+        self._accepted.discard(connection)
+        for said in (connection.request, connection.response):
+            if said is not None:
+                said.headers.clear()
+        await self._serve(connection, channel, target)
 
     async def serve_forever(self) -> None:
         """Return when the server is destroyed."""

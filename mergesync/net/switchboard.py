@@ -59,6 +59,11 @@ _CLOSED_FOR_A_FAULT = (1002, 1003, 1007, 1009, 1010, 1013)
 class _Socket:
     """A socket, its protocol state, and its end."""
 
+    __slots__ = (
+        "_closing", "channel", "clients", "condemned", "connection", "expiry", "info", "renewal", "serving", "turns",
+        "unanswered", "visitor", "why",
+    )  # fmt: skip
+
     def __init__(self, channel: TextChannel, connection: ServerConnection, visitor: Visitor) -> None:
         self.channel = channel
         self.connection = connection
@@ -141,7 +146,7 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._sockets: dict[ServerConnection, _Socket] = {}
         self._client_ids: set[str] = set()
-        self._laggards = Laggards(limits.outbox_bytes, self._catch_up)
+        self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on

@@ -6,7 +6,7 @@ ids or sockets; whoever drives it does.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,6 +19,8 @@ from mergesync.sync.messages import Message, MessageType, Shape, encode_message
 from mergesync.types import MergeableChanges
 
 __all__ = ["Ask", "Heard", "Pull", "Pulled", "everything", "hashes_of", "pull"]
+
+_NONE: Set[str] = frozenset()
 
 _UNLIKE_ANY = -1
 """A hash that no table and no row has: asked with it, a store tells all of them."""
@@ -212,9 +214,11 @@ class Heard:
         values: whether a value of its is not here or otherwise; None if it has not asked for values.
     """
 
+    __slots__ = ("_rows_at_once", "differing", "rows", "tables", "values")
+
     def __init__(self) -> None:
         self.tables: list[str] | None = None
-        self.differing: set[str] = set()
+        self.differing: Set[str] = _NONE
         self.rows: dict[str, list[str]] = {}
         self.values: bool | None = None
         self._rows_at_once = PULLED_ROWS

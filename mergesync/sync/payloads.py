@@ -174,6 +174,8 @@ class FragmentCollector:
             counts from the first piece, and so never gets a large message over a slow link.)
     """
 
+    __slots__ = ("_held_bytes", "_incomplete", "_timeout_seconds")
+
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._incomplete: dict[tuple[str, str, str], _Incomplete] = {}

@@ -75,6 +75,19 @@ class ServerConnection:
         timeout_seconds: a message of which no further fragment comes for so long is dropped.
     """
 
+    __slots__ = (
+        "_base_path_id",
+        "_channels",
+        "_deaf",
+        "_fragments",
+        "_greeted",
+        "_open",
+        "_switchboard",
+        "client_id",
+        "extended",
+        "multiplexed",
+    )
+
     def __init__(
         self, client_id: str, base_path_id: str, *, dialect: Dialect, switchboard: Switchboard, timeout_seconds: float
     ) -> None:

@@ -111,6 +111,33 @@ async def test_100_stalled_beside_10_live(errors: list[Exception]) -> None:
     assert errors == []
 
 
+async def test_all_outboxes_together_are_bounded(errors: list[Exception]) -> None:
+    """A few that do not read share what there is for all, long before any of them is at its own bound."""
+    total = 20 * len(TEXT)
+    stalled, live = [MergeableStore() for _ in range(4)], MergeableStore()
+    async with AsyncExitStack() as stack:
+        limits = Limits(total_outbox_bytes=total, handshake_seconds=60.0)
+        server = await stack.enter_async_context(narrow_server(errors, limits=limits))
+        url = f"ws://127.0.0.1:{server.port}/p"
+        links = [Stallable(server.port) for _ in stalled]
+        for store, link in zip(stalled, links, strict=True):
+            await stack.enter_async_context(synced(store, url, connect_options=link.options))
+        await stack.enter_async_context(synced(live, url))
+        for link in links:
+            link.stall()
+        number = 0
+        while len(server._switchboard._laggards._missed) < len(stalled):
+            live.set_value("v", f"{number}{TEXT}")
+            number += 1
+            await asyncio.sleep(0)
+            assert number < 10_000
+        assert 0 < sum(outboxes(server)) <= total + len(stalled) * 2 * len(TEXT)  # one message may be larger
+        for link in links:
+            link.go_on()
+        await eventually(lambda: same_content(live, *stalled))
+    assert errors == []
+
+
 async def test_what_it_writes_meanwhile_arrives(errors: list[Exception]) -> None:
     """Only what is sent to it waits; in the end both sides have all."""
     stalled, live = MergeableStore(), MergeableStore()

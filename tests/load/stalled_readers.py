@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import socket
 import sys
@@ -38,6 +39,11 @@ async def _serve(outbox_bytes: int) -> None:
 
 def _equal(stores: list[MergeableStore]) -> bool:
     return all(store.get_mergeable_content_hashes() == stores[0].get_mergeable_content_hashes() for store in stores)
+
+
+def _busy_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_bytes(pid: int, what: str = "VmRSS") -> int:
@@ -85,6 +91,7 @@ async def _run(stalled: int, live: int, megabytes: int, cell_bytes: int, outbox_
                 stack.push_async_callback(each.close)
             await asyncio.sleep(0.5)
             before, began, written = _memory_bytes(server.pid), time.perf_counter(), 0
+            busy = _busy_seconds(server.pid)
             while written < megabytes * 1_000_000:
                 writer = stores[written // cell_bytes % live]
                 writer.set_cell("t", str(written // cell_bytes % _ROWS), "c", f"{written:_<{cell_bytes}}")
@@ -95,13 +102,24 @@ async def _run(stalled: int, live: int, megabytes: int, cell_bytes: int, outbox_
             seconds = time.perf_counter() - began
             grown, peak = _memory_bytes(server.pid) - before, _memory_bytes(server.pid, "VmHWM") - before
             print(
-                f"{stalled} stalled and {live} live readers, {written / 1e6:.1f} MB written in {seconds:.1f} s: "
+                f"{stalled} stalled and {live} live readers, {written / 1e6:.1f} MB written in {seconds:.1f} s, "
+                f"in which the server worked {_busy_seconds(server.pid) - busy:.1f} s: "
                 f"server +{grown / 1e6:.1f} MB (peak +{peak / 1e6:.1f} MB), {grown / max(stalled, 1) / 1e3:.0f} kB each"
             )
-            began, expected = time.perf_counter(), list(stores[0].get_mergeable_content_hashes())
-            await within(asyncio.gather(*(_last_hashes(each, expected) for each in sockets)), _PATIENCE_SECONDS)
-            seconds = time.perf_counter() - began
-            print(f"all {stalled} read again, none was cut, and know the hashes after {seconds:.1f} s")
+            expected, busy = list(stores[0].get_mergeable_content_hashes()), _busy_seconds(server.pid)
+            waits = []
+            for each in sockets[::2]:
+                began = time.perf_counter()
+                await within(_last_hashes(each, expected), _PATIENCE_SECONDS)
+                waits.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            await within(asyncio.gather(*(_last_hashes(each, expected) for each in sockets[1::2])), _PATIENCE_SECONDS)
+            print(
+                f"all {stalled} read again, and none was cut: half of them one by one, and knew the hashes after "
+                f"{max(waits, default=0.0):.1f} s at most, {sum(waits) / max(len(waits), 1):.2f} s on average; half of "
+                f"them at once, in {time.perf_counter() - began:.1f} s; the server worked "
+                f"{_busy_seconds(server.pid) - busy:.1f} s"
+            )
     finally:
         server.terminate()
         await server.wait()

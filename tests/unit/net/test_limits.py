@@ -40,7 +40,7 @@ def test_no_limits(name: str, value: float) -> None:
         Limits(**options)
 
 
-@pytest.mark.parametrize("name", ["outbox_bytes", "burst_seconds"])
+@pytest.mark.parametrize("name", ["outbox_bytes", "total_outbox_bytes", "burst_seconds"])
 def test_limits_that_must_be(name: str) -> None:
     """Without them nothing would be bounded, or nothing let through."""
     options: dict[str, Any] = {name: None}

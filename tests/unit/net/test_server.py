@@ -146,6 +146,24 @@ async def test_on_connection(is_async: bool) -> None:
         assert info.headers["x-name"] == "Fido"
 
 
+async def test_headers_are_told_once_and_not_kept() -> None:
+    """`on_connection` may keep them; a thousand idle sockets do not."""
+    told: list[ClientInfo] = []
+    async with (
+        create_ws_server("127.0.0.1", 0, on_connection=told.append) as server,
+        raw(url_of(server), additional_headers={"X-Name": "Fido"}),
+    ):
+        await eventually(lambda: server.get_client_ids("p"))
+        assert server._listening is not None
+        [connection] = server._listening.connections
+        assert connection.request is not None
+        assert connection.response is not None
+        assert (list(connection.request.headers), list(connection.response.headers)) == ([], [])
+        [socket] = server._switchboard._sockets.values()
+        assert socket.channel.headers == {}
+        assert told[0].headers["x-name"] == "Fido"
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_on_connection_that_raises(is_async: bool, errors: list[Exception]) -> None:
     """That socket is closed with 1011, it was on no path, and the error is reported once, with path and client."""
