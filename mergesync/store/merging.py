@@ -52,13 +52,14 @@ class Merging(Listening):
         newest = self._merge_hlc(table, hlc, table_id, None)
         for row_id, said in rows.items():
             row = table.children.get(row_id)
+            is_new = row is None
             if row is None:
                 row = self._new_row(table, table_id, row_id)
             if not said[0]:
                 found = ""
                 if not (hlc_of(said) or row.stamps or row.hlc):
                     self._flip_trace(table, table_id, row_id)
-            elif row.before is NEW and not row.stamps:
+            elif is_new:
                 found = self._take_all(table, table_id, row_id, row, said[0])
             else:
                 found = self._merge_leaves(row, table_id, row_id, said[0])
