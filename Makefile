@@ -23,7 +23,7 @@ serve: $(VENV)/.run  ## serve ws://127.0.0.1:8047 with SQLite behind it; options
 
 test: check  ## everything: lint, types, layers, all tests, coverage
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit/store tests/unit/sync --cov
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(BIN)/ruff check
@@ -34,7 +34,7 @@ check: $(VENV)/.dev  ## lint, format, types, layers
 		echo "pyright: $$(echo "$$report" | grep completeness)"
 
 unit: $(VENV)/.dev  ## the tests that need neither Node nor a browser, without coverage
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not node and not browser and not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not node and not browser and not slow"
 
 docs: $(VENV)/.dev  ## rewrite the pages that are made from the code
 	$(BIN)/python -m tests.docs.generate

@@ -54,9 +54,10 @@ class Merging(Listening):
         children, has_schema = table.children, self._has_schema
         for row_id, said in rows.items():
             row = children.get(row_id)
+            is_new = row is None
             if row is None:
                 row = self._new_row(table, table_id, row_id)
-                if said[0] and len(said) == 1 and not has_schema and row.before is NEW:  # the common case
+                if said[0] and len(said) == 1 and not has_schema:  # the common case
                     found = self._take_all(table, table_id, row_id, row, said[0])
                     if found > newest:
                         newest = found
@@ -65,7 +66,7 @@ class Merging(Listening):
                 found = ""
                 if not (hlc_of(said) or row.stamps or row.hlc):
                     self._flip_trace(table, table_id, row_id)
-            elif row.before is NEW and not row.stamps:
+            elif is_new:
                 found = self._take_all(table, table_id, row_id, row, said[0])
             else:
                 found = self._merge_leaves(row, table_id, row_id, said[0])

@@ -57,6 +57,7 @@ VERSIONS: Final = [*OLDER_VERSIONS, NEWEST]
 LINE_LIMIT = 1 << 28
 INSTALL_SECONDS = 300
 ANSWER_SECONDS = 20.0
+WAIT_SECONDS = 20.0
 EXIT_SECONDS = 5.0
 
 Operation = Sequence[Any]
@@ -320,7 +321,7 @@ class NodePeer:
         await self.do("store", store=name, ops=list(ops), **_given(uniqueId=unique_id, now=now, offset=offset))
         return NodeStore(self, name)
 
-    async def wait_same(self, *stores: NodeStore, timeout: float = 5.0) -> None:
+    async def wait_same(self, *stores: NodeStore, timeout: float = WAIT_SECONDS) -> None:
         """Waits until stores of this process have the same content and hashes."""
         names = [store.name for store in stores]
         await self.do("waitSame", stores=names, timeout=timeout, answer_seconds=timeout + ANSWER_SECONDS)
@@ -434,7 +435,7 @@ class NodeStore(_Named):
         result: str = await self.peer.do("json", store=self.name)
         return result
 
-    async def wait(self, *, timeout: float = 5.0, **until: Any) -> None:
+    async def wait(self, *, timeout: float = WAIT_SECONDS, **until: Any) -> None:
         """Waits until content, tables, values, hashes or mergeable are as given, whatever the order of keys.
 
         Raises:
@@ -528,7 +529,7 @@ class NodeClient(_Named):
         """Drops the connection without a closing handshake."""
         await self.peer.do("terminate", client=self.name)
 
-    async def wait_status(self, status: str, *, timeout: float = 5.0) -> None:
+    async def wait_status(self, status: str, *, timeout: float = WAIT_SECONDS) -> None:
         """Waits for new, connecting, open, syncing, closed or destroyed."""
         await self.peer.do(
             "waitStatus",
@@ -592,7 +593,7 @@ class NodeServer(_Named):
         result: dict[str, Any] = await self.peer.do("database", server=self.name)
         return result
 
-    async def wait_clients(self, path: str, count: int, *, timeout: float = 5.0) -> None:
+    async def wait_clients(self, path: str, count: int, *, timeout: float = WAIT_SECONDS) -> None:
         """Waits until a path has so many clients."""
         await self.peer.do(
             "waitClients",

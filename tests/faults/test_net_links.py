@@ -54,7 +54,7 @@ async def test_server_goes_and_comes_back(errors: Errors) -> None:
             one.set_value("one", number)
             two.set_value("two", number)
             one.del_row("pets", "felix")
-            await asyncio.sleep(0.2)
+            await eventually(lambda: "cannot connect" in str(errors[-1]))
             assert first.status in ("offline", "connecting")
             server = await create_ws_server("127.0.0.1", port)
             await eventually(lambda: one.get_values() == {"one": number, "two": number})  # noqa: B023

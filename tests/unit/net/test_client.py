@@ -291,7 +291,7 @@ async def test_leaving_right_after_a_write(server: ListeningWsServer) -> None:
             store = MergeableStore()
             async with create_ws_synchronizer(store, url_of(server)):
                 store.set_value(f"v{number}", number)
-            await eventually(lambda: reader.has_value(f"v{number}"), 1)  # noqa: B023
+            await eventually(lambda: reader.has_value(f"v{number}"))  # noqa: B023
 
 
 async def test_leaving_at_once(server: ListeningWsServer) -> None:
@@ -302,7 +302,7 @@ async def test_leaving_at_once(server: ListeningWsServer) -> None:
             store = MergeableStore().set_cell("t", f"r{number}", "c", "x" * 10_000).set_value(f"v{number}", number)
             async with create_ws_synchronizer(store, url_of(server)):
                 pass
-            await eventually(lambda: reader.has_value(f"v{number}") and reader.has_row("t", f"r{number}"), 1)  # noqa: B023
+            await eventually(lambda: reader.has_value(f"v{number}") and reader.has_row("t", f"r{number}"))  # noqa: B023
 
 
 async def test_leaving_with_nobody_who_could_take_it() -> None:
@@ -692,7 +692,7 @@ async def test_bad_frames(frame: str, code: int, reason: str, errors: Errors) ->
 
     store = MergeableStore()
     async with fake_server(talk) as url:
-        options: Any = {"on_ignored_error": errors.append, "request_timeout_seconds": 0.5}
+        options: Any = {"on_ignored_error": errors.append, "request_timeout_seconds": 60.0}
         async with synced(store, url, **options) as synchronizer:
             await eventually(lambda: synchronizer.client.connections == 2 and synchronizer.status == "live")
             assert closed == [(code, reason)]

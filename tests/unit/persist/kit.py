@@ -8,6 +8,7 @@ from typing import Any
 
 from mergesync.persist import Persister
 from mergesync.store import MergeableStore
+from tests.support import TIMEOUT_SECONDS
 
 NOW = 1704067200000
 
@@ -96,7 +97,7 @@ async def settle(seconds: float = 0.0) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so; at most 5 seconds."""
-    async with asyncio.timeout(5):
+    """Wait until something is so."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not condition():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.005)

@@ -182,7 +182,7 @@ class TestEdits:
         await persister.start_auto_persisting()
         persister.edits.append(new_store("s3").set_value("theirs", 1).get_mergeable_content())
         persister.edited.set()
-        await settle(0.05)
+        await until(lambda: persister.saved)
         assert persister.store.get_values() == {**pet_store().get_values(), "theirs": 1}
         assert set(persister.saved[-1][1][0]) == {*pet_store().get_values(), "theirs"}
         await persister.destroy()
@@ -193,8 +193,8 @@ class TestEdits:
         await persister.start_auto_persisting()
         persister.edits.append(CONTENT)
         persister.edited.set()
+        await until(lambda: not persister.edits)
         await settle(0.05)
-        assert persister.edits == []
         assert persister.saved == []
         await persister.destroy()
 
@@ -213,7 +213,7 @@ class TestEdits:
         await persister.start_auto_persisting()
         persister.edits.append(ValueError("half a file"))
         persister.edited.set()
-        await settle(0.05)
+        await until(lambda: persister.errors)
         assert persister.kept_aside == 1
         assert [type(error.__cause__) for error in persister.errors] == [ValueError]
         persister.edits.append(ValueError("half a file"))
@@ -317,11 +317,10 @@ class TestSaving:
         await settle()
         assert persister.status.value == PersisterStatus.SAVE_FAILED
         persister.store.set_value("w", 1)
-        await settle(0.05)
+        await until(lambda: persister.status.value == PersisterStatus.IDLE)
         assert [str(error) for error in persister.errors] == ["cannot save: OSError: full"] * 2
         assert set(persister.stored[1][0]) == {"v", "w"}
         assert persister.stats.failed_saves == 2
-        assert persister.status.value == PersisterStatus.IDLE
         await persister.destroy()
 
     async def test_a_newer_stamp_is_not_replaced_by_one_put_back(self) -> None:

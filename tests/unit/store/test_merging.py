@@ -115,6 +115,20 @@ def test_containers_named_without_leaves() -> None:
         store.apply_mergeable_changes(row).apply_mergeable_changes(named)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_row_named_first_and_filled_later(asked: bool) -> None:
+    """Its hash is that of its cells, whoever asked before they came; so it is if the transaction is not over."""
+    store, empty, cells = new_store(), [[{"t": [{"r": [{}, hlc(1)]}]}], [{}], 1], {"c": [1, hlc(2)]}
+    with store.transaction():
+        store.apply_mergeable_changes(empty)
+        if asked:
+            store.get_mergeable_content_hashes()
+        store.apply_mergeable_changes([[{"t": [{"r": [cells]}]}], [{}], 1])
+    store._check()
+    at_once = new_store().apply_mergeable_changes([[{"t": [{"r": [cells, hlc(1)]}]}], [{}], 1])
+    assert store.get_mergeable_content() == at_once.get_mergeable_content()
+
+
 def test_what_a_peer_writes_otherwise() -> None:
     """Numbers, raw objects and texts that do not decode are stamped; only what decodes shows."""
     store = new_store()
