@@ -197,6 +197,7 @@ class WsServer:
         self._report = Reporter(on_ignored_error)
         self._door = Door(origins, limits)
         self._limits = limits
+        self._hook_timeout_seconds = hook_timeout_seconds
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
         self._next_listener_id = 0
         self._destruction: asyncio.Task[None] | None = None
@@ -353,13 +354,21 @@ class WsServer:
             "max_size": MAX_READ_BYTES,
             "max_queue": MAX_FRAMES_READ_AHEAD,
             "compression": None,
-            "open_timeout": self._limits.handshake_seconds,
+            "open_timeout": self._open_timeout,
             "ping_interval": self._limits.heartbeat_seconds,
             "ping_timeout": self._limits.heartbeat_seconds,
             "close_timeout": CLOSE_TIMEOUT_SECONDS,
             # What is sent never waits, but pings do above this limit, and then would not find out who is gone.
             "write_limit": 2 * MAX_OUTBOX_BYTES,
         }
+
+    @property
+    def _open_timeout(self) -> float | None:
+        """How long the handshake may take: what the client may, and what `authorize` and `admit` may."""
+        seconds = self._limits.handshake_seconds
+        if seconds is None or not self._reception.asks:
+            return seconds
+        return seconds + 2 * self._hook_timeout_seconds
 
     def _process_request(self, connection: WebsocketsConnection, request: Request) -> Any:
         """Refuse whom the door or the application refuses, before there is a WebSocket."""

@@ -40,6 +40,8 @@ def _run(block: Block, folder: Path, servers: ExitStack) -> None:
         file.write_text(with_port(block.code, port))
         servers.enter_context(serving(python(file), folder, port))
     else:
+        if "create_ws_server(" in block.code:  # it serves by itself, on that port
+            servers.close()
         file = folder / "program.py"
         file.write_text(with_port(block.code, _port(folder)))
         check_output(block.code, run_program(python(file), folder))
