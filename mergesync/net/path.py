@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
-from mergesync.exceptions import LoadError, PersisterError, SaveError, SyncError
+from mergesync.exceptions import LoadError, PersisterError, RemoteProtocolError, SaveError, SyncError
 from mergesync.limits import (
     DESTROY_TIMEOUT_SECONDS,
     RETRY_LOAD_CAP_SECONDS,
@@ -182,6 +182,21 @@ class Path:
                 task.add_done_callback(self._confirming.discard)
 
         self._hub.when_merged(client_id, merged)
+
+    def compare(self, client_id: str, body: Any, answer: Answer) -> None:
+        """Answer a client that compares ranges of rows, once the path is ready; if it goes, nobody is answered."""
+
+        def ready() -> None:
+            try:
+                result = self._hub.compare(body)
+            except RemoteProtocolError as error:
+                note_place(error, self.path_id, client_id)
+                self._exit.report(error)
+                answer(ERROR, ["invalid", str(error)])
+            else:
+                answer(*((ERROR, ["unknown", "nobody here has all of the path"]) if result is None else (OK, result)))
+
+        self._hub.when_ready(client_id, ready)
 
     async def _confirm(self, persister: PathPersister, hurry: bool, answer: Answer) -> None:
         try:

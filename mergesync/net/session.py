@@ -110,7 +110,13 @@ class Session:
         self.durability: Durability = Durability(store, self._ask_stored)
         self.greeting: Greeting = Greeting()
         link.attach(self, channel_id)
-        self._core = Synchronizer(store, self, request_timeout_seconds=options.request_timeout_seconds, new_id=new_id)
+        self._core = Synchronizer(
+            store,
+            self,
+            request_timeout_seconds=options.request_timeout_seconds,
+            new_id=new_id,
+            operate=lambda operation: link.post_operation(channel_id, operation),
+        )
 
     # --- what the synchronizer says
 
@@ -145,8 +151,9 @@ class Session:
         self.link_changed()
 
     def _start_sync(self) -> None:
-        """Begin to exchange; a mergesync server sees to it by itself that it gets all."""
-        self._core.start_sync(_now(), self._initial_content, checks_server=not self._link.extended)
+        """Begin to exchange; a mergesync server sees to it by itself that it gets all, and compares ranges of rows."""
+        extended = self._link.extended
+        self._core.start_sync(_now(), self._initial_content, checks_server=not extended, compares=extended)
 
     async def wait_live(self) -> None:
         """Return when the first exchange is over, or syncing is stopped.
@@ -273,6 +280,9 @@ class Session:
         if operation.name not in (OK, ERROR):
             if operation.request_id is not None:
                 self._operate(operation.request_id, ERROR, ["unknown", f"no operation {operation.name!r:.40}"])
+        elif self._core.has_asked(operation):
+            self._core.receive_operation(operation, _now())
+            self.link_changed()
         elif not self.greeting.take_answer(operation, self._store, _now()):
             self.durability.answered(operation)
 

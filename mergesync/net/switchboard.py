@@ -24,7 +24,7 @@ from mergesync.net.laggards import Laggards
 from mergesync.net.pace import Pace
 from mergesync.net.path import Path, PathOptions
 from mergesync.net.reporting import note_place
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
+from mergesync.sync.operations import COMPARE, ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
 from mergesync.sync.payloads import Payload, fits_frame
 from mergesync.sync.server_connection import ServerConnection, path_of
 from mergesync.sync.subprotocols import Dialect, dialect_of
@@ -328,7 +328,7 @@ class Switchboard:
         if operation.name == HELLO:
             body = {"server": self._id, "client": connection.client_id, "now": self._options.get_now()}
             self._answer(path_id, connection, operation, OK, body)
-        elif operation.name == STORED:
+        elif operation.name in (STORED, COMPARE):
             socket = self._sockets[connection]
             if socket.unanswered >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
@@ -338,7 +338,11 @@ class Switchboard:
                 socket.unanswered -= 1
                 self._answer(path_id, connection, operation, name, body)
 
-            self._paths[path_id].confirm(connection.client_id, hurry=operation.body is True, answer=answer)
+            path = self._paths[path_id]
+            if operation.name == COMPARE:
+                path.compare(connection.client_id, operation.body, answer)
+            else:
+                path.confirm(connection.client_id, hurry=operation.body is True, answer=answer)
         else:
             self._answer(path_id, connection, operation, ERROR, ["unknown", f"no operation {operation.name!r:.40}"])
 

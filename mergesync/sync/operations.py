@@ -12,7 +12,17 @@ from typing import Any
 from mergesync.exceptions import RemoteProtocolError
 from mergesync.store.jsjson import dumps, parse
 
-__all__ = ["ERROR", "HELLO", "OK", "OPERATIONS", "STORED", "Operation", "decode_operation", "operation_remainder"]
+__all__ = [
+    "COMPARE",
+    "ERROR",
+    "HELLO",
+    "OK",
+    "OPERATIONS",
+    "STORED",
+    "Operation",
+    "decode_operation",
+    "operation_remainder",
+]
 
 OPERATIONS = "X"
 """The address of operations."""
@@ -22,6 +32,9 @@ HELLO = "hello"
 
 STORED = "stored"
 """Tell me when all that I have said is stored; the body says whether to hurry."""
+
+COMPARE = "compare"
+"""What do you have in these ranges of rows (see `comparison`)?"""
 
 OK = "ok"
 """The answer to a request."""
