@@ -1,14 +1,19 @@
 """A room with a service behind it: who comes in, who writes what, who is there, and what the server writes itself."""
 
 import asyncio
+from collections.abc import Callable
 
 from mergesync import (
     Access,
+    Changes,
+    Client,
+    ClientInfo,
     Identity,
     MergeableStore,
     RefusedChangesError,
     RefusedConnectionError,
     RefusedError,
+    ServerPath,
     allow_write,
     create_ws_server,
     create_ws_synchronizer,
@@ -18,38 +23,38 @@ URL = "ws://localhost:8047/guestbook"
 
 
 # On the server:
-def authorize(info):
+def authorize(info: ClientInfo) -> Identity:
     if not info.token:
         raise RefusedError("tell your name")
     return Identity(info.token)
 
 
-def admit(path_id, client):
-    return Access(write=client.identity.name != "visitor")
+def admit(path_id: str, client: Client) -> Access:
+    return Access(write=client.identity != Identity("visitor"))
 
 
-def on_changes(path, client, changes):
+def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
     for entry in changes.tables.get("entries", {}).values():
-        if "damn" in entry.get("text", ""):
+        if "damn" in str(entry.get("text")):
             raise RefusedError("no swearing")
         if "author" in entry:
             entry["number"] = path.store.get_row_count("entries") + 1
 
 
-def on_join(path, client):
-    print(f"{client.identity.name} comes")
+def on_join(path: ServerPath, client: Client) -> None:
+    print(f"{client.info.token} comes")
 
 
-def on_leave(path, client, reason):
-    print(f"{client.identity.name} has {reason}")
+def on_leave(path: ServerPath, client: Client, reason: str) -> None:
+    print(f"{client.info.token} has {reason}")
 
 
-def on_ignored_error(error):
+def on_ignored_error(error: Exception) -> None:
     if isinstance(error, RefusedChangesError):
         print("refused:", *error.reasons)
 
 
-async def until(condition):
+async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.01)
 

@@ -27,6 +27,7 @@ __all__ = [
     "MAX_CHANNELS",
     "MAX_CHANNEL_ID_BYTES",
     "MAX_CLOCK_OFFSET_MILLISECONDS",
+    "MAX_COMPARED_RANGES",
     "MAX_FRAGMENTS",
     "MAX_FRAMES_READ_AHEAD",
     "MAX_FRAME_BYTES",
@@ -146,6 +147,9 @@ MIN_ANSWER_BYTES: Final = 128 * 1024
 MAX_PAGE_BYTES: Final = 1024 * 1024
 """What one end of mergesync gives the other at once: little enough that the first rows are there soon and a lost link
 costs little, and enough that round trips do not count."""
+
+MAX_COMPARED_RANGES: Final = 1000
+"""Ranges of rows that are compared for a single request: some milliseconds."""
 
 MAX_LISTED_ROWS: Final = 400_000
 """Rows of a table of which a TinyBase client is asked to list all that it has; each takes some 24 bytes, and it closes

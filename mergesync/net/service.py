@@ -14,6 +14,7 @@ from mergesync.exceptions import (
     InvalidIdError,
     NameTakenError,
     RefusedError,
+    RemoteProtocolError,
     RequestFailedError,
     StaleVersionError,
 )
@@ -25,7 +26,7 @@ from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
 from mergesync.store.jsjson import dumps
 from mergesync.sync.hub import Hub
-from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, ERROR, NAME, OK, SEND, STORED, Operation
+from mergesync.sync.operations import ACT, ASK, COMPARE, COMPARE_AND_SET, ERROR, NAME, OK, SEND, STORED, Operation
 from mergesync.sync.review import Verdict, rulings
 from mergesync.sync.talk import Talk
 from mergesync.sync.versions import Edits, changes_of, check_version, decode_edits, version_now
@@ -80,6 +81,7 @@ class Service:
         self._talk = talk
         self._services = {
             STORED: self._stored,
+            COMPARE: self._compare,
             COMPARE_AND_SET: self._compare_and_set,
             ACT: self._act,
             NAME: self._name,
@@ -123,6 +125,9 @@ class Service:
                 return ["stale", error.args[0], {"version": error.version, "content": content}]
             case InvalidCellError() | InvalidIdError() | ContentError():
                 return ["invalid", str(error)]
+            case RemoteProtocolError():
+                self._path.report(error, client.id)
+                return ["invalid", error.args[0]]
             case _:
                 self._path.report(error, client.id)
                 return ["failed", "the server could not do it"]
@@ -131,6 +136,18 @@ class Service:
 
     def _stored(self, client: Client, body: Any, answer: Answer) -> None:
         self._path.confirm(client.id, hurry=body is True, answer=answer)
+
+    # --- comparing
+
+    def _compare(self, client: Client, body: Any, answer: Answer) -> None:
+        def ready() -> None:
+            with self._answering(client, answer):
+                result = self._hub.compare(client.id, body)
+                if result is None:
+                    raise RequestFailedError("nobody here has all of the path", "unknown")
+                answer(OK, result)
+
+        self._hub.when_ready(client.id, ready)
 
     # --- changes on a condition
 

@@ -121,7 +121,13 @@ class Session:
         self.requests: Requests = Requests(self._operate)
         self.mailbox: Mailbox = Mailbox(self._operate, self._report)
         link.attach(self, channel_id)
-        self._core = Synchronizer(store, self, request_timeout_seconds=options.request_timeout_seconds, new_id=new_id)
+        self._core = Synchronizer(
+            store,
+            self,
+            request_timeout_seconds=options.request_timeout_seconds,
+            new_id=new_id,
+            operate=lambda operation: link.post_operation(channel_id, operation),
+        )
 
     # --- what the synchronizer says
 
@@ -156,8 +162,9 @@ class Session:
         self.link_changed()
 
     def _start_sync(self) -> None:
-        """Begin to exchange; a mergesync server sees to it by itself that it gets all."""
-        self._core.start_sync(_now(), self._initial_content, checks_server=not self._link.extended)
+        """Begin to exchange; a mergesync server sees to it by itself that it gets all, and compares ranges of rows."""
+        extended = self._link.extended
+        self._core.start_sync(_now(), self._initial_content, checks_server=not extended, compares=extended)
 
     async def wait_live(self) -> None:
         """Return when the first exchange is over, or syncing is stopped.
@@ -303,7 +310,10 @@ class Session:
             self._report(error)
 
     def _take_answer(self, operation: Operation) -> None:
-        if not self.greeting.take_answer(operation, self._store, _now()) and not self.naming.take(operation):
+        if self._core.has_asked(operation):
+            self._core.receive_operation(operation, _now())
+            self.link_changed()
+        elif not self.greeting.take_answer(operation, self._store, _now()) and not self.naming.take(operation):
             self.durability.answered(operation)
             self.requests.answered(operation)
 

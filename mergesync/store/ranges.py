@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Final
 
 from mergesync.store.diff import Room, row_size, row_stamp, stamped
@@ -175,18 +175,21 @@ class Ranges:
                 for row_id in table[0]:
                     known.note(row_id)
 
-    def page(self, table_id: str, low: str, high: str | None, room: Room) -> tuple[list[Any], str | None]:
-        """Whole rows of a range, in order, as many as there is room for.
+    def hlc_of(self, table_id: str) -> str:
+        """The HLC of a table of its own."""
+        return self._store.get_stamped_table_hlc(table_id)
+
+    def rows(self, table_id: str, row_ids: Iterator[str], room: Room) -> tuple[list[Any], Iterator[str] | None]:
+        """Whole rows of a table, as many as there is room for.
 
         Returns:
-            A stamp of the table, and the id of the first row that had no room.
+            A stamp of the table, and the ids that had no room, if any.
         """
-        ranges = self.of(table_id)
-        hlc = self._store.get_stamped_table_hlc(table_id)
-        rows: dict[str, Any] = {}
-        for row_id in ranges.ids(low, high):
-            row = ranges.rows[row_id]
+        known = self._store.get_stamped_rows(table_id)
+        found: dict[str, Any] = {}
+        for row_id in row_ids:
+            row = known[row_id]
             if not room.take(row_size(row_id, row)):
-                return stamped(rows, hlc), row_id
-            rows[row_id] = row_stamp(row)
-        return stamped(rows, hlc), None
+                return stamped(found, self.hlc_of(table_id)), chain((row_id,), row_ids)
+            found[row_id] = row_stamp(row)
+        return stamped(found, self.hlc_of(table_id)), None

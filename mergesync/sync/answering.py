@@ -58,10 +58,10 @@ class _Stream:
         while not self.at_end and not room.is_full:
             at, low = self._place
             table_id = self._table_ids[at]
-            table, next_low = self._ranges.page(table_id, low, None, room)
-            if table[0] or not room.is_full:
+            table, left = self._ranges.rows(table_id, self._ranges.of(table_id).ids(low, None), room)
+            if table[0] or left is None:
                 tables[table_id] = table
-            self._place = (at + 1, "") if next_low is None else (at, next_low)
+            self._place = (at + 1, "") if left is None else (at, next(left))
         return stamped(tables, self._store.get_stamped_table_hlc(None))
 
 

@@ -22,6 +22,7 @@ from mergesync.limits import (
     PROMPT_ANSWER_SECONDS,
 )
 from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.operations import OK, Operation
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.review import Proposal
 from mergesync.types import NewId
@@ -39,14 +40,14 @@ class Question:
 
     Attributes:
         address: whom; empty for everyone, of whom the first to answer counts.
-        type: what kind of request.
+        type: what kind of request, or the name of an operation.
         body: of the request.
         transaction_id: the first part of its id.
         repeated: whether it is asked again and again until somebody answers.
     """
 
     address: str
-    type: MessageType
+    type: MessageType | str
     body: Any
     transaction_id: str
     repeated: bool = False
@@ -54,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """What came back; the body of the message is the result, if an operation was asked."""
 
     sender: str
     message: Message
@@ -86,6 +87,7 @@ class Conversations:
 
     Args:
         send: sends a message to an address.
+        operate: asks the server an operation.
         report: hears of time-outs and of what goes wrong.
         new_id: makes random ids.
         request_timeout_seconds: how long an answer may take while round trips are short.
@@ -96,6 +98,7 @@ class Conversations:
     def __init__(
         self,
         send: Callable[[str, Message], object],
+        operate: Callable[[Operation], None],
         report: Callable[[Exception], None],
         new_id: NewId,
         *,
@@ -103,6 +106,7 @@ class Conversations:
         knows_peers: bool,
     ) -> None:
         self._send = send
+        self._operate = operate
         self._report = report
         self._new_id = new_id
         self._request_timeout_seconds = request_timeout_seconds
@@ -198,7 +202,7 @@ class Conversations:
         talk.expiries += 1
         seconds = self._timeout_seconds(question.address)
         error = RequestTimeoutError(
-            f"no answer to {question.type.name.lower()} in {seconds:g} s", client_id=_client_id(question.address)
+            f"no answer to {_name(question.type)} in {seconds:g} s", client_id=_client_id(question.address)
         )
         if talk.expiries == 1:
             del self._active[talk]
@@ -255,6 +259,15 @@ class Conversations:
             self._advance(talk, talk.conversation.__next__, now)
             self._start_queued(now)
 
+    def has_asked(self, request_id: str | None) -> bool:
+        """Whether a question of this id waits for its answer."""
+        return (request_id or "") in self._by_request
+
+    def take_operation(self, operation: Operation, now: float) -> None:
+        """Go on with the conversation that the answer to an operation belongs to; None is sent for an error."""
+        result = operation.body if operation.name == OK else None
+        self.take_answer(SERVER, Message(operation.request_id, MessageType.RESPONSE, result), now)
+
     def _fail(self, talk: Talk, error: MergesyncError, now: float) -> None:
         self._forget(talk)
         self._advance(talk, lambda: talk.conversation.throw(error), now)
@@ -287,7 +300,10 @@ class Conversations:
             request_id = f"{question.transaction_id}.{self._new_id(_REQUEST_SUFFIX_LENGTH)}"
         talk.asked[request_id] = now
         self._by_request[request_id] = talk
-        self._send(question.address, Message(request_id, question.type, question.body))
+        if isinstance(question.type, str):
+            self._operate(Operation(request_id, question.type, question.body))
+        else:
+            self._send(question.address, Message(request_id, question.type, question.body))
 
     def _forget(self, talk: Talk) -> None:
         self._active.pop(talk, None)
@@ -313,6 +329,10 @@ class Conversations:
         while self._queue and self._room_at() <= now:
             talk = self._queue.popleft()
             self._advance(talk, talk.conversation.__next__, now)
+
+
+def _name(kind: MessageType | str) -> str:
+    return kind if isinstance(kind, str) else kind.name.lower()
 
 
 def _client_id(address: str) -> str | None:

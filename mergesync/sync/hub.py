@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
 from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
@@ -120,6 +120,7 @@ class Hub:
         self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
         self._questions: list[tuple[str, Callable[[bool], None]]] = []  # who waits to be merged, and what then
+        self._asking: list[tuple[str, Callable[[], None]]] = []  # who waits for the path to be ready, and what then
         self._passing: tuple[str, Payload] | None = None  # the changes being merged: from whom, and as they came
 
     # --- life
@@ -153,6 +154,9 @@ class Hub:
             if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
                 self.receive(held.client_id, held.address, held.payload, now)
         self._answer_questions()
+        asking, self._asking = self._asking, []
+        for _, act in asking:
+            act()
 
     def fail(self) -> None:
         """The path cannot serve its clients for now; what they have said is dropped, to be asked for again later."""
@@ -224,6 +228,7 @@ class Hub:
         self.clients.pop(client_id, None)
         self._blind.discard(client_id)
         self._questions = [question for question in self._questions if question[0] != client_id]
+        self._asking = [asking for asking in self._asking if asking[0] != client_id]
         self._ahead.forget(client_id)
         if self._synchronizer is not None:
             self._synchronizer.forget_peer(client_id)
@@ -276,6 +281,21 @@ class Hub:
         """Act once all that a client has said and announced so far is merged: `act(whether it could be got)`."""
         self._questions.append((client_id, act))
         self._answer_questions()
+
+    def when_ready(self, client_id: str, act: Callable[[], None]) -> None:
+        """Act once the path is ready, if the client is still there."""
+        if self.state is HubState.READY:
+            act()
+        else:
+            self._asking.append((client_id, act))
+
+    def compare(self, client_id: str, body: Any) -> list[Any] | None:
+        """Answer a client that compares ranges of rows; None if there is nobody here who has all of the path.
+
+        Raises:
+            RemoteProtocolError: it is no comparison.
+        """
+        return None if self._synchronizer is None or self._relay else self._synchronizer.compare(client_id, body)
 
     def _answer_questions(self) -> None:
         if self._questions and self.state is HubState.READY:

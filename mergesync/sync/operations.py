@@ -13,8 +13,8 @@ from mergesync.exceptions import RemoteProtocolError
 from mergesync.store.jsjson import dumps, parse
 
 __all__ = [
-    "ACT", "ASK", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "REFUSED", "SEND",
-    "STORED", "TOKEN", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
+    "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "REFUSED",
+    "SEND", "STORED", "TOKEN", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
 ]  # fmt: skip
 
 OPERATIONS = "X"
@@ -52,6 +52,9 @@ REFUSED = "refused"
 
 TOKEN = "token"
 """Take this token, the body, in place of the one with which I came."""
+
+COMPARE = "compare"
+"""What do you have in these ranges of rows (see `comparison`)?"""
 
 OK = "ok"
 """The answer to a request."""

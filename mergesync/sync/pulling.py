@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from mergesync.exceptions import ConnectionLostError, MergesyncError, RequestTimeoutError
+from mergesync.exceptions import ConnectionLostError, MergesyncError, RemoteProtocolError, RequestTimeoutError
 from mergesync.limits import MAX_PAGE_BYTES, MAX_WAITING_CONVERSATIONS
 from mergesync.store import MergeableStore
+from mergesync.store.ranges import Ranges
 from mergesync.sync.admission import is_empty
 from mergesync.sync.answering import Answering
+from mergesync.sync.comparison import Comparing
 from mergesync.sync.conversations import Answer, Conversation, Conversations, Question, Step
 from mergesync.sync.exchange import Heard, Pulled, everything, hashes_of, pull
 from mergesync.sync.intake import Intake
 from mergesync.sync.messages import MessageType
+from mergesync.sync.operations import COMPARE
 from mergesync.sync.payloads import SERVER
+from mergesync.sync.review import Proposal
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["TRANSACTION_ID_LENGTH", "Announced", "PullHost", "Pulling"]
@@ -78,12 +83,17 @@ class Pulling:
     Args:
         store: what they are to be made equal with.
         host: the synchronizer around it.
+        ranges: of the store.
         talks: its conversations.
         intake: where what was pulled is merged.
         answering: what peers are answered.
         new_id: makes random ids.
         request_timeout_seconds: how long a request waits for its answer while round trips are short.
         authority: see `Synchronizer`.
+
+    Attributes:
+        compares: whether the server is asked to compare ranges of rows, as far as is known it can.
+        merges: how often something that was got was merged.
     """
 
     def __init__(
@@ -91,6 +101,7 @@ class Pulling:
         store: MergeableStore,
         host: PullHost,
         *,
+        ranges: Ranges,
         talks: Conversations,
         intake: Intake,
         answering: Answering,
@@ -100,12 +111,15 @@ class Pulling:
     ) -> None:
         self._store = store
         self._host = host
+        self._ranges = ranges
         self._talks = talks
         self._intake = intake
         self._answering = answering
         self._new_id = new_id
         self._request_timeout_seconds = request_timeout_seconds
         self._authority = authority
+        self.compares: bool = False
+        self.merges: int = 0
         self._told: dict[str, None] = {}  # peers that were told that they lack something
         self._pulling: dict[str, Announced | None] = {}  # by peer, what to pull when the present pull ends
         self._missed: set[str] = set()  # peers of which the last pull did not work
@@ -209,9 +223,11 @@ class Pulling:
                 hashes = yield from self.hashes_now(sender, announced.transaction_id)
                 if heard is None and self._is_behind(sender):
                     heard = self._take_heard(sender)
-            while is_part:
+            while is_part and not (yield from self.compared(sender, announced.transaction_id, hashes)):
                 pulled = yield from self.pulled(sender, announced.transaction_id, hashes, heard)
-                is_part = (yield from self._merge(sender, pulled)) and pulled.is_part
+                before = self._store.get_mergeable_content_hashes() if pulled.is_part else []
+                yield from self.absorb(sender, pulled)
+                is_part = pulled.is_part and not self._has(before)
         except (ConnectionLostError, RequestTimeoutError):
             return None  # reported when it was late; who is gone comes back and announces its hashes again
         except MergesyncError as error:
@@ -219,19 +235,43 @@ class Pulling:
             return None
         return hashes
 
-    def _merge(self, sender: str, pulled: Pulled) -> Generator[Step, Answer, bool]:
-        """Merge what was pulled; returns whether that changed anything."""
-        if is_empty(pulled.changes) or not self._host.is_syncing:
+    def compared(self, address: str, transaction_id: str, hashes: list[int]) -> Generator[Question, Answer, bool]:
+        """End equal with a server of ours that has other hashes, both ways; returns whether that is so."""
+        if not self.compares or address != SERVER or self._has(hashes):
             return False
-        before = self._store.get_mergeable_content_hashes()
-        yield from self.merge(sender, pulled)
-        return not self._has(before)
+        run = Comparing(
+            self._store,
+            self._ranges,
+            merge=partial(self._merge, SERVER),
+            give=lambda changes: self._host.send_changes(changes, SERVER),
+        ).run()
+        try:
+            body = next(run)
+            while True:
+                answer_ = yield Question(SERVER, COMPARE, body, transaction_id)
+                if answer_.message.body is None:  # nobody there can
+                    self.compares = False
+                    return False
+                body = run.send(answer_.message.body)
+        except StopIteration as stop:
+            return bool(stop.value)
+        except RemoteProtocolError as error:
+            self.compares = False
+            self._host.blame(error, SERVER)
+            return False
 
-    def merge(self, sender: str, pulled: Pulled) -> Generator[Step, Answer, None]:
+    def absorb(self, sender: str, pulled: Pulled) -> Generator[Step, Answer, None]:
         """Merge what was pulled; goes on once that is decided."""
-        proposal = self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)
+        proposal = self._merge(sender, pulled.changes, pulled.newest)
         if proposal is not None:
             yield proposal
+
+    def _merge(self, sender: str, changes: MergeableChanges, newest: str) -> Proposal | None:
+        """Merge what was got, if it is anything; returns what waits for a verdict."""
+        if not self._host.is_syncing or is_empty(changes):
+            return None
+        self.merges += 1
+        return self._intake.merge(sender, changes, newest, pulled=True)
 
     def hashes_now(self, address: str, transaction_id: str) -> Generator[Question, Answer, list[int]]:
         """Ask a peer for its hashes."""

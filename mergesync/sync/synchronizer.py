@@ -24,10 +24,12 @@ from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
 from mergesync.sync.admission import changes_beyond, has_bare_containers, is_empty
 from mergesync.sync.answering import Answering
+from mergesync.sync.comparison import compare
 from mergesync.sync.conversations import Conversation, Conversations, Question, Talk
-from mergesync.sync.exchange import Pulled, hashes_of
+from mergesync.sync.exchange import hashes_of
 from mergesync.sync.intake import Intake, Origin, blamed
 from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.operations import Operation
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.pulling import TRANSACTION_ID_LENGTH, Announced, Pulling
 from mergesync.sync.review import Proposal, Reviewer, Verdict
@@ -95,6 +97,8 @@ class Synchronizer:
             `Admission`), it learns from what peers ask, and sees to it that whoever announces hashes ends equal.
         knows_peers: whether `forget_peer` is called for peers that are gone.
         reviewer: decides what of peers' changes is merged; None: all of it.
+        operate: asks the server an operation, where `start_sync` was told that it can answer; its answers go to
+            `receive_operation`.
 
     Attributes:
         state: stopped, starting or live.
@@ -112,8 +116,10 @@ class Synchronizer:
         authority: bool = False,
         knows_peers: bool = False,
         reviewer: Reviewer | None = None,
+        operate: Callable[[Operation], None] | None = None,
     ) -> None:
         self.store = store
+        self._ask_operation = operate
         self.blind: set[str] = set()
         self.state: SyncState = SyncState.STOPPED
         self.stats: SynchronizerStats = SynchronizerStats()
@@ -124,7 +130,12 @@ class Synchronizer:
         self._knows_peers = knows_peers
         self._intake = Intake(store, outlet, authority=authority, new_id=new_id, reviewer=reviewer)
         self._talks = Conversations(
-            self._send, outlet.report, new_id, request_timeout_seconds=request_timeout_seconds, knows_peers=knows_peers
+            self._send,
+            self._operate,
+            outlet.report,
+            new_id,
+            request_timeout_seconds=request_timeout_seconds,
+            knows_peers=knows_peers,
         )
         self._ranges = Ranges(store)
         self._answering = Answering(store, self._ranges, learns=authority)
@@ -133,6 +144,7 @@ class Synchronizer:
         self._pulling = Pulling(
             store,
             self,
+            ranges=self._ranges,
             talks=self._talks,
             intake=self._intake,
             answering=self._answering,
@@ -152,7 +164,9 @@ class Synchronizer:
 
     # --- starting and stopping
 
-    def start_sync(self, now: float, initial_content: Any = None, *, checks_server: bool = False) -> None:
+    def start_sync(
+        self, now: float, initial_content: Any = None, *, checks_server: bool = False, compares: bool = False
+    ) -> None:
         """Ask who is there, take what they have, tell everyone our hashes; from then on send every change.
 
         When nobody answers in time the changes begin to be sent nevertheless, and the question stays open.
@@ -161,6 +175,7 @@ class Synchronizer:
             now: the time in seconds.
             initial_content: `(tables, values)` for a store to which nobody gave anything.
             checks_server: whether a server that says something may give up on what it is told (see `ServerCheck`).
+            compares: whether the server can be asked to compare ranges of rows.
         """
         if self.state is not SyncState.STOPPED:
             return
@@ -171,6 +186,7 @@ class Synchronizer:
         conversation = self._start(transaction_id, self._answers)
         self._start_talk = self._talks.begin(conversation, now, on_late=self._go_live)
         self._server_check = ServerCheck(now) if checks_server else None
+        self._pulling.compares = compares
 
     def start_live(self) -> None:
         """Begin to send every change, and to act on others' messages, without asking anybody first."""
@@ -300,6 +316,18 @@ class Synchronizer:
                 connection is to be closed, and what was missed is exchanged on the next.
         """
         self.stats.receives += 1
+        self._take(sender, message, now)
+
+    def has_asked(self, operation: Operation) -> bool:
+        """Whether an operation answers one that was asked here."""
+        return self._talks.has_asked(operation.request_id)
+
+    def receive_operation(self, operation: Operation, now: float) -> None:
+        """Act on the server's answer to an operation that was asked here; raises what `receive` raises."""
+        self._take(SERVER, operation, now)
+
+    def _take(self, sender: str, message: Message | Operation, now: float) -> None:
+        """Act on what came, or hold it while a transaction is open."""
         if not self._stands_still(now):
             self._release(now)
             self._act_on(sender, message, now)
@@ -309,7 +337,11 @@ class Synchronizer:
             limit = "server" if self._knows_peers else "client"
             raise LimitExceededError(f"more than {MAX_HELD_MESSAGES} messages wait for a transaction", limit=limit)
 
-    def _act_on(self, sender: str, message: Message, now: float) -> None:
+    def _act_on(self, sender: str, message: Message | Operation, now: float) -> None:
+        if isinstance(message, Operation):
+            self._talks.take_operation(message, now)
+            self._pull_from_others(now)
+            return
         self._heard_server = self._heard_server or sender == SERVER
         kind = message.type
         syncing = self.state is not SyncState.STOPPED
@@ -330,6 +362,11 @@ class Synchronizer:
                 self._pulling.listen(sender, kind, message.body)
             answering = self._telling_nothing if sender in self.blind else self._answering
             self._send(sender, answering.answer(sender, message, now))
+
+    def compare(self, sender: str, body: Any) -> list[Any]:
+        """Answer a peer that compares ranges of rows; raises RemoteProtocolError."""
+        store = self.shown_to(sender)
+        return compare(store, self._ranges if store is self.store else Ranges(store), body)
 
     # --- changes
 
@@ -374,8 +411,8 @@ class Synchronizer:
 
     def _start(self, transaction_id: str, answers: StartAnswers) -> Conversation:
         ask = Question(EVERYONE, MessageType.GET_CONTENT_HASHES, "", transaction_id, repeated=not self._knows_peers)
-        pulled: Pulled | None = None
-        while pulled is None:
+        is_over, merges = False, self._pulling.merges
+        while not is_over:
             sender = EVERYONE
             try:
                 answer_ = yield ask
@@ -383,7 +420,10 @@ class Synchronizer:
                 self._start_pulls = True
                 hashes = hashes_of(answer_.message)
                 answers.know(hashes)
-                pulled = yield from self._pulling.pulled(sender, transaction_id, hashes)
+                if not (yield from self._pulling.compared(sender, transaction_id, hashes)):
+                    pulled = yield from self._pulling.pulled(sender, transaction_id, hashes)
+                    yield from self._pulling.absorb(sender, pulled)
+                is_over = True
             except (RequestTimeoutError, ConnectionLostError):
                 self._go_live()  # who answered first is gone; somebody else may answer
             except MergesyncError as error:
@@ -391,9 +431,8 @@ class Synchronizer:
                 break
             finally:
                 self._start_pulls = False
-        news = pulled is not None and not is_empty(pulled.changes)
-        if pulled is not None and news:
-            yield from self._pulling.merge(sender, pulled)
+        news = self._pulling.merges != merges
+        if news:
             self._initial_content = None
         if self.state is SyncState.STARTING:
             self._go_live()
@@ -474,6 +513,10 @@ class Synchronizer:
 
     def _send_new(self, address: str, kind: MessageType, body: Any) -> None:
         self._send(address, Message(self._new_id(TRANSACTION_ID_LENGTH), kind, body))
+
+    def _operate(self, operation: Operation) -> None:
+        assert self._ask_operation is not None
+        self._ask_operation(operation)
 
     def _send(self, address: str, message: Message) -> bool:
         """Send a message; returns whether it is not too large."""

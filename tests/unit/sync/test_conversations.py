@@ -12,6 +12,7 @@ from mergesync.limits import MAX_PENDING_REQUESTS, MAX_REQUEST_TIMEOUT_SECONDS, 
 from mergesync.sync import conversations
 from mergesync.sync.conversations import Answer, Conversation, Conversations, Question
 from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.operations import Operation
 from tests.network import Ids
 
 ASK = MessageType.GET_CONTENT_HASHES
@@ -23,10 +24,12 @@ class Table:
     def __init__(self, *, knows_peers: bool = False, new_id: Callable[[int], str] | None = None) -> None:
         self.sent: list[tuple[str, str]] = []
         self.errors: list[Exception] = []
+        self.operations: list[Operation] = []
         self.heard: list[Any] = []
         self.late = 0
         self.talks = Conversations(
             self._send,
+            self.operations.append,
             self.errors.append,
             new_id or Ids(),
             request_timeout_seconds=1.0,
