@@ -210,10 +210,16 @@ class Comparing:
         ranges: of the store.
         merge: merges what the other end gives.
         give: sends changes to the other end, which merges them before it answers what is asked next.
+        their_hashes: its content hashes.
     """
 
     def __init__(
-        self, store: MergeableStore, ranges: Ranges, merge: Merge, give: Callable[[MergeableChanges], None]
+        self,
+        store: MergeableStore,
+        ranges: Ranges,
+        merge: Merge,
+        give: Callable[[MergeableChanges], None],
+        their_hashes: list[int],
     ) -> None:
         self._store = store
         self._ranges = ranges
@@ -222,8 +228,7 @@ class Comparing:
         self._todo: list[tuple[str, str, str | None]] = []
         self._giving: deque[tuple[str, Iterator[str]]] = deque()  # rows by table
         self._listed: dict[str, set[str]] = {}  # in the last request, by table
-        self._moved = False  # something was merged or given in this round
-        self._hashes: Any = None
+        self._hashes: Any = their_hashes
 
     def run(self) -> Generator[list[Any], Any, bool]:
         """Yields the bodies of requests and is sent their results; returns whether the hashes are equal in the end.
@@ -232,16 +237,18 @@ class Comparing:
             RemoteProtocolError: a result is not of the form that was asked for.
         """
         for _ in range(_ROUNDS):
-            self._moved, self._hashes = False, None
+            before = (self._store.get_mergeable_content_hashes(), self._hashes)
+            self._hashes = None
             table_ids = list(self._store.get_mergeable_table_hashes())
             self._todo = [(table_id, "", None) for table_id in reversed(table_ids)]
             self._take((yield [table_ids, self._store.get_mergeable_value_hashes(), self._next_ranges()]))
             while self._todo or self._giving or self._hashes is None:
                 self._give_page()
                 self._take((yield [None, None, self._next_ranges()]))
-            if self._hashes == self._store.get_mergeable_content_hashes():
+            ours = self._store.get_mergeable_content_hashes()
+            if self._hashes == ours:
                 return True
-            if not self._moved:
+            if before == (ours, self._hashes):  # one of them does not take what it is given
                 return False
         return False
 
@@ -278,7 +285,6 @@ class Comparing:
         _require(_is_list_of_ids(wanted_values))
         still_open = list(_decoded(open_))
         if tables[0] or (values is not None and values[0]):
-            self._moved = True
             self._merge([tables, [{}] if values is None else values, 1], newest)
         self._give_newer(tables)
         self._give_values(wanted_values, {} if values is None else values[0])
@@ -330,7 +336,6 @@ class Comparing:
             self._send(stamped(tables, self._store.get_stamped_table_hlc(None)), [{}])
 
     def _send(self, tables: list[Any], values: list[Any]) -> None:
-        self._moved = True
         self._hashes = None  # those that were told are of before
         self._give([tables, values, 1])
 

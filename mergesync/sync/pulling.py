@@ -244,6 +244,7 @@ class Pulling:
             self._ranges,
             merge=partial(self._merge, SERVER),
             give=lambda changes: self._host.send_changes(changes, SERVER),
+            their_hashes=hashes,
         ).run()
         try:
             body = next(run)

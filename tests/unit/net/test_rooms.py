@@ -603,7 +603,7 @@ async def test_who_may_only_read(overwrite: bool) -> None:
             writer.set_value("v", 1)
             await eventually(lambda: reader.get_value("v") == 1)
             reader.set_value("v", 2)
-            await eventually(lambda: len(w.errors) == 2)
+            await eventually(lambda: len(w.errors) >= 2)
             if overwrite:
                 await eventually(lambda: same_content(writer, reader, w.store()))
                 assert reader.get_values() == {"v": 1}
