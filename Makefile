@@ -22,8 +22,8 @@ serve: $(VENV)/.run  ## serve ws://127.0.0.1:8047 with SQLite behind it; options
 	@exec $(BIN)/mergesync serve $(ARGS)
 
 test: check  ## everything: lint, types, layers, all tests, coverage
-	$(BIN)/python -m pytest -n $(WORKERS) tests/unit/store tests/unit/sync --cov
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/unit --cov
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/unit
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(BIN)/ruff check

@@ -57,7 +57,7 @@ class Merging(Listening):
             is_new = row is None
             if row is None:
                 row = self._new_row(table, table_id, row_id)
-                if said[0] and len(said) == 1 and not has_schema:  # the common case
+                if said[0] and len(said) == 1 and not has_schema and row.before is NEW:  # the common case
                     found = self._take_all(table, table_id, row_id, row, said[0])
                     if found > newest:
                         newest = found
@@ -66,7 +66,7 @@ class Merging(Listening):
                 found = ""
                 if not (hlc_of(said) or row.stamps or row.hlc):
                     self._flip_trace(table, table_id, row_id)
-            elif is_new:
+            elif is_new and row.before is NEW:
                 found = self._take_all(table, table_id, row_id, row, said[0])
             else:
                 found = self._merge_leaves(row, table_id, row_id, said[0])

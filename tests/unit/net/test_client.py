@@ -629,7 +629,7 @@ async def test_server_that_does_not_accept_channels(errors: Errors) -> None:
     async with fake_server(talk, subprotocols=["tinybase"]) as url:
         client = WsClient(url, multiplexed=True, timeout_seconds=0.05, on_ignored_error=errors.append)
         async with synced(MergeableStore(), client, "c", wait=False):
-            await eventually(lambda: client.connections == 3)
+            await eventually(lambda: client.connections >= 3)
     assert [type(error) for error in errors[:2]] == [RequestTimeoutError] * 2
     assert "hello" in str(errors[0])
 
@@ -732,7 +732,7 @@ async def test_more_than_the_server_reads(errors: Errors) -> None:
         async with synced(store, url, **options) as synchronizer:
             store.set_value("v", "x" * (MAX_FRAME_BYTES - 10_000))
             store.set_value("w", "x" * (MAX_FRAME_BYTES // 2))
-            await eventually(lambda: synchronizer.client.connections == 2)
+            await eventually(lambda: synchronizer.client.connections >= 2)
     assert closed[0] == (1013, "tinybase:15:socket")
     assert isinstance(errors[0], LimitExceededError)
 
