@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-__all__ = ["ROOT", "Served", "mergesync"]
+__all__ = ["ROOT", "Served", "busy_seconds", "mergesync"]
 
 ROOT: Final = Path(__file__).parents[1]
 _SECONDS: Final = 30.0
@@ -36,6 +36,12 @@ def mergesync(*arguments: str, folder: Path | None = None, text: str = "") -> su
         timeout=_SECONDS,
         check=False,
     )
+
+
+def busy_seconds(pid: int) -> float:
+    """For how long a process has had a processor."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Served:

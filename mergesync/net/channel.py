@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Protocol, TypeAlias
@@ -83,7 +84,7 @@ def headers_of(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Headers by lower-case name; of a name that comes more than once, all values with commas between them."""
     headers: dict[str, str] = {}
     for name, value in items:
-        name = name.lower()
+        name = sys.intern(name.lower())  # the same ones come with every socket
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 

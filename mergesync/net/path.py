@@ -27,6 +27,7 @@ from mergesync.limits import (
 )
 from mergesync.net.actions import Actions
 from mergesync.net.alarm import Alarm
+from mergesync.net.bell import Bell
 from mergesync.net.hooks import Hooks, LeaveReason
 from mergesync.net.reporting import note_place
 from mergesync.net.reviewing import PathReviewer
@@ -156,8 +157,6 @@ class Path:
         self._departed: dict[str, Client] = {}  # something they have said may be held still
         self._joined: set[Client] = set()  # those of whom the application has been told
         self._calls = 0  # callbacks that are not through
-        self._quiet = asyncio.Event()
-        self._quiet.set()
         self._keepers = 0
         self._waiting_to_open: set[asyncio.Future[None]] = set()
         self._failure: PersisterError | None = None  # while the path is refused
@@ -165,8 +164,7 @@ class Path:
         self._exit = exit
         self._persister: PathPersister | None = None
         self._retry_at: float | None = None  # while the path is refused: when it is tried again, by the loop's clock
-        self._empty = asyncio.Event()
-        self._occupied = asyncio.Event()
+        self._bell = Bell()
         self._joins = 0
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
@@ -233,13 +231,22 @@ class Path:
 
     def _somebody_came(self) -> None:
         self._joins += 1
-        self._empty.clear()
-        self._occupied.set()
+        if len(self._hub.clients) + self._keepers == 1:
+            self._bell.ring()
 
     def _somebody_went(self) -> None:
-        if not (self._hub.clients or self._keepers):
-            self._occupied.clear()
-            self._empty.set()
+        if self._is_empty():
+            self._bell.ring()
+
+    def _is_empty(self) -> bool:
+        return not (self._hub.clients or self._keepers)
+
+    def _is_occupied(self) -> bool:
+        return not self._is_empty()
+
+    def _is_quiet(self) -> bool:
+        """Whether no callback of the application is under way, or waits for its turn."""
+        return not self._calls
 
     def _welcome(self, client: Client) -> None:
         """Tell the application of a client, unless it is gone by then."""
@@ -272,13 +279,12 @@ class Path:
     def call(self, callback: Callable[[], Any], done: Done) -> None:
         """Call the application when it is its turn; the path stays until that is through."""
         self._calls += 1
-        self._quiet.clear()
 
         def through(result: Any, error: Exception | None) -> None:
             done(result, error)
             self._calls -= 1
-            if not self._calls:
-                self._quiet.set()
+            if self._is_quiet():
+                self._bell.ring()
 
         self.turns.call(callback, through)
 
@@ -428,7 +434,7 @@ class Path:
                 await self._serve()
             self._exit.path_done(self)
         finally:
-            await self._quiet.wait()
+            await self._bell.until(self._is_quiet)
             self._hub.destroy()
             self.store = None
             for task in self._confirming:
@@ -475,10 +481,10 @@ class Path:
         """Wait for a client, for some time: refused clients come back, and the waits go on growing until it loads."""
         try:
             async with asyncio.timeout(RETRY_LOAD_CAP_SECONDS):
-                await self._occupied.wait()
+                await self._bell.until(self._is_occupied)
         except TimeoutError:
             pass
-        return bool(self._hub.clients or self._keepers)
+        return self._is_occupied()
 
     async def _load(self, retry_after_seconds: float) -> bool:
         """Make the persister and load; on any failure let go of it, report, and refuse the clients."""
@@ -518,11 +524,9 @@ class Path:
         """Return when nobody is there and everything is stored; what cannot be stored keeps the path alive."""
         wait_seconds = SAVE_RETRY_FIRST_SECONDS
         while True:
-            await self._empty.wait()
-            if self._hub.clients:  # somebody came after it was set, and before this went on
-                continue
+            await self._bell.until(self._is_empty)
             joins = self._joins
-            await self._quiet.wait()
+            await self._bell.until(self._is_quiet)
             flushed = await self._flush()
             if self._destroyed:
                 return

@@ -430,6 +430,7 @@ class WsServer:
                     code = CLOSE_UNAUTHORIZED if refusal.status == _UNAUTHORIZED else CLOSE_FORBIDDEN
                     await connection.close(code, close_reason(f"mergesync:refused {refusal.message}"))
                     return
+            channel.headers = visitor.info.headers  # a KiB, of which one copy is enough
             await self._switchboard.serve(channel, visitor)
 
     async def asgi(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -25,7 +24,7 @@ class Turns:
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._waiting: deque[tuple[Callable[[], Any], Done]] = deque()
+        self._waiting: list[tuple[Callable[[], Any], Done]] = []
         self._busy = False
         self._task: asyncio.Task[None] | None = None
 
@@ -55,7 +54,7 @@ class Turns:
     def _go_on(self) -> None:
         self._busy = True
         while self._waiting:
-            callback, done = self._waiting.popleft()
+            callback, done = self._waiting.pop(0)
             try:
                 result = callback()
             except Exception as error:

@@ -36,6 +36,7 @@ class Persister(Saving):
         incremental: whether `_save` wants the stamps that changed; otherwise it gets the whole content.
         debounce_seconds: how long after a change it is saved.
         debounce_max_seconds: how long saving is put off at most while changes go on.
+        is_told_of_edits: whether others bring what was edited, so that auto-load need not wait for it.
         stats: how often it did what.
 
     Example:

@@ -32,6 +32,7 @@ class PersisterCore(ABC):
     incremental: ClassVar[bool] = False
     debounce_seconds: ClassVar[float] = SAVE_DEBOUNCE_SECONDS
     debounce_max_seconds: ClassVar[float] = SAVE_DEBOUNCE_MAX_SECONDS
+    is_told_of_edits: ClassVar[bool] = False
 
     def __init__(
         self, store: MergeableStore, *, path_id: str | None = None, on_ignored_error: OnIgnoredError | None = None
@@ -53,6 +54,7 @@ class PersisterCore(ABC):
         self._saving_loop: asyncio.AbstractEventLoop | None = None
         self._changed_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._auto_loading = False
         self._auto_loader: asyncio.Task[None] | None = None
         self._auto_saver: asyncio.Task[None] | None = None
         self._next_save: asyncio.Task[None] | None = None
@@ -109,7 +111,7 @@ class PersisterCore(ABC):
     @property
     def is_auto_loading(self) -> bool:
         """Whether what others store is merged as it comes."""
-        return self._auto_loader is not None
+        return self._auto_loading
 
     @property
     def is_auto_saving(self) -> bool:

@@ -71,11 +71,13 @@ class Loading(PersisterCore):
             LoadError: as `load`; auto-load is then not started.
         """
         await self.load(initial_content)
-        if self._auto_loader is None:
+        self._auto_loading = True
+        if self._auto_loader is None and not self.is_told_of_edits:
             self._auto_loader = self._spawn(self._auto_load(), asyncio.get_running_loop())
 
     def stop_auto_load(self) -> None:
         """Stop merging what others store as it comes. Before each save it is merged still."""
+        self._auto_loading = False
         if self._auto_loader is not None:
             self._auto_loader.cancel()
             self._auto_loader = None

@@ -38,6 +38,7 @@ class SqlitePersister(Persister):
     """
 
     incremental: ClassVar[bool] = True
+    is_told_of_edits: ClassVar[bool] = True
     debounce_seconds: ClassVar[float] = 0.0
     debounce_max_seconds: ClassVar[float] = 0.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from mergesync.exceptions import ClockError
@@ -158,7 +157,7 @@ class HybridLogicalClock:
         self.offset: int = 0
         self.time: int = 0
         self.counter: int = -1
-        self._leaps: deque[tuple[int, int, int]] = deque(maxlen=MAX_LEAPS)  # time and counter before, time after
+        self._leaps: list[tuple[int, int, int]] = []  # time and counter before, time after
         self._prefix_time = -1
         self._prefix = ""
 
@@ -175,7 +174,7 @@ class HybridLogicalClock:
         now = int(self._get_wall_clock()) + self.offset
         if now > self.time:
             if now - self.time > MAX_CLOCK_OFFSET_MILLISECONDS:
-                self._leaps.append((self.time, self.counter, now))
+                self._note_leap(now)
             self.time = now
             self.counter = 0
         elif self.counter < _MAX_COUNTER:
@@ -191,6 +190,10 @@ class HybridLogicalClock:
             self._prefix = _encode_time(self.time)
         counter = self.counter
         return f"{self._prefix}{_PAIR[counter >> 12]}{_PAIR[counter & 4095]}{self.client}"
+
+    def _note_leap(self, time: int) -> None:
+        self._leaps.append((self.time, self.counter, time))
+        del self._leaps[:-MAX_LEAPS]
 
     def rewind(self, latest: str, newest: str) -> None:
         """Go back to before the clock went beyond a stamp, so that no stamp up to that one is ever made again.
@@ -219,7 +222,7 @@ class HybridLogicalClock:
         seen_time, seen_counter, _ = decode_hlc(hlc) if hlc else (0, 0, "")
         time = max(self.time, seen_time, now)
         if time - self.time > MAX_CLOCK_OFFSET_MILLISECONDS:
-            self._leaps.append((self.time, self.counter, time))
+            self._note_leap(time)
         if time == self.time:
             if time == seen_time:
                 self.counter = max(self.counter, seen_counter)

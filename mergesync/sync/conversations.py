@@ -8,7 +8,6 @@ the conversation is told, but the question stays open. Time-outs follow the roun
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -115,7 +114,7 @@ class Conversations:
         self._late: dict[Talk, None] = {}
         self._running: dict[Talk, None] = {}
         self._paused: dict[Proposal, Talk] = {}
-        self._queue: deque[Talk] = deque()
+        self._queue: dict[Talk, None] = {}
         self._by_request: dict[str, Talk] = {}
         self._round_trips: dict[str, float] = {}
 
@@ -139,7 +138,7 @@ class Conversations:
         if self._room_at() <= now:
             self._advance(talk, conversation.__next__, now)
         elif len(self._queue) < MAX_WAITING_CONVERSATIONS:
-            self._queue.append(talk)
+            self._queue[talk] = None
         else:
             message = f"more than {MAX_WAITING_CONVERSATIONS} exchanges wait"
             self._report(LimitExceededError(message, limit="requests", client_id=_client_id(peer)))
@@ -164,7 +163,7 @@ class Conversations:
     def forget_peer(self, address: str) -> None:
         """A peer is gone: do not wait for it."""
         self._round_trips.pop(address, None)
-        self._queue = deque(talk for talk in self._queue if talk.peer != address)
+        self._queue = {talk: None for talk in self._queue if talk.peer != address}
         for talk in [talk for talk in self._paused.values() if talk.peer == address]:
             self.end(talk)
         for talk in [*self._active, *self._late]:
@@ -327,7 +326,8 @@ class Conversations:
 
     def _start_queued(self, now: float) -> None:
         while self._queue and self._room_at() <= now:
-            talk = self._queue.popleft()
+            talk = next(iter(self._queue))
+            del self._queue[talk]
             self._advance(talk, talk.conversation.__next__, now)
 
 

@@ -30,7 +30,7 @@ from websockets.asyncio.client import connect
 from mergesync import MergeableStore, WsSynchronizer, create_ws_synchronizer
 from mergesync.cli import main as mergesync_command
 from mergesync.cli.storage import Storage
-from tests.served import Served
+from tests.served import Served, busy_seconds
 from tests.support import eventually
 
 __all__ = ["Client", "Figures", "Harness", "acknowledged", "ready_seconds"]
@@ -253,8 +253,12 @@ def _missing(rows: Any, cells: Cells) -> list[str]:
     return [row_id for row_id, number in cells.items() if rows.get(row_id, {}).get("number", -1) < number]
 
 
-async def ready_seconds(folder: Path, kind: str, cells: int) -> tuple[float, float]:
-    """How long a server with so many cells in storage takes: until it accepts, and until it answers for the path."""
+async def ready_seconds(folder: Path, kind: str, cells: int) -> tuple[float, float, float]:
+    """How long a server with so many cells in storage takes until it accepts, and until it answers for the path.
+
+    Returns:
+        Also for how long it had a processor until then, which says more on a busy machine.
+    """
     storage = storage_in(folder, kind)
     persisters = Storage.parse(storage).persisters()
     assert persisters is not None
@@ -269,9 +273,10 @@ async def ready_seconds(folder: Path, kind: str, cells: int) -> tuple[float, flo
         await socket.send('\n["q",1,""]')
         answer = json.loads(str(await socket.recv()).partition("\n")[2])
         answers = time.monotonic() - began
+        worked = busy_seconds(served.process.pid)
     assert answer == ["q", 0, persister.store.get_mergeable_content_hashes()]
     await asyncio.to_thread(served.kill)
-    return accepts, answers
+    return accepts, answers, worked
 
 
 def main() -> int:
@@ -287,8 +292,11 @@ def main() -> int:
     for kind in options.storage or STORAGES:
         with tempfile.TemporaryDirectory() as folder:
             if options.ready:
-                accepts, answers = asyncio.run(ready_seconds(Path(folder), kind, options.ready))
-                print(f"{kind}, {options.ready} cells: accepts after {accepts:.2f} s, answers after {answers:.2f} s")
+                accepts, answers, worked = asyncio.run(ready_seconds(Path(folder), kind, options.ready))
+                print(
+                    f"{kind}, {options.ready} cells: accepts after {accepts:.2f} s, answers after {answers:.2f} s, "
+                    f"for {worked:.2f} s of which it had a processor"
+                )
                 continue
             figures = asyncio.run(Harness(Path(folder), kind, options.seed).run(options.kills))
         print(f"{kind}, seed {options.seed}: {figures}", flush=True)

@@ -19,7 +19,7 @@ from typing import Final
 
 from websockets.asyncio.client import connect
 
-from tests.served import Served
+from tests.served import Served, busy_seconds
 
 __all__ = ["Cost", "idle"]
 
@@ -64,9 +64,9 @@ async def idle(connections: int, watch_seconds: float = HEARTBEATS_SECONDS) -> C
                 began = time.monotonic()
                 await _open(sockets, served, connections, 1)
                 opening_seconds = time.monotonic() - began
-                busy = _busy_seconds(served.process.pid)
+                busy = busy_seconds(served.process.pid)
                 await asyncio.sleep(watch_seconds)
-                share = (_busy_seconds(served.process.pid) - busy) / watch_seconds if watch_seconds else 0.0
+                share = (busy_seconds(served.process.pid) - busy) / watch_seconds if watch_seconds else 0.0
                 grown = _memory_bytes(served.process.pid) - before
             return Cost(connections, grown / connections, opening_seconds, share)
         finally:
@@ -88,11 +88,6 @@ async def _open(sockets: AsyncExitStack, served: Served, count: int, first: int)
 
 def _memory_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _busy_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import socket
 import sys
@@ -21,6 +20,7 @@ from typing import Final
 from websockets.asyncio.client import ClientConnection, connect
 
 from mergesync import Limits, MergeableStore, create_ws_server, create_ws_synchronizer
+from tests.served import busy_seconds
 from tests.support import eventually, within
 
 _PATIENCE_SECONDS: Final = 300.0
@@ -39,11 +39,6 @@ async def _serve(outbox_bytes: int) -> None:
 
 def _equal(stores: list[MergeableStore]) -> bool:
     return all(store.get_mergeable_content_hashes() == stores[0].get_mergeable_content_hashes() for store in stores)
-
-
-def _busy_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_bytes(pid: int, what: str = "VmRSS") -> int:
@@ -91,7 +86,7 @@ async def _run(stalled: int, live: int, megabytes: int, cell_bytes: int, outbox_
                 stack.push_async_callback(each.close)
             await asyncio.sleep(0.5)
             before, began, written = _memory_bytes(server.pid), time.perf_counter(), 0
-            busy = _busy_seconds(server.pid)
+            busy = busy_seconds(server.pid)
             while written < megabytes * 1_000_000:
                 writer = stores[written // cell_bytes % live]
                 writer.set_cell("t", str(written // cell_bytes % _ROWS), "c", f"{written:_<{cell_bytes}}")
@@ -103,10 +98,10 @@ async def _run(stalled: int, live: int, megabytes: int, cell_bytes: int, outbox_
             grown, peak = _memory_bytes(server.pid) - before, _memory_bytes(server.pid, "VmHWM") - before
             print(
                 f"{stalled} stalled and {live} live readers, {written / 1e6:.1f} MB written in {seconds:.1f} s, "
-                f"in which the server worked {_busy_seconds(server.pid) - busy:.1f} s: "
+                f"in which the server worked {busy_seconds(server.pid) - busy:.1f} s: "
                 f"server +{grown / 1e6:.1f} MB (peak +{peak / 1e6:.1f} MB), {grown / max(stalled, 1) / 1e3:.0f} kB each"
             )
-            expected, busy = list(stores[0].get_mergeable_content_hashes()), _busy_seconds(server.pid)
+            expected, busy = list(stores[0].get_mergeable_content_hashes()), busy_seconds(server.pid)
             waits = []
             for each in sockets[::2]:
                 began = time.perf_counter()
@@ -118,7 +113,7 @@ async def _run(stalled: int, live: int, megabytes: int, cell_bytes: int, outbox_
                 f"all {stalled} read again, and none was cut: half of them one by one, and knew the hashes after "
                 f"{max(waits, default=0.0):.1f} s at most, {sum(waits) / max(len(waits), 1):.2f} s on average; half of "
                 f"them at once, in {time.perf_counter() - began:.1f} s; the server worked "
-                f"{_busy_seconds(server.pid) - busy:.1f} s"
+                f"{busy_seconds(server.pid) - busy:.1f} s"
             )
     finally:
         server.terminate()
