@@ -71,8 +71,8 @@ _STORE = (
 
 _SYNC = (
     Mutant("a change skips the last client", "sync.hub:Hub._pass_on", "if client != sender]", "if client != sender][:-1]"),
-    Mutant("a correction skips a client", "sync.hub:Hub.changed", "if client_id != sender]", "if client_id != sender][1:]"),
-    Mutant("a listener's answer skips the sender", "sync.hub:Hub.changed", "if sender is not None and not is_empty(beyond):", "if False:"),
+    Mutant("a correction skips a client", "sync.hub:Hub.changed", "client_id not in self._blind]", "client_id not in self._blind][1:]"),
+    Mutant("a listener's answer skips the sender", "sync.hub:Hub.changed", "if sender is not None and sender not in self._blind and not is_empty(beyond):", "if False:"),
     Mutant("clients ahead are forgotten", "sync.hub:Hub.changed", "if self._ahead:", "if False:"),
     Mutant("the last held message is lost", "sync.hub:Hub.ready", "in waiting.messages:", "in waiting.messages[:-1]:"),
     Mutant("nothing is held", "sync.hub:Hub.receive", "self._hold(_Held(client_id, address, payload, payload.size_bytes), now)", "pass"),
@@ -80,10 +80,10 @@ _SYNC = (
     Mutant("a gone peer is waited for", "sync.conversations:Conversations.forget_peer", "if talk.question is not None and talk.question.address == address:", "if False:"),
     Mutant("an answered question is kept", "sync.conversations:Conversations._forget", "del self._by_request[request_id]", "pass"),
     Mutant("a late start is not asked again", "sync.conversations:Conversations._expire", "if talk.expiries > 1:", "if False:"),
-    Mutant("what is pulled is dropped", "sync.synchronizer:Synchronizer._catch_up", "self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)", "pass"),
-    Mutant("the start drops what it got", "sync.synchronizer:Synchronizer._start", "self._intake.merge(sender, pulled.changes, pulled.newest, pulled=True)", "pass"),
+    Mutant("what is pulled is dropped", "sync.synchronizer:Synchronizer._catch_up", "yield from self._merged(sender, pulled)", "pass"),
+    Mutant("the start drops what it got", "sync.synchronizer:Synchronizer._start", "yield from self._merged(sender, pulled)", "pass"),
     Mutant("no announcement at the start", "sync.synchronizer:Synchronizer._go_live", "self.announce()", "pass"),
-    Mutant("messages during a transaction are lost", "sync.synchronizer:Synchronizer.receive", "self._held.append((sender, message))", "pass"),
+    Mutant("messages during a transaction are lost", "sync.synchronizer:Synchronizer.receive", "self._held.append(lambda now: self._act_on(sender, message, now))", "pass"),
     Mutant("the first message held is lost", "sync.synchronizer:Synchronizer._release", "in held:", "in held[1:]:"),
     Mutant("the end of a transaction is overlooked", "sync.synchronizer:Synchronizer.wake", "self._release(now)", "pass"),
     Mutant("a transaction is not waited for", "sync.synchronizer:Synchronizer._stands_still", "still = self.store.is_in_transaction()", "still = False"),
@@ -107,11 +107,11 @@ _NET = (
     Mutant("a lost connection is not told", "net.link:Link._talk", "self.report(ConnectionLostError(", "str(ConnectionLostError("),
     Mutant("a failed attempt keeps its state", "net.link:Link._connect_once", "self._set_state(LinkState.OFFLINE)", "pass"),
     Mutant("ports are not woken", "net.link:Link._wake", "port.wake(now)", "pass"),
-    Mutant("a client is never gone", "net.switchboard:Switchboard.leave", "path.leave(connection.client_id)", "pass"),
+    Mutant("a client is never gone", "net.switchboard:Switchboard._leave", "path.leave(connection.client_id, why)", "pass"),
     Mutant("a socket is never gone", "net.switchboard:Switchboard._remove_socket", "del self._sockets[socket.connection]", "pass"),
     Mutant("an ending path is forgotten", "net.switchboard:Switchboard.path_done", "self._ending[path.path_id] = path", "pass"),
     Mutant("the predecessor is not waited for", "net.path:Path._live", "await asyncio.wait([predecessor._life])", "pass"),
-    Mutant("an empty path does not end", "net.path:Path.leave", "self._empty.set()", "pass"),
+    Mutant("an empty path does not end", "net.path:Path._somebody_went", "self._empty.set()", "pass"),
     Mutant("a path ends though somebody came", "net.path:Path._serve", "if self._joins == joins:", "if True:"),
     Mutant("a path ends unstored", "net.path:Path._serve", "flushed = await self._flush()", "flushed = True"),
     Mutant("nothing is saved by itself", "net.path:Path._load", "await self._persister.start_auto_save()", "pass"),
@@ -142,7 +142,7 @@ _PERSIST = (
 
 _DURABILITY = (
     Mutant("promised before it is saved", "net.path:Path._confirm", "await (persister.flush() if hurry else persister.wait_saved())", "pass"),
-    Mutant("promised before it is merged", "sync.synchronizer:Synchronizer.has_all_of", "if address in self._pulling or self._held:", "if False:"),
+    Mutant("promised before it is merged", "sync.synchronizer:Synchronizer.has_all_of", "if address in self._pulling or self._held or self._intake.waits_for(address):", "if False:"),
     Mutant("what is asked for is never confirmed", "net.durability:Durability.answered", "confirmed = [self._asked.pop(request_id) for request_id in self._until(operation.request_id)]", "confirmed = []"),
 )  # fmt: skip
 

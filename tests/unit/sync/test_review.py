@@ -340,6 +340,36 @@ def test_joining_blind_later() -> None:
     assert path.take()[-1][3] == [0, 0]
 
 
+def test_what_a_client_may_read_can_change() -> None:
+    """From then on it is told nothing; once it may again, it is told that there is something."""
+    path = Path("A", "B", store=new_store("server").set_value("v", 1))
+    path.hub.set_reads("A", True)
+    assert path.take() == []
+    path.hub.set_reads("A", False)
+    path.hear("B", DIFF, value_changes(w=[1, hlc(1)]))
+    assert path.take() == []
+    path.hub.set_reads("A", True)
+    assert path.take() == [(("A",), "S", 2, path.store.get_mergeable_content_hashes())]
+    path.hear("B", DIFF, value_changes(w=[2, hlc(2)]))
+    assert [to for to, *_ in path.take()] == [("A",)]
+
+
+def test_what_a_client_may_read_on_a_path_that_starts() -> None:
+    """It counts once the path is there."""
+    judge, exits = Judge(), Exits()
+    hub = Hub("p", exits, relay=False, request_timeout_seconds=1, fragment_size=None, new_id=Ids(), reviewer=judge)
+    hub.join("A")
+    hub.join("B", reads=False)
+    hub.set_reads("A", False)
+    hub.set_reads("B", True)
+    hub.ready(new_store().set_value("v", 1), 0.0)
+    for client_id in "AB":
+        hub.receive(client_id, "S", payload(MessageType.GET_CONTENT_HASHES, ""), 0.0)
+    answers = {to[0]: heard_frame(frame)[2] for to, frame in exits.take()}
+    assert answers["A"] == [0, 0]
+    assert answers["B"] != [0, 0]
+
+
 def test_stamps_ahead_of_who_may_not_read() -> None:
     """They are refused, and not answered."""
     path = Path("A", store=new_store("server").set_value("v", "kept"), blind="A")
@@ -356,7 +386,7 @@ def test_rulings_beat_what_was_refused_and_what_is_here() -> None:
     store = new_store("server")
     store.apply_mergeable_changes([[{}], [{"a": [1, hlc(5)], "b": [1, hlc(5)], "c": [1, hlc(5)]}], 1])
     refused: dict[Leaf, str] = {
-        (None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 1))
+        (None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 7))
     }
     body = rulings(store, Verdict(NOTHING, refused, {(None, "", "c"): 2, (None, "", "e"): 3}), "AAAAA")
     leaves = {leaf[2]: stamp for leaf, stamp in leaves_of(body)}
