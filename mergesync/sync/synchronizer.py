@@ -239,6 +239,10 @@ class Synchronizer:
         others = self._answers is not None and self._answers.waiting
         return bool(self._pulling.is_pulling or self._start_pulls or others or self._held)
 
+    def reviews(self, address: str) -> bool:
+        """Whether something that a peer has said waits for a verdict."""
+        return self._intake.waits_for(address)
+
     @property
     def holds(self) -> bool:
         """Whether something waits for the end of a transaction."""
@@ -246,7 +250,7 @@ class Synchronizer:
 
     def has_all_of(self, address: str) -> bool | None:
         """Whether all that a peer has said and announced is merged; None if it is still being got, or reviewed."""
-        if self._held or self._intake.waits_for(address):
+        if self._held or self.reviews(address):
             return None
         pulled = self._pulling.has_all_of(address)
         return pulled and address not in self._intake.rejected
