@@ -11,7 +11,7 @@ from mergesync.net.hooks import LeaveReason
 from mergesync.net.reception import Visitor
 from mergesync.net.service import Answer
 from mergesync.net.turns import Turns
-from mergesync.rooms.access import Client
+from mergesync.rooms.access import Client, ClientInfo
 from mergesync.sync.server_connection import ServerConnection
 
 __all__ = ["ServerSocket"]
@@ -27,7 +27,6 @@ class ServerSocket:
 
     Attributes:
         channel, connection, visitor: see above.
-        info: what the client said when it came.
         clients: the client on each path that it is let onto.
         why: it is no longer on its paths.
         turns: callbacks of the application to wait for before more is read.
@@ -39,7 +38,7 @@ class ServerSocket:
     """
 
     __slots__ = (
-        "_closing", "channel", "clients", "condemned", "connection", "expiry", "info", "renewal", "serving", "turns",
+        "_closing", "channel", "clients", "condemned", "connection", "expiry", "renewal", "serving", "turns",
         "unanswered", "visitor", "why",
     )  # fmt: skip
 
@@ -47,7 +46,6 @@ class ServerSocket:
         self.channel = channel
         self.connection = connection
         self.visitor = visitor
-        self.info = visitor.info
         self.clients: dict[str, Client] = {}
         self.why: LeaveReason = "left"
         self.turns: Turns | None = None
@@ -57,6 +55,11 @@ class ServerSocket:
         self.condemned = False
         self.unanswered: dict[Answer, str] = {}
         self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def info(self) -> ClientInfo:
+        """What is known of the client."""
+        return self.visitor.info
 
     @property
     def closing(self) -> bool:

@@ -195,7 +195,7 @@ class Switchboard:
 
     async def _converse(self, socket: ServerSocket) -> None:
         try:
-            await self._introduce(socket.info)
+            await self._introduce(socket)
             if not socket.closing:
                 socket.connection.open()
             await self._read(socket)
@@ -208,11 +208,14 @@ class Switchboard:
             self.report(error)
             socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
 
-    async def _introduce(self, info: ClientInfo) -> None:
+    async def _introduce(self, socket: ServerSocket) -> None:
+        """Tell the application; what the client said when it came is kept only where somebody may want to know."""
         if self._on_connection is not None:
-            result = self._on_connection(info)
+            result = self._on_connection(socket.info)
             if inspect.isawaitable(result):
                 await result
+        if not self._options.hooks.any and not self._options.actions.handlers:
+            socket.visitor.forget_what_it_said()
 
     async def _read(self, socket: ServerSocket) -> None:
         """Read until the socket is closed; once it is closing, what comes is of no use, but must be got past."""

@@ -80,10 +80,10 @@ _SYNC = (
     Mutant("a gone peer is waited for", "sync.conversations:Conversations.forget_peer", "if talk.question is not None and talk.question.address == address:", "if False:"),
     Mutant("an answered question is kept", "sync.conversations:Conversations._forget", "del self._by_request[request_id]", "pass"),
     Mutant("a late start is not asked again", "sync.conversations:Conversations._expire", "if talk.expiries > 1:", "if False:"),
-    Mutant("what is pulled is dropped", "sync.synchronizer:Synchronizer._catch_up", "yield from self._merged(sender, pulled)", "pass"),
-    Mutant("the start drops what it got", "sync.synchronizer:Synchronizer._start", "yield from self._merged(sender, pulled)", "pass"),
+    Mutant("what is pulled is dropped", "sync.pulling:Pulling.catch_up", "yield from self.absorb(sender, pulled)", "pass"),
+    Mutant("the start drops what it got", "sync.synchronizer:Synchronizer._start", "yield from self._pulling.absorb(sender, pulled)", "pass"),
     Mutant("no announcement at the start", "sync.synchronizer:Synchronizer._go_live", "self.announce()", "pass"),
-    Mutant("messages during a transaction are lost", "sync.synchronizer:Synchronizer.receive", "self._held.append(lambda now: self._act_on(sender, message, now))", "pass"),
+    Mutant("messages during a transaction are lost", "sync.synchronizer:Synchronizer._take", "self._held.append(lambda now: self._act_on(sender, message, now))", "pass"),
     Mutant("the first message held is lost", "sync.synchronizer:Synchronizer._release", "in held:", "in held[1:]:"),
     Mutant("the end of a transaction is overlooked", "sync.synchronizer:Synchronizer.wake", "self._release(now)", "pass"),
     Mutant("a transaction is not waited for", "sync.synchronizer:Synchronizer._stands_still", "still = self.store.is_in_transaction()", "still = False"),
@@ -142,7 +142,7 @@ _PERSIST = (
 
 _DURABILITY = (
     Mutant("promised before it is saved", "net.path:Path._confirm", "await (persister.flush() if hurry else persister.wait_saved())", "pass"),
-    Mutant("promised before it is merged", "sync.synchronizer:Synchronizer.has_all_of", "if address in self._pulling or self._held or self.reviews(address):", "if False:"),
+    Mutant("promised before it is merged", "sync.synchronizer:Synchronizer.has_all_of", "if self._held or self.reviews(address):", "if False:"),
     Mutant("what is asked for is never confirmed", "net.durability:Durability.answered", "confirmed = [self._asked.pop(request_id) for request_id in self._until(operation.request_id)]", "confirmed = []"),
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 from mergesync.exceptions import RefusedChangesError
 from mergesync.store import MergeableStore
 from mergesync.store.jsjson import dumps
+from mergesync.sync import intake
 from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.hub import Hub
 from mergesync.sync.messages import MessageType
@@ -16,7 +17,7 @@ from mergesync.sync.review import Proposal, Verdict, rulings, without
 from tests.network import Ids
 
 from .kit import Exits, cell_changes, hlc, new_store, value_changes
-from .test_hub import heard_frame, payload
+from .test_hub import heard_frame, payload, payload_of
 
 DIFF, HASHES = MessageType.CONTENT_DIFF, MessageType.CONTENT_HASHES
 NOTHING = [[{}], [{}], 1]
@@ -161,6 +162,19 @@ def test_who_is_not_corrected_keeps_its_own() -> None:
     assert merged == [False, True, True]
 
 
+def test_what_is_offered_again_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that keeps what was refused offers it whenever it compares; only so much of that is remembered."""
+    monkeypatch.setattr(intake, "MAX_LEAVES_REJECTED", 1)
+    path = Path("A", "B")
+    path.judge.refuses, path.judge.corrects = "v", False
+    for body in (value_changes(v=[1, hlc(1)]), value_changes(v=[1, hlc(1)]), value_changes(v=[2, hlc(2)])):
+        path.hear("A", DIFF, body)
+    path.hear("A", DIFF, cell_changes("t", "r", v=[1, hlc(1)]))
+    path.hear("B", DIFF, value_changes(v=[1, hlc(1)]))
+    path.hear("B", DIFF, value_changes(w=[1, hlc(1)]))
+    assert [(error.client_id, error.count) for error in path.exits.errors] == [("A", 1), ("A", 1), ("A", 1), ("B", 1)]  # type: ignore[attr-defined]
+
+
 def test_what_was_reported_already_is_not_again() -> None:
     """A verdict without reasons."""
     path = Path("A", "B")
@@ -264,6 +278,14 @@ def test_a_verdict_in_the_middle_of_a_transaction() -> None:
     path.store.finish_transaction()
     path.hub.wake(1.0)
     assert (path.hub.holds, path.store.get_values()) == (False, {"v": 1})
+
+
+def test_changes_without_an_id_are_those_of_many_transactions() -> None:
+    """So does one of our clients give what it has written while it was away, if it compares ranges of rows."""
+    path = Path("A", "B")
+    for request_id in ("t", None):
+        path.hub.receive("A", "", payload_of(dumps([request_id, 3, value_changes(v=[1, hlc(1)])])), 0.0)
+    assert [proposal.pulled for proposal in path.judge.proposals] == [False, True]
 
 
 def test_a_path_that_starts_holds() -> None:
