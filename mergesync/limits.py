@@ -38,6 +38,7 @@ __all__ = [
     "MAX_INTEGER",
     "MAX_LEAPS",
     "MAX_LEAVES_AHEAD",
+    "MAX_LEAVES_REJECTED",
     "MAX_LISTED_ROWS",
     "MAX_MESSAGES_BEING_ANSWERED",
     "MAX_MESSAGE_BYTES",
@@ -232,6 +233,10 @@ TRANSACTION_POLL_SECONDS: Final = 0.01
 
 MAX_LEAVES_AHEAD: Final = 10_000
 """Cells and values of one client whose stamps are too far in the future and that are kept equal nevertheless."""
+
+MAX_LEAVES_REJECTED: Final = 10_000
+"""Refused cells and values that one client keeps, and of which is remembered that they were reported: it offers them
+again whenever it compares."""
 
 MAX_HELD_MESSAGES: Final = 1000
 """Messages held while a path loads (the peer's bound)."""

@@ -46,6 +46,11 @@ class Hooks:
     timeout_seconds: float
 
     @property
+    def any(self) -> bool:
+        """Whether anything is asked, or told."""
+        return self.authorize is not None or self.review or self.on_join is not None or self.on_leave is not None
+
+    @property
     def review(self) -> bool:
         """Whether clients may not write all that they want."""
         return self.admit is not None or self.rules is not None or self.on_changes is not None

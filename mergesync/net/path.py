@@ -143,7 +143,8 @@ class Path:
         turns: see above.
         handle: what the application has of it.
         talk: the messages of its clients.
-        store: the replica from when it is loaded until the path ends.
+        is_loaded: whether it is in use.
+        store: the replica while it is; None for a relay without one.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class Path:
         self.path_id = path_id
         self.turns = turns
         self.handle: ServerPath = ServerPath(self)
+        self.is_loaded: bool = False
         self.store: MergeableStore | None = None
         self._members: dict[str, Client] = {}
         self._departed: dict[str, Client] = {}  # something they have said may be held still
@@ -203,7 +205,7 @@ class Path:
         self._members[client_id] = client
         self._hub.join(client_id, reads=client.access.read)
         self._somebody_came()
-        if self.store is not None:
+        if self.is_loaded:
             self._welcome(client)
         if self._retry_at is not None:
             wait_seconds = max(0.0, self._retry_at - asyncio.get_running_loop().time())
@@ -322,7 +324,7 @@ class Path:
         self._somebody_came()
         if self._failure is not None:
             raise self._failure
-        if self.store is None:
+        if not self.is_loaded:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting_to_open.add(waiter)
             try:
@@ -377,6 +379,10 @@ class Path:
         """A client answers something that it was asked; what is late, or was not asked, is no fault."""
         self.talk.answered(client_id, operation)
         self._alarm.set()
+
+    def reviews(self, client_id: str) -> bool:
+        """Whether the application has not decided yet of something that a client has said."""
+        return self.turns.busy and self._hub.reviews(client_id)
 
     def confirm(self, client_id: str, *, hurry: bool, answer: Answer) -> None:
         """Answer a client when all that it has said so far is stored, or cannot be.
@@ -436,7 +442,7 @@ class Path:
         finally:
             await self._bell.until(self._is_quiet)
             self._hub.destroy()
-            self.store = None
+            self.store, self.is_loaded = None, False
             for task in self._confirming:
                 task.cancel()
             await self._let_go()
@@ -465,7 +471,7 @@ class Path:
                 return False
         now = loop.time()
         waiting = list(self._hub.clients)
-        self.store = self._replica()
+        self.store, self.is_loaded = self._replica(), True
         for client in self.members:
             self._welcome(client)
         self._hub.ready(self.store, now)

@@ -48,6 +48,16 @@ class Visitor:
     client: Client | None = None
     logged_out: bool = False
 
+    def set_info(self, info: ClientInfo) -> None:
+        """Something is known otherwise of it."""
+        self.info = info
+        if self.client is not None:
+            self.client.info = info
+
+    def forget_what_it_said(self) -> None:
+        """Nobody will want to know it, and it is some kilobytes."""
+        self.set_info(replace(self.info, headers={}, query={}))
+
 
 class Reception:
     """Lets visitors in, if the application does.
@@ -112,9 +122,7 @@ class Reception:
     def settle_id(self, visitor: Visitor, taken: Container[str]) -> None:
         """Give a visitor another id, if somebody has come with the same meanwhile."""
         if visitor.info.client_id in taken:
-            visitor.info = replace(visitor.info, client_id=_client_id("", taken))
-            if visitor.client is not None:
-                visitor.client.info = visitor.info
+            visitor.set_info(replace(visitor.info, client_id=_client_id("", taken)))
 
     async def receive(self, visitor: Visitor) -> RefusedConnectionError | None:
         """Ask who it is, and without channels what it may do on its path; returns why it is refused, if it is."""
@@ -197,9 +205,9 @@ class Reception:
         """Return when the application is through with all that it was asked about paths."""
         await asyncio.gather(*(turns.settled() for turns in list(self._turns.values())))
 
-    def log_out(self, name: str) -> list[Visitor]:
+    def log_out(self, name: str) -> set[Visitor]:
         """Nobody with an identity of this name is let in any more who is about to be; returns who is."""
-        visitors = [visitor for visitor in self._visitors if visitor.identity and visitor.identity.name == name]
+        visitors = {visitor for visitor in self._visitors if visitor.identity and visitor.identity.name == name}
         for visitor in visitors:
             visitor.logged_out = True
         return visitors

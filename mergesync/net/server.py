@@ -292,7 +292,7 @@ class WsServer:
     def path(self, path_id: str) -> ServerPath | None:
         """A path that is there and loaded, or None: it has clients, had some a moment ago, or is opened."""
         path = self._switchboard.path(path_id)
-        return None if path is None or path.store is None else path.handle
+        return path.handle if path is not None and path.is_loaded else None
 
     @asynccontextmanager
     async def open_path(self, path_id: str) -> AsyncIterator[ServerPath]:

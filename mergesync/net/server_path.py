@@ -56,7 +56,7 @@ class ServerPath:
         """The path's store: what is written to it goes to all clients, and to the persister.
 
         Raises:
-            PathClosedError: nobody is there any more, and it was let go of.
+            PathClosedError: nobody is there any more, and it was let go of; or it is a relay without storage.
         """
         store = self._path.store
         if store is None:

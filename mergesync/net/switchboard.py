@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +32,7 @@ from mergesync.net.pace import Pace
 from mergesync.net.path import Path, PathOptions
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
-from mergesync.net.service import Answer
+from mergesync.net.server_socket import ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
 from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
@@ -54,56 +53,6 @@ _ID_LENGTH = 11
 _CLOSED_ORDERLY = (1000, 1001, 1005)
 _CLOSED_FOR_A_FAULT = (1002, 1003, 1007, 1009, 1010, 1013)
 """Codes with which a client, or the WebSocket layer on our side, says that the other side did something wrong."""
-
-
-class _Socket:
-    """A socket, its protocol state, and its end."""
-
-    __slots__ = (
-        "_closing", "channel", "clients", "condemned", "connection", "expiry", "info", "renewal", "serving", "turns",
-        "unanswered", "visitor", "why",
-    )  # fmt: skip
-
-    def __init__(self, channel: TextChannel, connection: ServerConnection, visitor: Visitor) -> None:
-        self.channel = channel
-        self.connection = connection
-        self.visitor = visitor
-        self.info = visitor.info
-        self.clients: dict[str, Client] = {}  # itself on each path that it is let onto
-        self.why: LeaveReason = "left"  # it is no longer on its paths
-        self.turns: Turns | None = None  # callbacks to wait for before more is read
-        self.expiry: asyncio.TimerHandle | None = None
-        self.renewal: asyncio.Task[None] | None = None  # of its identity, to wait for likewise
-        self.serving = asyncio.timeout(None)  # entered while the socket is served, so that closing ends that
-        self.condemned = False  # it is about to be closed for a fault
-        self.unanswered: dict[Answer, str] = {}  # questions under way, each with its path
-        self._closing: asyncio.Task[None] | None = None
-
-    @property
-    def closing(self) -> bool:
-        """Whether it is being closed; nothing more is read of it or sent to it."""
-        return self._closing is not None
-
-    def close(self, code: int, reason: str, why: LeaveReason) -> None:
-        """Leave all paths, and begin to close; the first code given counts."""
-        if self._closing is None:
-            self.why = why
-            self._closing = asyncio.create_task(self._close(code, reason))
-            self.connection.close()
-
-    async def _close(self, code: int, reason: str) -> None:
-        await self.channel.close(code, reason)
-        # The callback of the application may hang, and not every ASGI server tells when a socket is closed by us.
-        with contextlib.suppress(RuntimeError):  # it is served no more
-            self.serving.reschedule(asyncio.get_running_loop().time())
-
-    async def wait_closed(self) -> None:
-        """Return when it is closed; if that is cancelled, it is cut off."""
-        if self._closing is not None:
-            try:
-                await asyncio.wait([self._closing])
-            finally:
-                self._closing.cancel()
 
 
 class Switchboard:
@@ -134,7 +83,7 @@ class Switchboard:
         on_connection: Callable[[ClientInfo], Any] | None,
     ) -> None:
         self.report = report
-        self.on_path: dict[str, dict[str, _Socket]] = {}
+        self.on_path: dict[str, dict[str, ServerSocket]] = {}
         self.sends: int = 0
         self.receives: int = 0
         self._options = options
@@ -144,7 +93,7 @@ class Switchboard:
         self._on_connection = on_connection
         self._paths: dict[str, Path] = {}
         self._ending: dict[str, Path] = {}
-        self._sockets: dict[ServerConnection, _Socket] = {}
+        self._sockets: dict[ServerConnection, ServerSocket] = {}
         self._client_ids: set[str] = set()
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
         self._nobody = asyncio.Event()
@@ -187,7 +136,7 @@ class Switchboard:
             finally:
                 self._remove_socket(socket)
 
-    def _add_socket(self, channel: TextChannel, visitor: Visitor) -> _Socket:
+    def _add_socket(self, channel: TextChannel, visitor: Visitor) -> ServerSocket:
         self._reception.settle_id(visitor, self._client_ids)
         info = visitor.info
         connection = ServerConnection(
@@ -198,7 +147,7 @@ class Switchboard:
             timeout_seconds=self._options.request_timeout_seconds,
         )
         channel.headers = {}  # they are in `info`, and each is a KiB
-        socket = self._sockets[connection] = _Socket(channel, connection, visitor)
+        socket = self._sockets[connection] = ServerSocket(channel, connection, visitor)
         if visitor.client is not None:
             socket.clients[info.path_id] = visitor.client
         self._client_ids.add(connection.client_id)
@@ -206,18 +155,15 @@ class Switchboard:
         self._watch_expiry(socket)
         return socket
 
-    def _remove_socket(self, socket: _Socket) -> None:
+    def _remove_socket(self, socket: ServerSocket) -> None:
         del self._sockets[socket.connection]
         self._laggards.forget(socket.channel)
         self._client_ids.discard(socket.connection.client_id)
-        if socket.expiry is not None:
-            socket.expiry.cancel()
-        if socket.renewal is not None:
-            socket.renewal.cancel()
+        socket.let_go()
         if not self._sockets:
             self._nobody.set()
 
-    def _watch_expiry(self, socket: _Socket) -> None:
+    def _watch_expiry(self, socket: ServerSocket) -> None:
         """Close a socket when the identity of its client expires."""
         identity = socket.visitor.identity
         if socket.expiry is not None:
@@ -227,7 +173,7 @@ class Switchboard:
             wait_seconds = min(identity.expires_at_seconds - self._options.get_now() / 1000, MAX_TIMER_SECONDS)
             socket.expiry = asyncio.get_running_loop().call_later(wait_seconds, self._look_at_expiry, socket)
 
-    def _look_at_expiry(self, socket: _Socket) -> None:
+    def _look_at_expiry(self, socket: ServerSocket) -> None:
         identity = socket.visitor.identity
         assert identity is not None
         assert identity.expires_at_seconds is not None
@@ -244,12 +190,12 @@ class Switchboard:
             self._close_logged_out(socket)
         return len(sockets)
 
-    def _close_logged_out(self, socket: _Socket) -> None:
+    def _close_logged_out(self, socket: ServerSocket) -> None:
         socket.close(CLOSE_UNAUTHORIZED, "mergesync:logged-out", "unauthorized")
 
-    async def _converse(self, socket: _Socket) -> None:
+    async def _converse(self, socket: ServerSocket) -> None:
         try:
-            await self._introduce(socket.info)
+            await self._introduce(socket)
             if not socket.closing:
                 socket.connection.open()
             await self._read(socket)
@@ -262,13 +208,16 @@ class Switchboard:
             self.report(error)
             socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
 
-    async def _introduce(self, info: ClientInfo) -> None:
+    async def _introduce(self, socket: ServerSocket) -> None:
+        """Tell the application; what the client said when it came is kept only where somebody may want to know."""
         if self._on_connection is not None:
-            result = self._on_connection(info)
+            result = self._on_connection(socket.info)
             if inspect.isawaitable(result):
                 await result
+        if not self._options.hooks.any and not self._options.actions.handlers:
+            socket.visitor.forget_what_it_said()
 
-    async def _read(self, socket: _Socket) -> None:
+    async def _read(self, socket: ServerSocket) -> None:
         """Read until the socket is closed; once it is closing, what comes is of no use, but must be got past."""
         loop, limits = asyncio.get_running_loop(), self._limits
         messages = Pace(limits.messages_per_second, limits.burst_seconds, loop.time())
@@ -283,22 +232,18 @@ class Switchboard:
                 socket.connection.receive(frame, now)
             except SyncError as error:
                 self._blame(socket, error)
-            if socket.turns is not None:  # what it says next is to be acted on after that
-                turns, socket.turns = socket.turns, None
-                await _while_open(socket.channel, turns.settled())
-            if socket.renewal is not None and not socket.renewal.done():
-                await _while_open(socket.channel, socket.renewal)
+            await socket.caught_up()
             wait_seconds = max(messages.wait_seconds(1, now), bytes_.wait_seconds(len(frame), now))
             if wait_seconds:  # what it sends meanwhile stays in its own memory, as nobody takes it
                 await asyncio.sleep(wait_seconds)
 
-    def _condemn(self, socket: _Socket, error: SyncError) -> None:
+    def _condemn(self, socket: ServerSocket, error: SyncError) -> None:
         """Blame a socket as soon as whoever is sending now is through."""
         if not socket.condemned:
             socket.condemned = True
             asyncio.get_running_loop().call_soon(self._blame, socket, error)
 
-    def _blame(self, socket: _Socket, error: SyncError) -> None:
+    def _blame(self, socket: ServerSocket, error: SyncError) -> None:
         """A client is at fault: report once, with path and client, and close its socket with the right code."""
         if socket.closing:
             return
@@ -340,17 +285,17 @@ class Switchboard:
         self._reception.admit(path_id, socket.visitor, done)
         self._wait_for(socket, self._reception.turns_of(path_id))
 
-    def _tell_refused(self, socket: _Socket, path_id: str, reason: str) -> None:
+    def _tell_refused(self, socket: ServerSocket, path_id: str, reason: str) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
         if socket.connection.extended:
             self._post_operation(socket, path_id, Operation(None, REFUSED, ["forbidden", reason]))
 
-    def _post_operation(self, socket: _Socket, path_id: str, operation: Operation) -> None:
+    def _post_operation(self, socket: ServerSocket, path_id: str, operation: Operation) -> None:
         frame = socket.connection.outgoing(path_id, f"{OPERATIONS}\n{operation_remainder(operation)}")
         if frame is not None:
             self._post([socket], frame)
 
-    def _wait_for(self, socket: _Socket, turns: Turns) -> None:
+    def _wait_for(self, socket: ServerSocket, turns: Turns) -> None:
         """Read no more of a socket until the application is through with what it has said."""
         if turns.busy:
             socket.turns = turns
@@ -413,7 +358,8 @@ class Switchboard:
         """A client says something on a path."""
         path = self._paths[path_id]
         path.receive(connection.client_id, address, payload)
-        self._wait_for(self._sockets[connection], path.turns)
+        if path.reviews(connection.client_id):
+            self._sockets[connection].turns = path.turns
 
     def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
         """A client asks the server itself, or answers what it was asked.
@@ -442,7 +388,7 @@ class Switchboard:
             path.operate(client_id, operation, answer)
             self._wait_for(socket, path.turns)
 
-    async def _renew(self, path_id: str, socket: _Socket, asked: Operation) -> None:
+    async def _renew(self, path_id: str, socket: ServerSocket, asked: Operation) -> None:
         """Who came with one token shows another: ask anew who it is, and what it may do on each of its paths."""
         visitor = socket.visitor
         assert visitor.identity is not None
@@ -460,7 +406,7 @@ class Switchboard:
             await self._readmit(socket, joined)
         self._answer(socket, path_id, asked, OK, None)
 
-    async def _readmit(self, socket: _Socket, client: Client) -> None:
+    async def _readmit(self, socket: ServerSocket, client: Client) -> None:
         """What a client may do on a path may have changed with its token."""
         try:
             admitted = await self._reception.admitted(client.path_id, socket.visitor)
@@ -473,7 +419,7 @@ class Switchboard:
         if path is not None and self.on_path.get(client.path_id, {}).get(client.id) is socket:
             path.access_changed(client)
 
-    def _answer(self, socket: _Socket, path_id: str, asked: Operation, name: str, body: Any) -> None:
+    def _answer(self, socket: ServerSocket, path_id: str, asked: Operation, name: str, body: Any) -> None:
         if asked.request_id is not None:
             self._post_operation(socket, path_id, Operation(asked.request_id, name, body))
 
@@ -542,7 +488,7 @@ class Switchboard:
         if path is not None:
             path.catch_up(client_id)
 
-    def _post(self, sockets: list[_Socket], frame: str) -> None:
+    def _post(self, sockets: list[ServerSocket], frame: str) -> None:
         if not fits_frame(frame):
             for socket in sockets:
                 self._condemn(socket, LimitExceededError(f"more than {MAX_FRAME_BYTES} bytes to send", limit="socket"))
@@ -598,14 +544,3 @@ class Switchboard:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
-
-
-async def _while_open(channel: TextChannel, awaitable: Awaitable[None]) -> None:
-    """Wait for something, but not longer than until the channel is closed; what is a task already goes on then."""
-    waiting, closed = asyncio.ensure_future(awaitable), asyncio.create_task(channel.wait_closed())
-    try:
-        await asyncio.wait([waiting, closed], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        closed.cancel()
-        if waiting is not awaitable:
-            waiting.cancel()

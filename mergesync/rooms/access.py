@@ -73,7 +73,7 @@ class Client:
 
     Attributes:
         path_id: the path.
-        info: what it said when it asked for its socket.
+        info: what it said when it asked for its socket; its headers and query only where there are hooks or actions.
         identity: who it is; None if nobody asked, as there is no `authorize`.
         access: what it may do here.
     """

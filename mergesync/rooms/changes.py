@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, encode_cell, same_wire
-from mergesync.sync.admission import Leaf, leaves_of
+from mergesync.store.stamps import cell_of, text_in
+from mergesync.sync.admission import Leaf, rows_of
 from mergesync.sync.review import Verdict, without
 from mergesync.types import MISSING, CellOrMissing, MergeableChanges
 
 __all__ = ["Changes", "news_in", "refusal", "verdict_of"]
 
 _NOTHING: MergeableChanges = [[{}], [{}], 1]
+_MUTABLE = (dict, list)
+
+_Place: TypeAlias = tuple[str | None, str]
+"""A row, or where the values are."""
+
+_Given: TypeAlias = tuple[dict[str, CellOrMissing], dict[str, Any]]
+"""What the application was given of a row, and the leaves it was made from."""
+
+_NOT_GIVEN: _Given = ({}, {})
 
 
-def news_in(store: MergeableStore, body: MergeableChanges) -> Iterator[tuple[Leaf, Any]]:
-    """The leaves of a body that would replace what is in the store, with their stamps."""
-    for leaf, stamp in leaves_of(body):
-        present = store.get_stamp(*leaf)
-        if present is None or hlc_of(stamp) > present[1]:
-            yield leaf, stamp
+def news_in(store: MergeableStore, body: MergeableChanges) -> dict[Leaf, str]:
+    """The leaves of a body that would replace what is in the store, with their HLCs."""
+    return {
+        (table_id, row_id, leaf_id): hlc_of(leaves[leaf_id])
+        for table_id, row_id, leaves in rows_of(body)
+        for leaf_id in store.get_news(table_id, row_id, leaves)
+    }
 
 
 def refusal(store: MergeableStore, body: MergeableChanges, reasons: tuple[str, ...], *, corrects: bool) -> Verdict:
     """All that is new in a body is refused."""
-    refused = {leaf: hlc_of(stamp) for leaf, stamp in news_in(store, body)}
+    refused = news_in(store, body)
     if not refused:
         return Verdict(body if corrects else _NOTHING)
     return Verdict(without(body, refused) if corrects else _NOTHING, refused, {}, reasons, corrects)
@@ -60,34 +71,29 @@ class Changes:
         self.old_values: dict[str, CellOrMissing] = {}
         self.pulled: bool = pulled
         self._body = body
-        self._news: dict[Leaf, Any] = {}
-        new, old = self.values, self.old_values
-        place: tuple[str, str] | None = None
-        for leaf, stamp in leaves_of(body):
-            table_id, row_id, leaf_id = leaf
-            present = store.get_stamp(table_id, row_id, leaf_id)
-            if present is not None and hlc_of(stamp) <= present[1]:
-                continue
-            self._news[leaf] = stamp
-            if table_id is None:
-                new, old = self.values, self.old_values
-            elif (table_id, row_id) != place:
-                place = table_id, row_id
-                new = self.tables.setdefault(table_id, {}).setdefault(row_id, {})
-                old = self.old_tables.setdefault(table_id, {}).setdefault(row_id, {})
-            new[leaf_id] = decode_cell(stamp[0])
-            old[leaf_id] = MISSING if present is None else decode_cell(present[0])
+        self._given: dict[_Place, _Given] = {}
+        for table_id, row_id, leaves in rows_of(body):
+            news = store.get_news(table_id, row_id, leaves)
+            if news:
+                given = {leaf_id: decode_cell(leaves[leaf_id][0]) for leaf_id in news}
+                old = {
+                    leaf_id: MISSING if stamp is None else cell_of(text_in(stamp)) for leaf_id, stamp in news.items()
+                }
+                self._given[table_id, row_id] = given, leaves
+                if table_id is None:
+                    self.values, self.old_values = given.copy(), old
+                else:
+                    self.tables.setdefault(table_id, {})[row_id] = given.copy()
+                    self.old_tables.setdefault(table_id, {})[row_id] = old
 
     def __bool__(self) -> bool:
-        return bool(self._news)
+        return bool(self._given)
 
-    def _leaves(self) -> Iterator[tuple[Leaf, CellOrMissing]]:
+    def _rows(self) -> Iterator[tuple[str | None, str, dict[str, CellOrMissing]]]:
         for table_id, table in self.tables.items():
             for row_id, row in table.items():
-                for cell_id, cell in row.items():
-                    yield (table_id, row_id, cell_id), cell
-        for value_id, value in self.values.items():
-            yield (None, "", value_id), value
+                yield table_id, row_id, row
+        yield None, "", self.values
 
 
 def verdict_of(changes: Changes, *, reasons: tuple[str, ...], corrects: bool) -> Verdict:
@@ -102,19 +108,32 @@ def verdict_of(changes: Changes, *, reasons: tuple[str, ...], corrects: bool) ->
         InvalidCellError: it has put there what is no cell.
         InvalidIdError: likewise for an id.
     """
-    left = dict(changes._news)
+    left = changes._given.copy()
     refused: dict[Leaf, str] = {}
     instead: dict[Leaf, Any] = {}
-    for leaf, cell in changes._leaves():
-        stamp = left.pop(leaf, None)
-        wire = TOMBSTONE if cell is MISSING else encode_cell(cell)
-        if stamp is None:
-            table_id, row_id, leaf_id = leaf
-            instead[table_id and check_id(table_id), check_id(row_id), check_id(leaf_id)] = wire
-        elif not same_wire(wire, stamp[0]):
-            refused[leaf] = hlc_of(stamp)
-            instead[leaf] = wire
-    refused.update((leaf, hlc_of(stamp)) for leaf, stamp in left.items())
+    taken_away: dict[Leaf, str] = {}
+    for table_id, row_id, cells in changes._rows():
+        given, leaves = left.pop((table_id, row_id), _NOT_GIVEN)
+        for leaf_id, cell in cells.items():
+            if leaf_id not in given:
+                place = None if table_id is None else check_id(table_id)
+                instead[place, check_id(row_id), check_id(leaf_id)] = _wire(cell)
+            elif cell is not given[leaf_id] or cell.__class__ in _MUTABLE:
+                wire = _wire(cell)
+                if not same_wire(wire, leaves[leaf_id][0]):
+                    refused[table_id, row_id, leaf_id] = hlc_of(leaves[leaf_id])
+                    instead[table_id, row_id, leaf_id] = wire
+        for leaf_id in given.keys() - cells.keys():
+            taken_away[table_id, row_id, leaf_id] = hlc_of(leaves[leaf_id])
+    for (table_id, row_id), (given, leaves) in left.items():
+        for leaf_id in given:
+            taken_away[table_id, row_id, leaf_id] = hlc_of(leaves[leaf_id])
+    refused |= taken_away
     if not refused:
         return Verdict(changes._body, instead=instead)
-    return Verdict(without(changes._body, refused), refused, instead, reasons if left else (), corrects)
+    taken = without(changes._body, refused)
+    return Verdict(taken, refused, instead, reasons if taken_away else (), corrects)
+
+
+def _wire(cell: CellOrMissing) -> Any:
+    return TOMBSTONE if cell is MISSING else encode_cell(cell)

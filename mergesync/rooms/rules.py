@@ -5,11 +5,12 @@ As soon as there is one rule, what no rule allows may not be written by clients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from mergesync.rooms.access import Client
+from mergesync.rooms.changes import news_in
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import decode_cell
@@ -132,7 +133,7 @@ class Rules:
             sitting.judge_values(body[1][0], [rule for rule in self._of_values if sitting.concerns(rule)])
         if not sitting.refused or pulled:
             return sitting.refused
-        return sitting.all_news(body)
+        return news_in(store, body)
 
 
 class _Sitting:
@@ -150,32 +151,23 @@ class _Sitting:
             self._concerns[rule] = rule.is_for(self._client)
         return self._concerns[rule]
 
-    def all_news(self, body: MergeableChanges) -> dict[Leaf, str]:
-        """All leaves that would replace something."""
-        rows = [(t, r, row[0]) for t, table in body[0][0].items() for r, row in table[0].items()]
-        return {leaf: hlc for at in [*rows, (None, "", body[1][0])] for leaf, hlc in self._news(*at).items()}
-
-    def _news(self, table_id: str | None, row_id: str, leaves: dict[str, Any]) -> dict[Leaf, str]:
-        news: dict[Leaf, str] = {}
-        for leaf_id, stamp in leaves.items():
-            present = self._store.get_stamp(table_id, row_id, leaf_id)
-            if present is None or hlc_of(stamp) > present[1]:
-                news[table_id, row_id, leaf_id] = hlc_of(stamp)
-        return news
-
     def judge_table(self, table_id: str, rows: dict[str, Any], rules: list[Rule]) -> None:
         """Judge rows, each of which falls as a whole."""
         if any(rule.row_id is None and rule.leaf_id is None and rule.owner is None for rule in rules):
             return
         for row_id, row in rows.items():
-            news = self._news(table_id, row_id, row[0])
+            cells = row[0]
+            news = self._store.get_news(table_id, row_id, cells)
             if news:
-                allowed = self._allowed_cells(table_id, row_id, row[0], news, rules)
-                if allowed is not None and any(leaf[2] not in allowed for leaf in news):
-                    self.refused |= news
+                allowed = self._allowed_cells(table_id, row_id, cells, news, rules)
+                if allowed is not None and not allowed.issuperset(news):
+                    self._refuse(table_id, row_id, cells, news)
+
+    def _refuse(self, table_id: str | None, row_id: str, leaves: dict[str, Any], refused: Iterable[str]) -> None:
+        self.refused.update(((table_id, row_id, leaf_id), hlc_of(leaves[leaf_id])) for leaf_id in refused)
 
     def _allowed_cells(
-        self, table_id: str, row_id: str, cells: dict[str, Any], news: dict[Leaf, str], rules: list[Rule]
+        self, table_id: str, row_id: str, cells: dict[str, Any], news: Container[str], rules: list[Rule]
     ) -> set[str] | None:
         """The cells of a row that may be written; None for all."""
         allowed: set[str] = set()
@@ -188,11 +180,11 @@ class _Sitting:
                 allowed.add(rule.leaf_id)
         return allowed
 
-    def _owns(self, owner: str, table_id: str, row_id: str, cells: dict[str, Any], news: dict[Leaf, str]) -> bool:
+    def _owns(self, owner: str, table_id: str, row_id: str, cells: dict[str, Any], news: Container[str]) -> bool:
         if self._client.identity is None:
             return False
         name = self._client.identity.name
-        is_new = (table_id, row_id, owner) in news
+        is_new = owner in news
         after = decode_cell(cells[owner][0]) if is_new else self._store.get_cell(table_id, row_id, owner)
         if not self._store.has_row(table_id, row_id):
             return is_new and after == name
@@ -202,5 +194,5 @@ class _Sitting:
         """Judge values, each by itself."""
         allowed = {rule.leaf_id for rule in rules}
         if None not in allowed:
-            news = self._news(None, "", values)
-            self.refused.update((leaf, hlc) for leaf, hlc in news.items() if leaf[2] not in allowed)
+            news = self._store.get_news(None, "", values)
+            self._refuse(None, "", values, [value_id for value_id in news if value_id not in allowed])

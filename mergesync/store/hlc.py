@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from mergesync.exceptions import ClockError
 from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS, MAX_LEAPS
@@ -29,6 +30,8 @@ _LENGTHS = {0, 16}
 
 _DIGIT = {character: value for value, character in enumerate(ALPHABET)}
 _PAIR = [high + low for high in ALPHABET for low in ALPHABET]  # 12 bits at a time
+
+_FOLLOWING = dict(pairwise(ALPHABET))  # the digit after each but the last
 
 _MAX_TIME = 2**42 - 1
 _MAX_COUNTER = 2**24 - 1
@@ -128,6 +131,9 @@ def successor(hlc: str, client: str) -> str | None:
         >>> successor("Nn1KcUW---AAAAAA", "7JQY8")
         'Nn1KcUW---B7JQY8'
     """
+    following = _FOLLOWING.get(hlc[10:11])
+    if following is not None:  # the common case: only the last digit of the counter becomes another
+        return f"{hlc[:10]}{following}{client}"
     time, counter, _ = decode_hlc(hlc)
     time, counter = (time, counter + 1) if counter < _MAX_COUNTER else (time + 1, 0)
     return encode_hlc(time, counter, client) if time <= _MAX_TIME else None

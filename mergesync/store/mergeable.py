@@ -8,12 +8,12 @@ from typing import Any, Self
 
 from mergesync.exceptions import ContentError
 from mergesync.store import diff, notify
-from mergesync.store.bodies import CHANGES, CONTENT, check_body
+from mergesync.store.bodies import CHANGES, CONTENT, check_body, hlc_of
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.changes import Change
 from mergesync.store.hlc import decode_hlc, latest_allowed
 from mergesync.store.merging import Merging
-from mergesync.store.stamps import NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
+from mergesync.store.stamps import COLON, NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
 from mergesync.store.tree import Row, Tree
 from mergesync.store.views import TablesView, ValuesView
 from mergesync.types import MISSING, MergeableChanges, MergeableContent
@@ -334,6 +334,30 @@ class MergeableStore(Merging):
         leaves = self._tree.values if table_id is None else self._find_row(table_id, row_id)
         stamp = None if leaves is None else self._find_stamp(leaves, leaf_id)
         return None if stamp is None else unpack(stamp)
+
+    def get_news(self, table_id: str | None, row_id: str, leaves: Mapping[str, Any]) -> dict[str, Stamp | None]:
+        """Which leaves would be taken if they were merged, with the packed stamps that they would replace, if any.
+
+        Args:
+            table_id: of the row; None for values.
+            row_id: the row.
+            leaves: stamps by id, checked.
+
+        Example:
+            >>> store = MergeableStore("s1", get_now=lambda: 1704067200000).set_value("open", True)
+            >>> store.get_news(None, "", {"open": [False, "Nn1JUF----07JQY8"], "new": [1], "old": [1, ""]})
+            {'open': b'true:Nn1JUF-----7JQY8', 'new': None, 'old': None}
+        """
+        known = self._tree.values if table_id is None else self._find_row(table_id, row_id)
+        if known is None or not known.stamps:
+            return dict.fromkeys(leaves)
+        stamps = known.stamps
+        news: dict[str, Stamp | None] = {}
+        for leaf_id, leaf in leaves.items():
+            old = stamps.get(leaf_id)
+            if old is None or hlc_of(leaf) > ("" if old[-1] == COLON else old[-16:].decode()):
+                news[leaf_id] = old
+        return news
 
     def get_kept_wire(self, table_id: str | None, row_id: str, leaf_id: str) -> Any:
         """The wire form that stays when a peer's leaf is refused: what is here, else the default, else a tombstone."""

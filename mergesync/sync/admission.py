@@ -20,7 +20,7 @@ from mergesync.types import MergeableChanges
 
 __all__ = [
     "Admission", "Leaf", "Reason", "Split", "body_of", "changes_beyond", "correction", "has_bare_containers",
-    "has_unstamped", "is_blank", "is_empty", "leaves_of", "split",
+    "has_unstamped", "is_blank", "is_empty", "leaves_of", "rows_of", "split",
 ]  # fmt: skip
 
 
@@ -38,6 +38,14 @@ Judge: TypeAlias = Callable[[str | None, str, str, Any], Reason | None]
 
 Leaf: TypeAlias = tuple[str | None, str, str]
 """`(table id or None for values, row id, leaf id)`."""
+
+
+def rows_of(changes: MergeableChanges) -> Iterator[tuple[str | None, str, dict[str, Any]]]:
+    """The leaves of each row of changes, then the values: `(table id or None, row id, leaves)`."""
+    for table_id, table in changes[0][0].items():
+        for row_id, row in table[0].items():
+            yield table_id, row_id, row[0]
+    yield None, "", changes[1][0]
 
 
 def leaves_of(changes: MergeableChanges) -> Iterator[tuple[Leaf, Any]]:

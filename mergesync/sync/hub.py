@@ -188,6 +188,10 @@ class Hub:
         """How many exchanges of the replica with clients have not come to their end."""
         return 0 if self._synchronizer is None else self._synchronizer.unanswered
 
+    def reviews(self, client_id: str) -> bool:
+        """Whether something that a client has said waits for a verdict."""
+        return self._synchronizer is not None and self._synchronizer.reviews(client_id)
+
     @property
     def holds(self) -> bool:
         """Whether something that clients have said waits, for the path or for a transaction."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from mergesync.exceptions import MergesyncError, RefusedChangesError, SyncError
+from mergesync.limits import MAX_LEAVES_REJECTED
 from mergesync.store import MergeableStore
-from mergesync.sync.admission import Admission, has_unstamped, split
+from mergesync.sync.admission import Admission, Leaf, has_unstamped, split
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.review import Proposal, Reviewer, Verdict, rulings
 from mergesync.types import MergeableChanges, NewId
@@ -61,7 +62,7 @@ class Intake:
 
     Attributes:
         origin: what is being merged at present.
-        rejected: peers that keep what was refused, and so are not equal to the store.
+        rejected: peers that keep what was refused, and so are not equal to the store; with what that is.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Intake:
         reviewer: Reviewer | None = None,
     ) -> None:
         self.origin: Origin | None = None
-        self.rejected: set[str] = set()
+        self.rejected: dict[str, dict[Leaf, str]] = {}
         self._store = store
         self._complaints = complaints
         self._authority = authority
@@ -132,11 +133,21 @@ class Intake:
 
     def _carry_out(self, sender: str, verdict: Verdict) -> None:
         self._apply(sender, verdict)
-        count = len(verdict.refused.keys() - verdict.instead.keys())
-        if count and not verdict.corrects:
-            self.rejected.add(sender)
+        refused = {leaf: hlc for leaf, hlc in verdict.refused.items() if leaf not in verdict.instead}
+        count = len(refused) if verdict.corrects else self._note_rejected(sender, refused)
         if count and verdict.reasons:
             self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))
+
+    def _note_rejected(self, sender: str, refused: dict[Leaf, str]) -> int:
+        """A peer keeps what was refused, and offers it again and again; returns how much of it is new."""
+        if not refused:
+            return 0
+        known = self.rejected.setdefault(sender, {})
+        new = {leaf: hlc for leaf, hlc in refused.items() if known.get(leaf) != hlc}
+        if len(known) + len(new) > MAX_LEAVES_REJECTED:
+            known.clear()
+        known |= new
+        return len(new)
 
     def _apply(self, sender: str, verdict: Verdict) -> None:
         """Merge what is taken, and in the same transaction write what else was decided.

@@ -50,6 +50,9 @@ class PullHost(Protocol):
     def send_changes(self, changes: MergeableChanges, address: str) -> None:
         """Send changes to a peer."""
 
+    def give(self, changes: MergeableChanges, address: str) -> None:
+        """Send a peer what it lacks, which many transactions have left."""
+
     def settled(self) -> None:
         """Hear that somebody's hashes were compared with ours."""
 
@@ -243,7 +246,7 @@ class Pulling:
             self._store,
             self._ranges,
             merge=partial(self._merge, SERVER),
-            give=lambda changes: self._host.send_changes(changes, SERVER),
+            give=lambda changes: self._host.give(changes, SERVER),
             their_hashes=hashes,
         ).run()
         try:

@@ -71,6 +71,7 @@ def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableCh
         client: the client part to sign with.
     """
     leaves: dict[Leaf, Any] = {}
+    successors: dict[str, str | None] = {}  # of one transaction most leaves have the same
     for leaf in {**verdict.refused, **verdict.instead} if verdict.corrects else verdict.instead:
         present = store.get_stamp(*leaf)
         newest = verdict.refused.get(leaf, "")
@@ -78,10 +79,11 @@ def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableCh
             if leaf not in verdict.instead:
                 continue
             newest = present[1]
-        hlc = successor(newest, client)
+        if newest not in successors:
+            successors[newest] = successor(newest, client)
+        hlc = successors[newest]
         if hlc is not None:
-            wire = verdict.instead[leaf] if leaf in verdict.instead else store.get_kept_wire(*leaf)
-            leaves[leaf] = [wire, hlc]
+            leaves[leaf] = [verdict.instead[leaf] if leaf in verdict.instead else store.get_kept_wire(*leaf), hlc]
     return body_of(leaves)
 
 

@@ -229,7 +229,7 @@ class Synchronizer:
         self._pulling.forget_peer(address)
         self._answering.forget_peer(address)
         self._telling_nothing.forget_peer(address)
-        self._intake.rejected.discard(address)
+        self._intake.rejected.pop(address, None)
         self.blind.discard(address)
         self._talks.forget_peer(address)
 
@@ -239,6 +239,10 @@ class Synchronizer:
         others = self._answers is not None and self._answers.waiting
         return bool(self._pulling.is_pulling or self._start_pulls or others or self._held)
 
+    def reviews(self, address: str) -> bool:
+        """Whether something that a peer has said waits for a verdict."""
+        return self._intake.waits_for(address)
+
     @property
     def holds(self) -> bool:
         """Whether something waits for the end of a transaction."""
@@ -246,7 +250,7 @@ class Synchronizer:
 
     def has_all_of(self, address: str) -> bool | None:
         """Whether all that a peer has said and announced is merged; None if it is still being got, or reviewed."""
-        if self._held or self._intake.waits_for(address):
+        if self._held or self.reviews(address):
             return None
         pulled = self._pulling.has_all_of(address)
         return pulled and address not in self._intake.rejected
@@ -372,7 +376,7 @@ class Synchronizer:
 
     def _merge_sent(self, sender: str, message: Message) -> None:
         if len(message.body) == 3:
-            self._intake.merge(sender, message.body, message.newest)
+            self._intake.merge(sender, message.body, message.newest, pulled=message.request_id is None)
         else:
             error = RemoteProtocolError("changes without the final 1 are ignored", excerpt=repr(message.body)[:80])
             self.blame(error, sender)
@@ -510,6 +514,10 @@ class Synchronizer:
         message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, changes)
         if not self._send(address, message):
             self.announce(address)
+
+    def give(self, changes: MergeableChanges, address: str) -> None:
+        """Send a peer what it lacks; without the id that the changes of a transaction have."""
+        self._send(address, Message(None, MessageType.CONTENT_DIFF, changes))
 
     def _send_new(self, address: str, kind: MessageType, body: Any) -> None:
         self._send(address, Message(self._new_id(TRANSACTION_ID_LENGTH), kind, body))

@@ -550,6 +550,30 @@ async def test_changes_are_reviewed_in_order_one_at_a_time() -> None:
     assert [number for name, number in seen if name == "b"] == list(range(20))
 
 
+async def test_others_go_on_while_a_hook_takes_its_time() -> None:
+    """They join, read, and leave; only what they write waits for its turn."""
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        entered.set()
+        await gate.wait()
+
+    async with world(on_changes=on_changes) as w, w.server.open_path("p") as path:
+        path.store.set_value("v", 1)
+        async with raw(w.url()) as slow:
+            await slow.send(diff_frame(1, "slow"))
+            await within(entered.wait())
+            for _ in range(3):
+                other = MergeableStore()
+                async with synced(other, w.url()):
+                    assert other.get_values() == {"v": 1}
+                    path.store.set_value("v", 2)
+                    await eventually(lambda other=other: other.get_values() == {"v": 2})  # type: ignore[misc]
+                    path.store.set_value("v", 1)
+            gate.set()
+            await eventually(lambda: path.store.get_values() == {"v": 1, "slow": 1})
+
+
 async def test_what_is_said_by_who_has_gone_counts() -> None:
     """A verdict comes after its client has left: what passes is merged, and the path stays until then."""
     entered, gate = asyncio.Event(), asyncio.Event()
@@ -640,10 +664,16 @@ async def test_a_relay_cannot_review() -> None:
     for hook in ("admit", "on_changes"):
         with pytest.raises(ValueError, match="relay"):
             WsServer(relay=True, **{hook: lambda *_: None})  # type: ignore[arg-type]
-    async with world(relay=True, authorize=named, on_join=lambda *_: None) as w:
+    joined: list[str] = []
+    async with world(relay=True, authorize=named, on_join=lambda _, client: joined.append(client.identity.name)) as w:
         one, other = MergeableStore().set_value("v", 1), MergeableStore()
         async with synced(one, w.url(token="ann")), synced(other, w.url(token="bob")):
             await eventually(lambda: other.get_values() == {"v": 1})
+            assert joined == ["ann", "bob"]
+            async with w.server.open_path("p") as path:
+                assert len(path.clients) == 2
+                with pytest.raises(PathClosedError):
+                    path.store.get_values()
 
 
 # --- identities over time

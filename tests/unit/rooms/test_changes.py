@@ -120,7 +120,7 @@ def test_news_and_their_refusal() -> None:
     """Only what would replace something is refused."""
     store = filled()
     body = value_changes(v=["x", hlc(6)], o=["older", hlc(4)], n=[1])
-    assert [leaf[2] for leaf, _ in news_in(store, body)] == ["v", "n"]
+    assert news_in(store, body) == {(None, "", "v"): hlc(6), (None, "", "n"): ""}
     verdict = refusal(store, body, ("because",), corrects=True)
     assert verdict.refused == {(None, "", "v"): hlc(6), (None, "", "n"): ""}
     assert verdict.taken == value_changes(o=["older", hlc(4)])

@@ -184,3 +184,9 @@ def test_rewind_a_clock_that_leapt_by_what_it_saw() -> None:
     stamps(clock, wall, *(T0 + number * 10**6 for number in range(1, MAX_LEAPS + 3)))
     clock.rewind(latest_allowed(T0), "")
     assert (clock.time, clock.counter) == (0, -1)
+
+
+@pytest.mark.parametrize("counter", [0, 61, 62, 63, 64, 4094, 4095, 4096, MAX_COUNTER - 1])
+def test_successor_is_the_least_that_is_greater(counter: int) -> None:
+    """Whichever digits change for that."""
+    assert successor(encode_hlc(MAX_TIME, counter, "zzzzz"), "-----") == encode_hlc(MAX_TIME, counter + 1, "-----")

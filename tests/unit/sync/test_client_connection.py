@@ -230,3 +230,40 @@ def test_operations() -> None:
     assert client.operations == [(None, operation)]
     with pytest.raises(RemoteProtocolError):
         Client(plain=True).connection.receive('X\n["r","ok",{"stored":true}]', 0.0)
+
+
+REFUSAL = 'M\nbad\nX\n[null,"refused",["forbidden","why"]]'
+
+
+def test_a_refused_subscription() -> None:
+    """It is not waited for any more, and its port is told; the other channel goes on."""
+    client = Client("bad", "good", extended=True)
+    client.connection.open(0.0)
+    client.echo()
+    _, good = client.sent
+    client.connection.receive(REFUSAL, 0.0)
+    client.connection.receive(good, 0.0)
+    assert client.ports == ["good"]
+    assert client.operations == [("bad", Operation(None, "refused", ["forbidden", "why"]))]
+    assert client.connection.deadline is None
+    assert not client.connection.is_open("bad")
+    with pytest.raises(RemoteProtocolError, match="not subscribed"):
+        client.connection.receive(f"M\nbad\nS\n{MESSAGE}", 0.0)
+
+
+def test_refused_after_a_while() -> None:
+    """The channel is closed from then on; without what mergesync adds, the server cannot say so."""
+    client = Client("bad", extended=True).subscribed()
+    client.connection.receive(REFUSAL, 0.0)
+    assert not client.connection.is_open("bad")
+    stock = Client("bad")
+    stock.connection.open(0.0)
+    with pytest.raises(RemoteProtocolError, match="not subscribed"):
+        stock.connection.receive(REFUSAL, 0.0)
+
+
+def test_operations_of_a_channel_that_is_not_refused() -> None:
+    """They leave it as it is."""
+    client = Client("a", extended=True).subscribed()
+    client.connection.receive('M\na\nX\n["r","ok",null]', 0.0)
+    assert client.connection.is_open("a")

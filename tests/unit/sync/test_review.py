@@ -9,6 +9,7 @@ import pytest
 from mergesync.exceptions import RefusedChangesError
 from mergesync.store import MergeableStore
 from mergesync.store.jsjson import dumps
+from mergesync.sync import intake
 from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.hub import Hub
 from mergesync.sync.messages import MessageType
@@ -16,7 +17,7 @@ from mergesync.sync.review import Proposal, Verdict, rulings, without
 from tests.network import Ids
 
 from .kit import Exits, cell_changes, hlc, new_store, value_changes
-from .test_hub import heard_frame, payload
+from .test_hub import heard_frame, payload, payload_of
 
 DIFF, HASHES = MessageType.CONTENT_DIFF, MessageType.CONTENT_HASHES
 NOTHING = [[{}], [{}], 1]
@@ -161,6 +162,19 @@ def test_who_is_not_corrected_keeps_its_own() -> None:
     assert merged == [False, True, True]
 
 
+def test_what_is_offered_again_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that keeps what was refused offers it whenever it compares; only so much of that is remembered."""
+    monkeypatch.setattr(intake, "MAX_LEAVES_REJECTED", 1)
+    path = Path("A", "B")
+    path.judge.refuses, path.judge.corrects = "v", False
+    for body in (value_changes(v=[1, hlc(1)]), value_changes(v=[1, hlc(1)]), value_changes(v=[2, hlc(2)])):
+        path.hear("A", DIFF, body)
+    path.hear("A", DIFF, cell_changes("t", "r", v=[1, hlc(1)]))
+    path.hear("B", DIFF, value_changes(v=[1, hlc(1)]))
+    path.hear("B", DIFF, value_changes(w=[1, hlc(1)]))
+    assert [(error.client_id, error.count) for error in path.exits.errors] == [("A", 1), ("A", 1), ("A", 1), ("B", 1)]  # type: ignore[attr-defined]
+
+
 def test_what_was_reported_already_is_not_again() -> None:
     """A verdict without reasons."""
     path = Path("A", "B")
@@ -266,6 +280,14 @@ def test_a_verdict_in_the_middle_of_a_transaction() -> None:
     assert (path.hub.holds, path.store.get_values()) == (False, {"v": 1})
 
 
+def test_changes_without_an_id_are_those_of_many_transactions() -> None:
+    """So does one of our clients give what it has written while it was away, if it compares ranges of rows."""
+    path = Path("A", "B")
+    for request_id in ("t", None):
+        path.hub.receive("A", "", payload_of(dumps([request_id, 3, value_changes(v=[1, hlc(1)])])), 0.0)
+    assert [proposal.pulled for proposal in path.judge.proposals] == [False, True]
+
+
 def test_a_path_that_starts_holds() -> None:
     """Messages wait, and are reviewed when it is there."""
     path = Path("A", "B")
@@ -340,6 +362,36 @@ def test_joining_blind_later() -> None:
     assert path.take()[-1][3] == [0, 0]
 
 
+def test_what_a_client_may_read_can_change() -> None:
+    """From then on it is told nothing; once it may again, it is told that there is something."""
+    path = Path("A", "B", store=new_store("server").set_value("v", 1))
+    path.hub.set_reads("A", True)
+    assert path.take() == []
+    path.hub.set_reads("A", False)
+    path.hear("B", DIFF, value_changes(w=[1, hlc(1)]))
+    assert path.take() == []
+    path.hub.set_reads("A", True)
+    assert path.take() == [(("A",), "S", 2, path.store.get_mergeable_content_hashes())]
+    path.hear("B", DIFF, value_changes(w=[2, hlc(2)]))
+    assert [to for to, *_ in path.take()] == [("A",)]
+
+
+def test_what_a_client_may_read_on_a_path_that_starts() -> None:
+    """It counts once the path is there."""
+    judge, exits = Judge(), Exits()
+    hub = Hub("p", exits, relay=False, request_timeout_seconds=1, fragment_size=None, new_id=Ids(), reviewer=judge)
+    hub.join("A")
+    hub.join("B", reads=False)
+    hub.set_reads("A", False)
+    hub.set_reads("B", True)
+    hub.ready(new_store().set_value("v", 1), 0.0)
+    for client_id in "AB":
+        hub.receive(client_id, "S", payload(MessageType.GET_CONTENT_HASHES, ""), 0.0)
+    answers = {to[0]: heard_frame(frame)[2] for to, frame in exits.take()}
+    assert answers["A"] == [0, 0]
+    assert answers["B"] != [0, 0]
+
+
 def test_stamps_ahead_of_who_may_not_read() -> None:
     """They are refused, and not answered."""
     path = Path("A", store=new_store("server").set_value("v", "kept"), blind="A")
@@ -356,7 +408,7 @@ def test_rulings_beat_what_was_refused_and_what_is_here() -> None:
     store = new_store("server")
     store.apply_mergeable_changes([[{}], [{"a": [1, hlc(5)], "b": [1, hlc(5)], "c": [1, hlc(5)]}], 1])
     refused: dict[Leaf, str] = {
-        (None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 1))
+        (None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 7))
     }
     body = rulings(store, Verdict(NOTHING, refused, {(None, "", "c"): 2, (None, "", "e"): 3}), "AAAAA")
     leaves = {leaf[2]: stamp for leaf, stamp in leaves_of(body)}

@@ -1,0 +1,113 @@
+"""A socket of a client at the server, its protocol state, what waits for it, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+
+from mergesync.net.channel import TextChannel
+from mergesync.net.hooks import LeaveReason
+from mergesync.net.reception import Visitor
+from mergesync.net.service import Answer
+from mergesync.net.turns import Turns
+from mergesync.rooms.access import Client, ClientInfo
+from mergesync.sync.server_connection import ServerConnection
+
+__all__ = ["ServerSocket"]
+
+
+class ServerSocket:
+    """A socket, its protocol state, and its end.
+
+    Args:
+        channel: the socket.
+        connection: what is said on it.
+        visitor: whose it is.
+
+    Attributes:
+        channel, connection, visitor: see above.
+        clients: the client on each path that it is let onto.
+        why: it is no longer on its paths.
+        turns: callbacks of the application to wait for before more is read.
+        expiry: rings when the identity expires.
+        renewal: of the identity, to wait for likewise.
+        serving: entered while the socket is served, so that closing ends that.
+        condemned: whether it is about to be closed for a fault.
+        unanswered: questions under way, each with its path.
+    """
+
+    __slots__ = (
+        "_closing", "channel", "clients", "condemned", "connection", "expiry", "renewal", "serving", "turns",
+        "unanswered", "visitor", "why",
+    )  # fmt: skip
+
+    def __init__(self, channel: TextChannel, connection: ServerConnection, visitor: Visitor) -> None:
+        self.channel = channel
+        self.connection = connection
+        self.visitor = visitor
+        self.clients: dict[str, Client] = {}
+        self.why: LeaveReason = "left"
+        self.turns: Turns | None = None
+        self.expiry: asyncio.TimerHandle | None = None
+        self.renewal: asyncio.Task[None] | None = None
+        self.serving = asyncio.timeout(None)
+        self.condemned = False
+        self.unanswered: dict[Answer, str] = {}
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def info(self) -> ClientInfo:
+        """What is known of the client."""
+        return self.visitor.info
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is being closed; nothing more is read of it or sent to it."""
+        return self._closing is not None
+
+    def close(self, code: int, reason: str, why: LeaveReason) -> None:
+        """Leave all paths, and begin to close; the first code given counts."""
+        if self._closing is None:
+            self.why = why
+            self._closing = asyncio.create_task(self._close(code, reason))
+            self.connection.close()
+
+    async def _close(self, code: int, reason: str) -> None:
+        await self.channel.close(code, reason)
+        # The callback of the application may hang, and not every ASGI server tells when a socket is closed by us.
+        with contextlib.suppress(RuntimeError):  # it is served no more
+            self.serving.reschedule(asyncio.get_running_loop().time())
+
+    async def caught_up(self) -> None:
+        """Return when the application has decided of what the client has said, or the socket is closed."""
+        if self.turns is not None:
+            turns, self.turns = self.turns, None
+            await self._while_open(turns.settled())
+        if self.renewal is not None and not self.renewal.done():
+            await self._while_open(self.renewal)
+
+    async def _while_open(self, awaitable: Awaitable[None]) -> None:
+        """Wait for something, but not longer than until the channel is closed; what is a task already goes on then."""
+        waiting, closed = asyncio.ensure_future(awaitable), asyncio.create_task(self.channel.wait_closed())
+        try:
+            await asyncio.wait([waiting, closed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closed.cancel()
+            if waiting is not awaitable:
+                waiting.cancel()
+
+    def let_go(self) -> None:
+        """It is closed."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+        if self.renewal is not None:
+            self.renewal.cancel()
+
+    async def wait_closed(self) -> None:
+        """Return when it is closed; if that is cancelled, it is cut off."""
+        if self._closing is not None:
+            try:
+                await asyncio.wait([self._closing])
+            finally:
+                self._closing.cancel()
