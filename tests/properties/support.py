@@ -6,7 +6,9 @@ import copy
 from typing import Any
 
 from mergesync.store import MergeableStore
+from mergesync.store.ranges import Ranges
 from mergesync.sync import exchange
+from mergesync.sync.answering import Answering
 from mergesync.sync.messages import Message, decode_message, encode_message
 
 from .strategies import T0, paths
@@ -67,12 +69,12 @@ def _leaves(leaves: dict[str, list[Any]]) -> dict[str, Any]:
 
 def pull(asker: MergeableStore, answerer: MergeableStore) -> list[Any]:
     """What the asker lacks, by the exchange that synchronizers use; one body, not yet merged."""
+    answering = Answering(answerer, Ranges(answerer), learns=False)
     pulling = exchange.pull(asker, answerer.get_mergeable_content_hashes())
     try:
         kind, body = next(pulling)
         while True:
-            response = exchange.answer(answerer, Message("r", kind, body))
-            assert response is not None
+            response = answering.answer("peer", Message("r", kind, body), 0.0)
             kind, body = pulling.send(decode_message(encode_message(response)))
     except StopIteration as stop:
         return list(stop.value.changes)
