@@ -269,7 +269,8 @@ class Synchronizer:
             self.announce(peer)
         if self._authority:
             for peer in served:
-                self.ask_hashes(peer, now)
+                announced = Announced(self._pulling.new_transaction_id(), None, to_us=True)
+                self._pulling.pull_from(peer, announced, now)
 
     def _stands_still(self, now: float) -> bool:
         """Whether the application has a transaction open; if so, look again soon, as nobody tells when it is over."""

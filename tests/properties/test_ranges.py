@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -165,6 +166,14 @@ def test_two_ends_become_equal(
         assert hashes[0] == hashes[1] or any(map(names_empties, bodies))
 
 
+def _merge(store: MergeableStore, changes: MergeableChanges, _: str) -> None:
+    store.merge_checked(changes)
+
+
+def _give_nothing(changes: MergeableChanges) -> None:
+    raise AssertionError(f"the other end has all: {changes}")
+
+
 @pytest.mark.parametrize("changed", [1, 10])
 def test_what_is_found_costs_what_differs(changed: int) -> None:
     """Few rows among many: bytes grow with d log N, not with N."""
@@ -178,7 +187,7 @@ def test_what_is_found_costs_what_differs(changed: int) -> None:
         for number in range(changed):
             two.set_cell("t", f"r{number * (count // changed):06}", "c", -1)
         ends = End(one), End(two)
-        run = Comparing(one, ends[0].ranges, lambda changes, _, one=one: one.merge_checked(changes), [].append).run()  # type: ignore[misc]
+        run = Comparing(one, ends[0].ranges, partial(_merge, one), _give_nothing).run()
         size = 0
         body = next(run)
         with pytest.raises(StopIteration) as stop:
