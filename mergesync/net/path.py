@@ -190,9 +190,9 @@ class Path:
             try:
                 result = self._hub.compare(body)
             except RemoteProtocolError as error:
-                note_place(error, self.path_id, client_id)
-                self._exit.report(error)
                 answer(ERROR, ["invalid", str(error)])
+                error.path_id, error.client_id = self.path_id, client_id
+                self._exit.report(error)
             else:
                 answer(*((ERROR, ["unknown", "nobody here has all of the path"]) if result is None else (OK, result)))
 

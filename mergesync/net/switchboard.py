@@ -25,7 +25,7 @@ from mergesync.net.pace import Pace
 from mergesync.net.path import Path, PathOptions
 from mergesync.net.reporting import note_place
 from mergesync.sync.operations import COMPARE, ERROR, HELLO, OK, OPERATIONS, STORED, Operation, operation_remainder
-from mergesync.sync.payloads import Payload, fits_frame
+from mergesync.sync.payloads import Payload, fits_frame, fits_message
 from mergesync.sync.server_connection import ServerConnection, path_of
 from mergesync.sync.subprotocols import Dialect, dialect_of
 from mergesync.system import new_id
@@ -349,6 +349,11 @@ class Switchboard:
     def _answer(self, path_id: str, connection: ServerConnection, asked: Operation, name: str, body: Any) -> None:
         if asked.request_id is not None:
             remainder = operation_remainder(Operation(asked.request_id, name, body))
+            if not fits_message(remainder):
+                what = "a row is too large to be sent"
+                client_id = connection.client_id
+                self.report(LimitExceededError(what, limit="socket", path_id=path_id, client_id=client_id))
+                remainder = operation_remainder(Operation(asked.request_id, ERROR, ["limit", what]))
             self.send(path_id, [connection.client_id], f"{OPERATIONS}\n{remainder}")
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:

@@ -40,8 +40,11 @@ class PullHost(Protocol):
     def announce(self, address: str) -> None:
         """Tell a peer our hashes."""
 
-    def send_changes(self, changes: MergeableChanges, address: str) -> None:
+    def send_changes(self, changes: MergeableChanges, address: str) -> bool:
         """Send changes to a peer."""
+
+    def give(self, changes: MergeableChanges) -> None:
+        """Send the server a page of what it lacks."""
 
     def settled(self) -> None:
         """Hear that somebody's hashes were compared with ours."""
@@ -238,7 +241,7 @@ class Pulling:
             self._store,
             self._ranges,
             merge=lambda changes, newest: self.merge(SERVER, changes, newest),
-            give=lambda changes: self._host.send_changes(changes, SERVER),
+            give=self._host.give,
         ).run()
         try:
             body = next(run)

@@ -109,6 +109,18 @@ def test_tables_large_and_small() -> None:
     assert peer.errors == network.errors == []
 
 
+def test_many_tables() -> None:
+    """A page may end between two tables as well."""
+    network = Network()
+    store = network.new_store("server")
+    network._store_for_path = lambda _: store
+    for number in range(60):
+        fill(store, f"t{number}", 4)
+    peer = network.peer("client")
+    join(network, peer)
+    assert is_equal(peer, store)
+
+
 def test_rows_of_a_table_that_both_have() -> None:
     """They are given in parts, each of which the client has listed when it asks for the next."""
     network, store = server_of(lambda store: fill(store, "t", 300))

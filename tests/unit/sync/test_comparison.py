@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mergesync.exceptions import RemoteProtocolError
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.limits import MAX_COMPARED_RANGES
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
@@ -155,6 +155,14 @@ class Asking(Driven):
         self.core.start_sync(0.0, compares=True)
         self.answer([1, 1])
 
+    def deadline(self) -> float | None:
+        """When it is to be woken."""
+        return self.core.deadline
+
+    def is_giving(self) -> bool:
+        """Whether it has more to give than fits a message."""
+        return self.core.is_giving
+
     def is_live(self) -> bool:
         """Whether the start is over."""
         return self.core.state is SyncState.LIVE
@@ -231,3 +239,58 @@ def test_stopped_meanwhile() -> None:
     assert not driven.core.has_asked(Operation(last.request_id, OK, None))
     driven.core.receive_operation(Operation(last.request_id, OK, GOOD), 0.0)
     assert driven.core.state is SyncState.STOPPED
+
+
+# --- changes that are too large for a message -------------------------------------------------------------
+
+
+def live(store: MergeableStore) -> Asking:
+    """A client that is equal to the server."""
+    driven = Asking(store)
+    driven.hear_result([*GOOD[:5], store.get_mergeable_content_hashes()])
+    driven.outbox.take()
+    return driven
+
+
+def test_what_is_too_large_for_a_message_is_given_page_by_page() -> None:
+    """The client compares again at once, and announces its hashes when that is over."""
+    driven = live(store_of(3))
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    assert not driven.core.send_changes([[{}], [{}], 1])
+    driven.outbox.failing = None
+    assert driven.deadline() == 0.0
+    driven.core.wake(1.0)
+    assert driven.deadline() == 2.0
+    driven.answer([5, 5], now=1.0)
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    assert not driven.core.send_changes([[{}], [{}], 1])  # and more meanwhile
+    driven.outbox.failing = None
+    driven.core.wake(1.0)
+    driven.hear_result([[{}], {}, [["t", "r001", "", "r002"]], None, [], None], now=1.0)
+    (given,) = [body for _, kind, body in driven.outbox.take() if kind is MessageType.CONTENT_DIFF]
+    assert given[0][0]["t"][0].keys() == {"r001"}
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()], now=1.0)
+    driven.answer(driven.store.get_mergeable_content_hashes(), now=1.0)
+    assert not driven.is_giving()
+    assert driven.outbox.take()[-1][1] is MessageType.CONTENT_HASHES
+
+
+def test_a_row_that_is_too_large() -> None:
+    """It is reported, and the rest is given."""
+    driven = live(store_of(3))
+    driven.hear(MessageType.CONTENT_HASHES, [2, 2])
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    driven.hear_result([[{}], {"t": ["r001"]}, [], None, [], None])
+    assert [str(error) for error in driven.outbox.errors] == ["a row is too large to be sent to the server"]
+
+
+def test_the_connection_is_lost_meanwhile() -> None:
+    """The next start sees to it."""
+    driven = live(store_of(3))
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    driven.core.send_changes([[{}], [{}], 1])
+    driven.outbox.failing = None
+    driven.core.wake(1.0)
+    driven.core.disconnect()
+    assert not driven.is_giving()
+    assert driven.core.deadline is None
