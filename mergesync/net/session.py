@@ -377,7 +377,8 @@ class Session:
         if self._core.state is SyncState.LIVE:
             self._initial_content = None  # it is for the first start, not for each connection
             settle(self._waiters)
-            self.durability.live(supported=self._link.extended)
+            if not self._core.is_giving:
+                self.durability.live(supported=self._link.extended)
 
     def refused(self, sender: str, changes: MergeableChanges) -> None:
         """What was not taken was reported already."""
@@ -387,8 +388,9 @@ class Session:
         if origin is not None:
             self.durability.overwritten(changes)
         if not is_empty(beyond):
-            if self._core.state is SyncState.LIVE:
-                self._core.send_changes(beyond)
+            if self._core.state is SyncState.LIVE and not self._core.send_changes(beyond):
+                self.durability.lost()  # the server need not be asked for it before the exchange that follows is over
+                self._link.set_alarm()
             self.durability.written(beyond)
 
 

@@ -36,7 +36,7 @@ from mergesync.net.server_socket import ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
 from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
-from mergesync.sync.payloads import Payload, fits_frame
+from mergesync.sync.payloads import Payload, fits_frame, fits_message
 from mergesync.sync.server_connection import ServerConnection
 
 __all__ = ["CLOSE_FORBIDDEN", "CLOSE_GOING_AWAY", "CLOSE_RESTART", "CLOSE_UNAUTHORIZED", "Switchboard"]
@@ -421,7 +421,13 @@ class Switchboard:
 
     def _answer(self, socket: ServerSocket, path_id: str, asked: Operation, name: str, body: Any) -> None:
         if asked.request_id is not None:
-            self._post_operation(socket, path_id, Operation(asked.request_id, name, body))
+            answer = Operation(asked.request_id, name, body)
+            if not fits_message(operation_remainder(answer)):
+                what = "a row is too large to be sent"
+                place = {"path_id": path_id, "client_id": socket.info.client_id}
+                self.report(LimitExceededError(what, limit="socket", **place))
+                answer = Operation(asked.request_id, ERROR, ["limit", what])
+            self._post_operation(socket, path_id, answer)
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """A control for a socket."""

@@ -69,7 +69,7 @@ class _Stream:
 class _Reader:
     """A peer that gets what it asked for in parts."""
 
-    room_bytes: int = MAX_ANSWER_BYTES
+    room_bytes: int = field(default_factory=lambda: MAX_ANSWER_BYTES)
     stream: _Stream | None = None
     streamed: Counter[str] = field(default_factory=Counter)  # how often, by table
     asked: dict[MessageType, Any] = field(default_factory=dict)  # what it said it has, when it last began to ask
@@ -183,15 +183,16 @@ class Answering:
             return self._store.bounded_cell_diff(theirs, room)
         return self._store.bounded_value_diff(theirs, room)
 
-    def _reader(self, peer: str) -> _Reader:
+    def _reader(self, peer: str, new: _Reader | None = None) -> _Reader:
+        """What is known of a peer, which from now on is remembered."""
         if peer not in self._readers:
             if len(self._readers) >= MAX_WAITING_CONVERSATIONS:
                 del self._readers[next(iter(self._readers))]
-            self._readers[peer] = _Reader()
+            self._readers[peer] = _Reader() if new is None else new
         return self._readers[peer]
 
     def _tables(self, peer: str, theirs: Mapping[str, int], room: Room) -> list[Any]:
-        reader = self._readers.get(peer) or _Reader(room_bytes=MAX_ANSWER_BYTES)
+        reader = self._readers.get(peer) or _Reader()
         if reader.stream is None:
             ours = self._store.get_mergeable_table_hashes()
             differing = {table_id: hash_ for table_id, hash_ in ours.items() if theirs.get(table_id, hash_) != hash_}
@@ -202,7 +203,7 @@ class Answering:
                 streamed = lacking + streamed
             if not streamed:
                 return self._list(peer, theirs, differing)
-            self._readers[peer] = reader
+            reader = self._reader(peer, reader)
             reader.asked[MessageType.GET_TABLE_DIFF] = theirs
             reader.stream = _Stream(self._store, self._ranges, streamed)
             reader.room_bytes = min(reader.room_bytes, MAX_PAGE_BYTES)

@@ -85,12 +85,12 @@ def _decoded(stretches: Any) -> Iterator[_Range]:
         for at in range(1, len(stretch) - 1, 2):
             low, claim, high = stretch[at : at + 3]
             _require(isinstance(low, str) and (high is None or (isinstance(high, str) and low < high)))
-            _require(isinstance(claim, str | None) or _is_listing(claim))
+            _require(isinstance(claim, str | None) or _is_dict_of(str, claim))
             yield table_id, low, high, claim
 
 
-def _is_listing(claim: Any) -> bool:
-    return isinstance(claim, dict) and all(isinstance(fingerprint, str) for fingerprint in claim.values())
+def _is_dict_of(kind: type, dict_: Any) -> bool:
+    return isinstance(dict_, dict) and all(isinstance(value, kind) for value in dict_.values())
 
 
 def _is_list_of_ids(ids: Any) -> bool:
@@ -133,7 +133,7 @@ def compare(store: MergeableStore, ranges: Ranges, body: Any) -> list[Any]:
     _require(isinstance(body, list) and len(body) == 3)
     table_ids, value_hashes, stretches = body
     _require(table_ids is None or _is_list_of_ids(table_ids))
-    _require(value_hashes is None or isinstance(value_hashes, dict))
+    _require(value_hashes is None or _is_dict_of(int, value_hashes))
     claims = list(_decoded(stretches))
     _require(len(claims) <= MAX_COMPARED_RANGES)
     found = _Found()
@@ -210,7 +210,7 @@ class Comparing:
         ranges: of the store.
         merge: merges what the other end gives.
         give: sends changes to the other end, which merges them before it answers what is asked next.
-        their_hashes: its content hashes.
+        their_hashes: its content hashes, as far as known.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class Comparing:
         ranges: Ranges,
         merge: Merge,
         give: Callable[[MergeableChanges], None],
-        their_hashes: list[int],
+        their_hashes: list[int] | None = None,
     ) -> None:
         self._store = store
         self._ranges = ranges

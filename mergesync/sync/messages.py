@@ -13,7 +13,7 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.store.bodies import WIRE, check_tables, check_values
 from mergesync.store.jsjson import dumps, parse
 
-__all__ = ["Message", "MessageType", "Shape", "decode_message", "encode_message"]
+__all__ = ["Message", "MessageType", "Shape", "decode_message", "encode_array", "encode_message"]
 
 _MAX_HASH = 2**32 - 1
 
@@ -74,7 +74,11 @@ def encode_message(message: Message) -> str:
         >>> encode_message(Message("r", MessageType.GET_CONTENT_HASHES, ""))
         '["r",1,""]'
     """
-    array = [message.request_id, int(message.type), message.body]
+    return encode_array([message.request_id, int(message.type), message.body])
+
+
+def encode_array(array: list[Any]) -> str:
+    """The text of what travels, to read which any JSON will do."""
     try:
         return orjson.dumps(array).decode()
     except TypeError:  # a lone surrogate

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergesync.exceptions import RemoteProtocolError
-from mergesync.store.jsjson import dumps, parse
+from mergesync.store.jsjson import parse
+from mergesync.sync.messages import encode_array
 
 __all__ = [
     "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "REFUSED",
@@ -80,7 +81,7 @@ class Operation:
 
 def operation_remainder(operation: Operation) -> str:
     """An operation as it follows its address."""
-    return dumps([operation.request_id, operation.name, operation.body])
+    return encode_array([operation.request_id, operation.name, operation.body])
 
 
 def decode_operation(remainder: str) -> Operation:

@@ -34,6 +34,7 @@ __all__ = [
     "control_frame",
     "decode_control",
     "fits_frame",
+    "fits_message",
     "fragments_of",
     "is_channel_id",
     "remainders_of",
@@ -75,6 +76,11 @@ class Payload:
 def fits_frame(text: str) -> bool:
     """Whether a frame has at most 16 MiB of UTF-8."""
     return len(text) * 3 <= MAX_FRAME_BYTES or len(utf8(text)) <= MAX_FRAME_BYTES
+
+
+def fits_message(text: str) -> bool:
+    """Whether a message or operation fits a frame, with any address and channel."""
+    return len(text) * 3 <= MAX_MESSAGE_BYTES or len(utf8(text)) <= MAX_MESSAGE_BYTES
 
 
 def check_frame_size(text: str) -> None:
@@ -135,7 +141,7 @@ def remainders_of(message: Message, fragment_size: float | None, new_id: NewId) 
         LimitExceededError: it is too large for a frame, with any address and channel.
     """
     text = encode_message(message)
-    if len(text) * 3 > MAX_MESSAGE_BYTES and len(utf8(text)) > MAX_MESSAGE_BYTES:
+    if not fits_message(text):
         kind = message.type.name.lower()
         raise LimitExceededError(f"{kind} of more than {MAX_MESSAGE_BYTES} bytes cannot be sent", limit="socket")
     return fragments_of(text, fragment_size, new_id)

@@ -47,7 +47,7 @@ class PullHost(Protocol):
     def announce(self, address: str) -> None:
         """Tell a peer our hashes."""
 
-    def send_changes(self, changes: MergeableChanges, address: str) -> None:
+    def send_changes(self, changes: MergeableChanges, address: str) -> bool:
         """Send changes to a peer."""
 
     def give(self, changes: MergeableChanges, address: str) -> None:
@@ -71,7 +71,7 @@ class Announced:
         transaction_id: the first part of the ids of what it is asked.
         hashes: its hashes; None if it is to be asked for them.
         heard: what its questions have told.
-        to_us: whether it answered our question, so that it heard our own announcement since.
+        to_us: whether it answered our question after it heard our own hashes.
     """
 
     transaction_id: str
@@ -207,9 +207,11 @@ class Pulling:
                 else:
                     self._missed.discard(sender)
                     self._host.settled()
-                    if self._authority:
+                    if announced.to_us:
+                        pass  # it knows that it lacks something
+                    elif self._authority:
                         self._make_equal(sender, hashes)
-                    elif not announced.to_us and self._pulling.get(sender) is None:
+                    elif self._pulling.get(sender) is None:
                         yield from self._tell_of_more(sender, hashes)
                 newer, self._pulling[sender] = self._pulling.get(sender), None
         finally:

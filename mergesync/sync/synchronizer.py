@@ -159,6 +159,8 @@ class Synchronizer:
         self._server_check: ServerCheck | None = None  # while the server may have given up on what we announced
         self._heard_server = False
         self._held: list[Callable[[float], None]] = []
+        self._compares_soon = False  # changes were made that are too many for a message
+        self._comparing = False
         self._look_again_at: float | None = None  # while a transaction of the application is open
         self._listener_id = store.add_did_finish_transaction_listener(self._did_finish_transaction)
 
@@ -207,6 +209,7 @@ class Synchronizer:
         self._talks.clear()
         self._start_talk, self._start_pulls, self._answers = None, False, None
         self._server_check, self._heard_server = None, False
+        self._compares_soon = self._comparing = False
         self._pulling.clear()
         self._answering.clear()
         self._telling_nothing.clear()
@@ -237,7 +240,12 @@ class Synchronizer:
     def is_pulling(self) -> bool:
         """Whether something that peers have is still to be got, or merged."""
         others = self._answers is not None and self._answers.waiting
-        return bool(self._pulling.is_pulling or self._start_pulls or others or self._held)
+        return bool(self._pulling.is_pulling or self._start_pulls or others or self.is_giving or self._held)
+
+    @property
+    def is_giving(self) -> bool:
+        """Whether the server is still to be given what was too much for a message."""
+        return self._compares_soon or self._comparing
 
     def reviews(self, address: str) -> bool:
         """Whether something that a peer has said waits for a verdict."""
@@ -276,6 +284,8 @@ class Synchronizer:
         """When `wake` is due, in seconds, or None if nothing waits."""
         if self._look_again_at is not None:
             return self._look_again_at
+        if self._compares_soon and not self._comparing:
+            return 0.0
         check = None if self._server_check is None else self._server_check.deadline
         deadlines = (self._talks.deadline, self._answering.deadline, check)
         return min((due for due in deadlines if due is not None), default=None)
@@ -287,6 +297,9 @@ class Synchronizer:
             self._talks.wake(now)
             self._pull_from_others(now)
             self._remind(now)
+            if self._compares_soon and not self._comparing:
+                self._comparing = True
+                self._talks.begin(self._compare_again(), now, peer=SERVER)
             if self._server_check is not None and self._server_check.is_due(now) and self._heard_server:
                 self._talks.begin(self._check_server(self._server_check), now, peer=SERVER)
 
@@ -297,7 +310,8 @@ class Synchronizer:
             self.announce(peer)
         if self._authority:
             for peer in served:
-                self.ask_hashes(peer, now)
+                announced = Announced(self._pulling.new_transaction_id(), None, to_us=True)
+                self._pulling.pull_from(peer, announced, now)
 
     def _stands_still(self, now: float) -> bool:
         """Whether the application has a transaction open; if so, look again soon, as nobody tells when it is over."""
@@ -507,17 +521,39 @@ class Synchronizer:
         else:
             self.announce(SERVER)
 
+    def _compare_again(self) -> Conversation:
+        """Give the server what was too much for a message; the announcement after it makes sure that it has got it."""
+        try:
+            while self._compares_soon:
+                self._compares_soon = False
+                announced = Announced(self._pulling.new_transaction_id(), None)
+                yield from self._pulling.catch_up(SERVER, announced, None)
+        finally:
+            self._comparing = False
+        if self.state is SyncState.LIVE:
+            self.announce()
+            self._outlet.pulled()
+
     # --- sending
 
-    def send_changes(self, changes: MergeableChanges, address: str = EVERYONE) -> None:
-        """Send changes as a message of our own; where there are too many for one, tell our hashes instead."""
-        message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, changes)
-        if not self._send(address, message):
+    def send_changes(self, changes: MergeableChanges, address: str = EVERYONE) -> bool:
+        """Send changes as a message of our own; where there are too many for one, let the other end compare instead.
+
+        Returns:
+            Whether they were sent. If not, `wake` may be due at once.
+        """
+        if self._send(address, Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, changes)):
+            return True
+        if self._pulling.compares:
+            self._compares_soon = True
+        else:
             self.announce(address)
+        return False
 
     def give(self, changes: MergeableChanges, address: str) -> None:
-        """Send a peer what it lacks; without the id that the changes of a transaction have."""
-        self._send(address, Message(None, MessageType.CONTENT_DIFF, changes))
+        """Send a peer what it lacks, of which nothing smaller can be sent; without the id that a transaction has."""
+        if not self._send(address, Message(None, MessageType.CONTENT_DIFF, changes)):
+            self._outlet.report(LimitExceededError("a row is too large to be sent", limit="socket"))
 
     def _send_new(self, address: str, kind: MessageType, body: Any) -> None:
         self._send(address, Message(self._new_id(TRANSACTION_ID_LENGTH), kind, body))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mergesync.exceptions import RemoteProtocolError
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
 from mergesync.sync.admission import leaves_of
@@ -251,3 +251,13 @@ def test_not_told_enough() -> None:
     told.note(server, MessageType.GET_VALUE_DIFF, {})
     assert told.shortens()
     assert not told.tells_tables()
+
+
+def test_more_rows_than_can_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question for what a peer has beyond them would not fit a frame."""
+    monkeypatch.setattr("mergesync.sync.exchange.MAX_LISTED_ROWS", 1)
+    one, other = new_store(), new_store("other")
+    one.set_table("t", {"r": {"c": 1}, "s": {"c": 1}})
+    other.set_cell("t", "q", "c", 1)
+    with pytest.raises(LimitExceededError):
+        run_pull(one, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -534,6 +535,26 @@ def test_our_clients_over_slow_links() -> None:
         one, other = (peer.store.get_mergeable_content() for peer in peers)
         assert one == other
         assert [peer.core.unanswered for peer in peers] == [0, 0]
+
+
+def test_comparing() -> None:
+    """Who compares is answered as soon as the path is ready, unless it has gone; a relay has nobody who could."""
+    path = Path("A", "B")
+    ready: list[str] = []
+    for client_id in "AB":
+        path.hub.when_ready(client_id, partial(ready.append, client_id))
+    path.hub.leave("B")
+    assert ready == []
+    assert path.hub.compare("A", [[], None, []]) is None
+    path.ready(new_store("server").set_value("v", 1))
+    path.hub.when_ready("A", partial(ready.append, "again"))
+    assert ready == ["A", "again"]
+    result = path.hub.compare("A", [[], {}, []])
+    assert result is not None
+    assert result[3][0].keys() == {"v"}
+    with pytest.raises(RemoteProtocolError):
+        path.hub.compare("A", None)
+    assert Path("A", relay=True).ready().hub.compare("A", [[], {}, []]) is None
 
 
 # --- refused changes --------------------------------------------------------------------------------------

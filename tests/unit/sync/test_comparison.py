@@ -1,0 +1,296 @@
+"""Comparing ranges of rows: what neither end may say, and how a client falls back on TinyBase's way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mergesync.exceptions import LimitExceededError, RemoteProtocolError
+from mergesync.limits import MAX_COMPARED_RANGES
+from mergesync.store import MergeableStore
+from mergesync.store.ranges import Ranges
+from mergesync.sync.comparison import Comparing, compare
+from mergesync.sync.messages import MessageType
+from mergesync.sync.operations import COMPARE, ERROR, OK, Operation
+from mergesync.sync.synchronizer import SyncState
+from mergesync.types import MergeableChanges
+
+from .kit import Driven, hlc, new_store
+
+
+def nothing(*_: Any) -> None:
+    """Nobody is told."""
+
+
+def store_of(count: int, unique_id: str = "s") -> MergeableStore:
+    """A store with rows of one table."""
+    store = new_store(unique_id)
+    with store.transaction():
+        for number in range(count):
+            store.set_cell("t", f"r{number:03}", "c", number)
+    return store
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        [None, None],
+        [1, None, []],
+        [[1], None, []],
+        [None, [], []],
+        [None, {"v": "x"}, []],
+        [None, None, {}],
+        [None, None, [["t"]]],
+        [None, None, [["t", "", "x"]]],
+        [None, None, [[1, "", "x", None]]],
+        [None, None, [["t", 1, "x", None]]],
+        [None, None, [["t", "b", "x", "a"]]],
+        [None, None, [["t", "", "x", None, "y", "z"]]],
+        [None, None, [["t", "", 1, None]]],
+        [None, None, [["t", "", {"r": 1}, None]]],
+        [None, None, [["t", "", "x", "r", 1, None]]],
+        [None, None, [["t", "", "x", None]] * (MAX_COMPARED_RANGES + 1)],
+    ],
+)
+def test_what_is_no_comparison(body: Any) -> None:
+    """A stranger's request is refused as a whole."""
+    store = store_of(3)
+    with pytest.raises(RemoteProtocolError):
+        compare(store, Ranges(store), body)
+
+
+GOOD: list[Any] = [[{}], {}, [], None, [], None]
+
+
+@pytest.mark.parametrize(
+    ("at", "what"),
+    [(0, {}), (0, [{"t": 1}]), (1, []), (1, {"t": [1]}), (2, 1), (2, [["t", "", 1, None]]), (3, 1), (4, 1), (4, [1])],
+)
+def test_what_is_no_answer(at: int, what: Any) -> None:
+    """A server's answer is checked before any of it is taken."""
+    store = store_of(3)
+    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    next(run)
+    with pytest.raises(RemoteProtocolError):
+        run.send([*GOOD[:at], what, *GOOD[at + 1 :]])
+
+
+def test_too_few_elements() -> None:
+    """Such as none."""
+    store = store_of(3)
+    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    next(run)
+    with pytest.raises(RemoteProtocolError):
+        run.send([])
+
+
+def test_equal_stores() -> None:
+    """One request."""
+    store = store_of(100)
+    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    result = compare(store, Ranges(store), next(run))
+    assert result == [[{}], {}, [], [{}], [], store.get_mergeable_content_hashes()]
+    with pytest.raises(StopIteration) as stop:
+        run.send(result)
+    assert stop.value.value is True
+
+
+def test_two_that_never_agree() -> None:
+    """Hashes that go on to differ though nothing is lacking end it."""
+    store = store_of(3)
+    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    next(run)
+    with pytest.raises(StopIteration) as stop:
+        run.send([[{}], {}, [], None, [], [1, 1]])
+    assert stop.value.value is False
+
+
+def test_a_server_that_gives_for_ever() -> None:
+    """So does one that gives something each time."""
+    store = store_of(3)
+    merged: list[MergeableChanges] = []
+    run = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), nothing).run()
+    next(run)
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            run.send([[{"t": [{"r": [{"c": [1, hlc(1)]}]}]}], {}, [], None, [], [1, 1]])
+    assert stop.value.value is False
+    assert len(merged) == 4
+
+
+def test_wanted_rows_that_are_not_here() -> None:
+    """They are not given."""
+    store = store_of(3)
+    given: list[MergeableChanges] = []
+    run = Comparing(store, Ranges(store), nothing, given.append).run()
+    next(run)
+    assert run.send([[{}], {"t": ["r000", "other"], "u": ["r"]}, [], None, ["v"], None]) == [None, None, []]
+    (changes,) = given
+    assert changes[0][0]["t"][0].keys() == {"r000"}
+
+
+def test_many_ranges_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fingerprints of parts take room in an answer as rows do; those without room are asked for again."""
+    monkeypatch.setattr("mergesync.sync.comparison.MAX_PAGE_BYTES", 1)
+    store = store_of(500)
+    result = compare(store, Ranges(store), [None, None, [["t", "", "x", "r200", "x", None]]])
+    (stretch,) = result[2]
+    assert stretch[0] == "t"
+    assert stretch[-3:] == ["r200", None, None]
+    assert len(stretch) == 2 + 2 * 49
+
+
+# --- a client ---------------------------------------------------------------------------------------------
+
+
+class Asking(Driven):
+    """A client of a server that can compare."""
+
+    def __init__(self, store: MergeableStore) -> None:
+        self.asked: list[Operation] = []
+        super().__init__(store, operate=self.asked.append)
+        self.core.start_sync(0.0, compares=True)
+        self.answer([1, 1])
+
+    def deadline(self) -> float | None:
+        """When it is to be woken."""
+        return self.core.deadline
+
+    def is_giving(self) -> bool:
+        """Whether it has more to give than fits a message."""
+        return self.core.is_giving
+
+    def is_live(self) -> bool:
+        """Whether the start is over."""
+        return self.core.state is SyncState.LIVE
+
+    def hear_result(self, result: Any, name: str = OK, now: float = 0.0) -> None:
+        """The server answers the last request."""
+        operation = Operation(self.asked[-1].request_id, name, result)
+        assert self.core.has_asked(operation)
+        self.core.receive_operation(operation, now)
+
+
+def test_a_start() -> None:
+    """The client is live when both are equal."""
+    driven = Asking(store_of(3))
+    assert [operation.name for operation in driven.asked] == [COMPARE]
+    assert not driven.is_live()
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()])
+    assert driven.is_live()
+    assert [kind for _, kind, _ in driven.outbox.take()][-1] is MessageType.CONTENT_HASHES
+
+
+def test_what_comes_is_merged_and_initial_content_is_not_needed() -> None:
+    """As with TinyBase's way."""
+    asked: list[Operation] = []
+    driven = Driven(new_store(), operate=asked.append)
+    driven.core.start_sync(0.0, ({}, {"initial": 1}), compares=True)
+    driven.answer([1, 1])
+    other = store_of(1, "other")
+    result = compare(other, Ranges(other), asked[0].body)
+    driven.core.receive_operation(Operation(asked[0].request_id, OK, result), 0.0)
+    assert driven.store.get_content() == ({"t": {"r000": {"c": 0}}}, {})
+
+
+@pytest.mark.parametrize(("name", "result"), [(ERROR, ["unknown", ""]), (OK, "nonsense")])
+def test_a_server_that_cannot_compare(name: str, result: Any) -> None:
+    """It is asked in TinyBase's way, and not again."""
+    driven = Asking(store_of(3))
+    driven.outbox.take()
+    driven.hear_result(result, name)
+    assert [kind for _, kind, _ in driven.outbox.take()] == [MessageType.GET_TABLE_DIFF]
+    assert len(driven.outbox.errors) == (name == OK)
+    driven.hear(MessageType.CONTENT_HASHES, [2, 2])
+    assert len(driven.asked) == 1
+
+
+def test_an_announcement() -> None:
+    """A server that announces other hashes is compared with, too; in a transaction its answer waits."""
+    driven = Asking(store_of(3))
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()])
+    driven.hear(MessageType.CONTENT_HASHES, [2, 2])
+    assert len(driven.asked) == 2
+    driven.store.start_transaction()
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()], now=1.0)
+    assert driven.core.is_pulling
+    driven.store.finish_transaction()
+    driven.core.wake(1.1)
+    assert not driven.core.is_pulling
+
+
+def test_a_server_that_takes_long() -> None:
+    """It has half a minute, as it may have to put a million rows in order."""
+    driven = Asking(store_of(3))
+    driven.core.wake(29.0)
+    assert driven.outbox.errors == []
+    driven.core.wake(31.0)
+    assert [str(error) for error in driven.outbox.errors] == ["no answer to compare in 30 s"]
+
+
+def test_stopped_meanwhile() -> None:
+    """What comes after that is not merged."""
+    driven = Asking(store_of(3))
+    last = driven.asked[-1]
+    driven.core.stop_sync()
+    assert not driven.core.has_asked(Operation(last.request_id, OK, None))
+    driven.core.receive_operation(Operation(last.request_id, OK, GOOD), 0.0)
+    assert driven.core.state is SyncState.STOPPED
+
+
+# --- changes that are too large for a message -------------------------------------------------------------
+
+
+def live(store: MergeableStore) -> Asking:
+    """A client that is equal to the server."""
+    driven = Asking(store)
+    driven.hear_result([*GOOD[:5], store.get_mergeable_content_hashes()])
+    driven.outbox.take()
+    return driven
+
+
+def test_what_is_too_large_for_a_message_is_given_page_by_page() -> None:
+    """The client compares again at once, and announces its hashes when that is over."""
+    driven = live(store_of(3))
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    assert not driven.core.send_changes([[{}], [{}], 1])
+    driven.outbox.failing = None
+    assert driven.deadline() == 0.0
+    driven.core.wake(1.0)
+    assert driven.deadline() == 2.0
+    driven.answer([5, 5], now=1.0)
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    assert not driven.core.send_changes([[{}], [{}], 1])  # and more meanwhile
+    driven.outbox.failing = None
+    driven.core.wake(1.0)
+    driven.hear_result([[{}], {}, [["t", "r001", "", "r002"]], None, [], None], now=1.0)
+    (given,) = [body for _, kind, body in driven.outbox.take() if kind is MessageType.CONTENT_DIFF]
+    assert given[0][0]["t"][0].keys() == {"r001"}
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()], now=1.0)
+    driven.answer(driven.store.get_mergeable_content_hashes(), now=1.0)
+    assert not driven.is_giving()
+    assert driven.outbox.take()[-1][1] is MessageType.CONTENT_HASHES
+
+
+def test_a_row_that_is_too_large() -> None:
+    """It is reported, and the rest is given."""
+    driven = live(store_of(3))
+    driven.hear(MessageType.CONTENT_HASHES, [2, 2])
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    driven.hear_result([[{}], {"t": ["r001"]}, [], None, [], None])
+    assert [str(error) for error in driven.outbox.errors] == ["a row is too large to be sent to the server"]
+
+
+def test_the_connection_is_lost_meanwhile() -> None:
+    """The next start sees to it."""
+    driven = live(store_of(3))
+    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    driven.core.send_changes([[{}], [{}], 1])
+    driven.outbox.failing = None
+    driven.core.wake(1.0)
+    driven.core.disconnect()
+    assert not driven.is_giving()
+    assert driven.core.deadline is None
