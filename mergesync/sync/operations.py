@@ -13,7 +13,8 @@ from mergesync.exceptions import RemoteProtocolError
 from mergesync.store.jsjson import dumps, parse
 
 __all__ = [
-    "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "REFUSED",
+    "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "PRESENCE",
+    "REFUSED",
     "SEND", "STORED", "TOKEN", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
 ]  # fmt: skip
 
@@ -31,6 +32,9 @@ COMPARE_AND_SET = "cas"
 
 NAME = "name"
 """Call me so on this path: `[name or null, secret]`."""
+
+PRESENCE = "presence"
+"""Say this of me to all who see who is here: `{cell id: cell}`, in place of what I had you say before."""
 
 ACT = "act"
 """Do what the application defines: `[name of the action, data, key or null, seconds]`."""
