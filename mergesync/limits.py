@@ -28,6 +28,7 @@ __all__ = [
     "MAX_CHANNEL_ID_BYTES",
     "MAX_CLOCK_OFFSET_MILLISECONDS",
     "MAX_COMPARED_RANGES",
+    "MAX_DEPARTED_CLIENTS",
     "MAX_FRAGMENTS",
     "MAX_FRAMES_READ_AHEAD",
     "MAX_FRAME_BYTES",
@@ -47,6 +48,8 @@ __all__ = [
     "MAX_PAGE_BYTES",
     "MAX_PENDING_CONTROLS",
     "MAX_PENDING_REQUESTS",
+    "MAX_PRESENCE_BYTES",
+    "MAX_PRESENCE_CELLS",
     "MAX_READ_BYTES",
     "MAX_REMEMBERED_BYTES",
     "MAX_REMEMBERED_RESULTS",
@@ -183,6 +186,15 @@ MAX_CHANNEL_ID_BYTES: Final = 1024
 
 MAX_NAME_BYTES: Final = MAX_CHANNEL_ID_BYTES
 """UTF-8 bytes of what a client is called on a path."""
+
+MAX_PRESENCE_CELLS: Final = 64
+"""Cells of the row of a client in the presence of a path, those that it has deleted included."""
+
+MAX_PRESENCE_BYTES: Final = 8 * 1024
+"""Characters of such a row: a name, a cursor, a selection; a thousand clients on a path see 8 MB at most."""
+
+MAX_DEPARTED_CLIENTS: Final = 1000
+"""Rows of clients that are gone are forgotten, with the stamps that a deletion leaves, after so many of them."""
 
 MAX_PENDING_CONTROLS: Final = 100
 """Controls of one socket that wait for an answer (the peer's bound)."""

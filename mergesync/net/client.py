@@ -7,7 +7,7 @@ A `WsClient` is a socket to a server; a `WsSynchronizer` keeps one store on it. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -24,7 +24,7 @@ from mergesync.net.requests import send_result
 from mergesync.net.session import OnMessage, Session, SessionOptions, SyncStatus
 from mergesync.store import MergeableStore
 from mergesync.sync.client_connection import check_channel_id
-from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, SEND
+from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, PRESENCE, SEND
 from mergesync.sync.synchronizer import SynchronizerStats
 from mergesync.sync.talk import SendResult
 from mergesync.sync.versions import Edits, encode_edits, version_of
@@ -234,6 +234,43 @@ class WsSynchronizer:
                     ) from None
                 case _:
                     raise
+
+    @property
+    def client_id(self) -> str | None:
+        """What the server calls this client, or called it last: its row in the presence of its paths.
+
+        None if that is not known.
+        """
+        return self._session.greeting.client_id
+
+    async def set_presence(
+        self, cells: Mapping[str, Any], *, timeout_seconds: float = DEFAULT_ACTION_TIMEOUT_SECONDS
+    ) -> None:
+        """Say something of this client to all who see who is on the path, in place of what it has said before.
+
+        It is said again on each new connection. Others find it in the row of this client in the table `clients` of the
+        path `<path>/~clients`.
+
+        Args:
+            cells: JSON by cell id; not `name`, `identity`, `since` or `write`, which the server says.
+            timeout_seconds: how long to wait, also for a connection.
+
+        Raises:
+            RequestFailedError: the server says nothing of its clients (`reason` is "unknown"), or does not take it.
+            RequestTimeoutError: there is no answer in time.
+            NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
+
+        Example:
+            await synchronizer.set_presence({"typing": True, "cursor": [3, 14]})
+        """
+        said, before = dict(cells), self._session.announcing.cells
+        self._session.announcing.cells = said
+        try:
+            await self._session.requests.ask(PRESENCE, said, timeout_seconds, repeated=True)
+        except BaseException:
+            if self._session.announcing.cells is said:
+                self._session.announcing.cells = before
+            raise
 
     @property
     def name(self) -> str | None:

@@ -15,11 +15,13 @@ class Greeting:
     """The answer to the last hello.
 
     Attributes:
+        client_id: what the server calls this client on its paths.
         server_id: which server it was; another one after a restart. None before the first answer.
         round_trip_seconds: how long the answer took.
     """
 
     def __init__(self) -> None:
+        self.client_id: str | None = None
         self.server_id: str | None = None
         self.round_trip_seconds: float = 0.0
         self._request_id = ""
@@ -42,6 +44,8 @@ class Greeting:
             self.round_trip_seconds = now - self._asked_at
             if isinstance(server_id := body.get("server"), str):
                 self.server_id = server_id
+            if isinstance(client_id := body.get("client"), str):
+                self.client_id = client_id
             if isinstance(server_now := body.get("now"), int | float):
                 half_milliseconds = self.round_trip_seconds * 500
                 store.set_clock(int(server_now + half_milliseconds), tolerance_milliseconds=int(half_milliseconds) + 1)

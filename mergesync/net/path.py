@@ -29,6 +29,7 @@ from mergesync.net.actions import Actions
 from mergesync.net.alarm import Alarm
 from mergesync.net.bell import Bell
 from mergesync.net.hooks import Hooks, LeaveReason
+from mergesync.net.presence import Presence
 from mergesync.net.reporting import note_place
 from mergesync.net.reviewing import PathReviewer
 from mergesync.net.server_path import ServerPath
@@ -40,7 +41,7 @@ from mergesync.sync.hub import Hub
 from mergesync.sync.names import NamePolicy
 from mergesync.sync.operations import ERROR, OK, Operation
 from mergesync.sync.payloads import Payload
-from mergesync.sync.review import Proposal, Verdict
+from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.talk import Talk
 from mergesync.types import GetNow, MergeableChanges, NewId
 from mergesync.waiting import settle
@@ -92,6 +93,7 @@ class PathOptions:
     hooks: Hooks
     actions: Actions
     names: NamePolicy
+    presence: bool
 
 
 class PathExit(Protocol):
@@ -137,6 +139,7 @@ class Path:
         options: of the server.
         exit: where everything goes.
         turns: the application's callbacks about it.
+        presence: who is there, for all to see; None for nobody.
         predecessor: the path of the same id that is still letting go of its storage.
 
     Attributes:
@@ -148,7 +151,13 @@ class Path:
     """
 
     def __init__(
-        self, path_id: str, options: PathOptions, exit: PathExit, turns: Turns, predecessor: Path | None
+        self,
+        path_id: str,
+        options: PathOptions,
+        exit: PathExit,
+        turns: Turns,
+        presence: Presence | None,
+        predecessor: Path | None,
     ) -> None:
         self.path_id = path_id
         self.turns = turns
@@ -171,7 +180,8 @@ class Path:
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
         self._confirming: set[asyncio.Task[None]] = set()
-        self._reviewer = PathReviewer(options.hooks, self) if options.hooks.review else None
+        self._presence = presence
+        self._reviewer = self._make_reviewer()
         self._decisions: dict[Proposal, Callable[[Verdict], None]] = {}  # who waits for what the application decides
         self._hub = Hub(
             path_id,
@@ -187,6 +197,9 @@ class Path:
         self._alarm = Alarm(self._deadline, self._wake)
         self._life = asyncio.create_task(self._live(predecessor), name=f"mergesync path {path_id!r:.80}")
         self._life.add_done_callback(self._has_ended)
+
+    def _make_reviewer(self) -> Reviewer | None:
+        return PathReviewer(self._options.hooks, self) if self._options.hooks.review else None
 
     # --- clients
 
@@ -214,6 +227,8 @@ class Path:
     def access_changed(self, client: Client) -> None:
         """A client may do more, or less, than before."""
         self._hub.set_reads(client.id, client.access.read)
+        if self.store is not None:
+            self._show(client)
 
     def leave(self, client_id: str, reason: LeaveReason) -> None:
         """A client goes."""
@@ -224,6 +239,8 @@ class Path:
             self._departed.clear()
         self._hub.leave(client_id)
         self.talk.leave(client_id)
+        if self._presence is not None:
+            self._presence.hide(client_id)
         self._alarm.set()
         self._somebody_went()
         on_leave = self._options.hooks.on_leave
@@ -267,9 +284,32 @@ class Path:
                     self.report(cause, client.id)
                 if self._members.get(client.id) is client:
                     self._exit.eject(self.path_id, client.id, error, "refused")
+            else:
+                self._show(client)
 
         if on_join is not None or self._options.hooks.on_leave is not None:
             self.call(welcome, welcomed)
+        else:
+            self._show(client)
+
+    def _show(self, client: Client) -> None:
+        """Let others see a client, if it may be seen."""
+        if self._presence is None or self._members.get(client.id) is not client:
+            return
+        if client.access.presence:
+            self._presence.show(client, self.talk.names.name_of(client.id))
+        else:
+            self._presence.hide(client.id)
+
+    def announce(self, client_id: str, cells: dict[str, Any]) -> None:
+        """A client says something of itself to all who see who is there.
+
+        Raises:
+            RequestFailedError: nobody does, or it may not.
+        """
+        if self._presence is None:
+            raise RequestFailedError("the server does not say who is there", "unknown")
+        self._presence.announce(client_id, cells)
 
     def _said_goodbye(self, client: Client) -> Done:
         def done(_: Any, error: Exception | None) -> None:
@@ -449,6 +489,9 @@ class Path:
 
     def _has_ended(self, life: asyncio.Task[None]) -> None:
         self._alarm.cancel()
+        for client in self.members:  # there are none unless something unforeseen has ended it
+            if self._presence is not None:
+                self._presence.hide(client.id)
         error = None if life.cancelled() else life.exception()
         if isinstance(error, Exception):
             self.report(error)
@@ -595,6 +638,11 @@ class Path:
     def tell(self, client_id: str, operation: Operation) -> bool:
         """An operation for a client."""
         return self._exit.tell(self.path_id, client_id, operation)
+
+    def renamed(self, client_id: str) -> None:
+        """A client has another name, or none any more."""
+        if self._presence is not None:
+            self._presence.rename(client_id, self.talk.names.name_of(client_id))
 
     # --- what the hub says (Exit)
 

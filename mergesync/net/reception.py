@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from mergesync.exceptions import RefusedConnectionError, RefusedError
 from mergesync.net.hooks import Hooks
+from mergesync.net.presence import main_of
 from mergesync.net.reporting import note_place
 from mergesync.net.turns import Turns, answer_of
 from mergesync.rooms.access import Access, Client, ClientInfo, Identity
@@ -64,12 +65,16 @@ class Reception:
 
     Args:
         hooks: of the server.
+        presence: whether paths have companions that say who is there.
         report: hears of whom is refused, and of what goes wrong in hooks.
         get_now: the wall clock.
     """
 
-    def __init__(self, hooks: Hooks, report: Callable[[Exception], None], get_now: GetNow) -> None:
+    def __init__(
+        self, hooks: Hooks, report: Callable[[Exception], None], get_now: GetNow, *, presence: bool = False
+    ) -> None:
         self._hooks = hooks
+        self._presence = presence
         self._report = report
         self._get_now = get_now
         self._turns: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
@@ -84,6 +89,11 @@ class Reception:
     def identifies(self) -> bool:
         """Whether it is asked who visitors are."""
         return self._hooks.authorize is not None
+
+    def turns_to_admit(self, path_id: str) -> Turns:
+        """The callbacks among which `admit` is called for a path."""
+        main_id = main_of(path_id) if self._presence else None
+        return self.turns_of(path_id if main_id is None else main_id)
 
     def turns_of(self, path_id: str) -> Turns:
         """The application's callbacks about a path."""
@@ -169,10 +179,30 @@ class Reception:
         """Ask what a visitor may do on a path, when it is the path's turn; what is refused was reported.
 
         Args:
-            path_id: the path.
+            path_id: the path, or the companion of the path of which is asked.
             visitor: of whom it is known who it is.
             decided: called now or later.
         """
+        main_id = main_of(path_id) if self._presence else None
+        if main_id is None:
+            self._admit(path_id, visitor, decided)
+            return
+
+        def done(outcome: Client | RefusedConnectionError) -> None:
+            if isinstance(outcome, Client):
+                outcome = self._companion_client(path_id, outcome)
+            decided(outcome)
+
+        self._admit(main_id, visitor, done)
+
+    def _companion_client(self, path_id: str, client: Client) -> Client | RefusedConnectionError:
+        """Who may be on a path is on its companion what its access says."""
+        if not client.access.presence:
+            error = RefusedError("the client may not see who is there")
+            return self._refusal(error, _FORBIDDEN, path_id, client.id)
+        return Client(path_id, client.info, client.identity, Access(presence=False, actions=False))
+
+    def _admit(self, path_id: str, visitor: Visitor, decided: Admitted) -> None:
         admit = self._hooks.admit
         if admit is None:
             decided(Client(path_id, visitor.info, visitor.identity, Access()))

@@ -154,6 +154,7 @@ class WsServer:
             do; `["*"]` for all. Pages of the server's own host and port may, and programs, which say no origin.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
         authorize: `(info) -> Identity`: who asks for a socket, before there is one. Hooks may be async; they say no by
             raising `RefusedError`, and if they raise anything else, or take too long, that is a no as well.
         admit: `(path_id, client) -> Access`: what a client may do on a path, before it is on it.
@@ -184,6 +185,7 @@ class WsServer:
         origins: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
+        presence: bool = False,
         authorize: Authorize | None = None,
         admit: Admit | None = None,
         rules: Iterable[Rule] = (),
@@ -224,8 +226,9 @@ class WsServer:
             hooks,
             self._actions,
             NamePolicy(names),
+            presence,
         )
-        self._reception = Reception(hooks, self._report, get_now)
+        self._reception = Reception(hooks, self._report, get_now, presence=presence)
         self._visitors: weakref.WeakKeyDictionary[WebsocketsConnection, Visitor] = weakref.WeakKeyDictionary()
         self._switchboard = Switchboard(
             options, limits, self._reception, report=self._report, tell=self._tell, on_connection=on_connection
@@ -497,6 +500,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         origins: web pages of which other origins may connect.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
         authorize: who asks for a socket.
         admit: what a client may do on a path.
         rules: who may write what.
@@ -527,6 +531,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         origins: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
+        presence: bool = False,
         authorize: Authorize | None = None,
         admit: Admit | None = None,
         rules: Iterable[Rule] = (),
@@ -547,6 +552,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             origins=origins,
             limits=limits,
             names=names,
+            presence=presence,
             authorize=authorize,
             admit=admit,
             rules=rules,

@@ -26,7 +26,19 @@ from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
 from mergesync.store.jsjson import dumps
 from mergesync.sync.hub import Hub
-from mergesync.sync.operations import ACT, ASK, COMPARE, COMPARE_AND_SET, ERROR, NAME, OK, SEND, STORED, Operation
+from mergesync.sync.operations import (
+    ACT,
+    ASK,
+    COMPARE,
+    COMPARE_AND_SET,
+    ERROR,
+    NAME,
+    OK,
+    PRESENCE,
+    SEND,
+    STORED,
+    Operation,
+)
 from mergesync.sync.review import Verdict, rulings
 from mergesync.sync.talk import Talk
 from mergesync.sync.versions import Edits, changes_of, check_version, decode_edits, version_now
@@ -54,6 +66,9 @@ class Served(Protocol):
 
     def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
         """Decide what of a client's changes may be made, now or later."""
+
+    def announce(self, client_id: str, cells: dict[str, Any]) -> None:
+        """A client says something of itself to all who see who is there."""
 
     def call(self, callback: Callable[[], Any], done: Done) -> None:
         """Call the application when it is its turn."""
@@ -87,6 +102,7 @@ class Service:
             NAME: self._name,
             SEND: self._send,
             ASK: self._ask,
+            PRESENCE: self._announce,
         }
 
     def operate(self, client_id: str, operation: Operation, answer: Answer) -> None:
@@ -218,6 +234,23 @@ class Service:
                 answer(OK, result)
 
         self._path.call(act, done)
+
+    # --- presence
+
+    def _announce(self, client: Client, body: Any, answer: Answer) -> None:
+        if not isinstance(body, dict):
+            raise _invalid("an object of cells")
+
+        def announced(_: Any, error: Exception | None) -> None:
+            with self._answering(client, answer):
+                if error is not None:
+                    raise error
+                answer(OK, None)
+
+        def announce(_: bool) -> None:  # after its join, of which the application may be thinking still
+            self._path.call(lambda: self._path.announce(client.id, body), announced)
+
+        self._hub.when_merged(client.id, announce)
 
     # --- messages
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import ConnectionLostError, NameTakenError, RefusedConnectionError
+from mergesync.exceptions import ConnectionLostError, NameTakenError, RefusedConnectionError, RequestFailedError
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
+from mergesync.net.announcing import Announcing
 from mergesync.net.durability import Durability
 from mergesync.net.greeting import Greeting
 from mergesync.net.link import Link, LinkState
@@ -86,6 +87,7 @@ class Session:
         durability: what the server has confirmed to have stored.
         greeting: what the server has told of itself.
         naming: what it is called on the path.
+        announcing: what it says of itself there.
         requests: what it asks the server itself.
         mailbox: who hears messages of others.
     """
@@ -118,6 +120,7 @@ class Session:
         self.durability: Durability = Durability(store, self._ask_stored)
         self.greeting: Greeting = Greeting()
         self.naming: Naming = Naming(options.name)
+        self.announcing: Announcing = Announcing()
         self.requests: Requests = Requests(self._operate)
         self.mailbox: Mailbox = Mailbox(self._operate, self._report)
         link.attach(self, channel_id)
@@ -263,6 +266,8 @@ class Session:
             self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
             if (naming := self.naming.ask()) is not None:
                 self._operate(naming)
+            if (announcement := self.announcing.repeat()) is not None:
+                self._operate(announcement)
         self.requests.opened(supported=self._link.extended)
         if self._wants_sync:
             self._start_sync()
@@ -306,14 +311,18 @@ class Session:
             elif operation.request_id is not None:
                 body = ["unknown", f"no operation {operation.name!r:.40}"]
                 self._operate(Operation(operation.request_id, ERROR, body))
-        except NameTakenError as error:
+        except (NameTakenError, RequestFailedError) as error:
             self._report(error)
 
     def _take_answer(self, operation: Operation) -> None:
         if self._core.has_asked(operation):
             self._core.receive_operation(operation, _now())
             self.link_changed()
-        elif not self.greeting.take_answer(operation, self._store, _now()) and not self.naming.take(operation):
+        elif not (
+            self.greeting.take_answer(operation, self._store, _now())
+            or self.naming.take(operation)
+            or self.announcing.take(operation)
+        ):
             self.durability.answered(operation)
             self.requests.answered(operation)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,10 +27,12 @@ from mergesync.limits import (
     Limits,
 )
 from mergesync.net.channel import ChannelClosed, TextChannel, close_reason, post_to_all
+from mergesync.net.companion import CompanionPath
 from mergesync.net.hooks import LeaveReason
 from mergesync.net.laggards import Laggards
 from mergesync.net.pace import Pace
 from mergesync.net.path import Path, PathOptions
+from mergesync.net.presence import Presence, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
 from mergesync.net.server_socket import ServerSocket
@@ -93,6 +96,7 @@ class Switchboard:
         self._on_connection = on_connection
         self._paths: dict[str, Path] = {}
         self._ending: dict[str, Path] = {}
+        self._presences: weakref.WeakValueDictionary[str, Presence] = weakref.WeakValueDictionary()
         self._sockets: dict[ServerConnection, ServerSocket] = {}
         self._client_ids: set[str] = set()
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
@@ -283,7 +287,7 @@ class Switchboard:
                 self._tell_refused(socket, path_id, outcome.message)
 
         self._reception.admit(path_id, socket.visitor, done)
-        self._wait_for(socket, self._reception.turns_of(path_id))
+        self._wait_for(socket, self._reception.turns_to_admit(path_id))
 
     def _tell_refused(self, socket: ServerSocket, path_id: str, reason: str) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
@@ -318,8 +322,21 @@ class Switchboard:
 
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
-        path = self._paths[path_id] = Path(path_id, self._options, self, turns, predecessor)
+        main_id = main_of(path_id) if self._options.presence else None
+        presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
+        if main_id is None or presence is None:
+            path = Path(path_id, self._options, self, turns, presence, predecessor)
+        else:
+            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
+        self._paths[path_id] = path
         return path
+
+    def _presence_of(self, path_id: str) -> Presence:
+        """Who is on a path; kept by the path and by its companion while there are any."""
+        presence = self._presences.get(path_id)
+        if presence is None:
+            presence = self._presences[path_id] = Presence(self._options.get_now)
+        return presence
 
     def _has_no_room_for(self, path_id: str) -> bool:
         """Whether a path would be one too many, counting those that are still being stored."""

@@ -13,8 +13,10 @@ A persister belongs to one event loop and one thread, as its store does.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from mergesync.persist.core import Stored
+from mergesync.exceptions import SaveError
+from mergesync.persist.core import Stored, said
 from mergesync.persist.saving import Saving
 from mergesync.types import Content
 
@@ -25,7 +27,8 @@ class Persister(Saving):
     """Keeps a store in some storage. Subclasses say how; this class says when.
 
     A subclass implements `_load` and `_save`, and where it needs them `_close`, `_wait_for_edit`, `_load_edit` and
-    `_keep_aside`. Of `_load`, `_load_edit`, `_save` and `_close` only one runs at a time.
+    `_keep_aside`; and `remove`, if what is stored can be removed (see `_end_by_removing`). Of `_load`, `_load_edit`,
+    `_save` and `_close` only one runs at a time.
 
     Args:
         store: the store to keep.
@@ -72,22 +75,53 @@ class Persister(Saving):
         Raises:
             SaveError: it could not be saved, after several attempts. All else was let go of.
         """
+        await self._end(self._save_the_rest)
+
+    async def _save_the_rest(self) -> None:
+        if self.is_auto_saving:
+            await self._flush()
+            self._unlisten()
+            await self._flush()  # what was written while the first one ran
+
+    async def _end_by_removing(self, remove: Callable[[], Awaitable[None]]) -> None:
+        """What `remove` of a subclass is made of: nothing is saved any more, and what is stored goes.
+
+        Args:
+            remove: removes it durably; that there is nothing is all right.
+
+        Raises:
+            SaveError: it could not be removed. All else was let go of.
+        """
+
+        async def last() -> None:
+            await self._stop_saving()
+            async with self._one_at_a_time:
+                try:
+                    await remove()
+                except Exception as error:
+                    message = f"what is stored could not be removed: {said(error)}"
+                    raise SaveError(message, path_id=self.path_id) from error
+
+        await self._end(last)
+
+    async def _end(self, last: Callable[[], Awaitable[None]]) -> None:
+        """Do one thing last, and let go of everything."""
         if self._destruction is None:
-            self._destruction = asyncio.create_task(self._destroy())
+            self._destruction = asyncio.create_task(self._let_go_after(last))
         await asyncio.shield(self._destruction)
 
-    async def _destroy(self) -> None:
+    async def _stop_saving(self) -> None:
+        self._unlisten()
+        self.stop_auto_save()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _let_go_after(self, last: Callable[[], Awaitable[None]]) -> None:
         self.stop_auto_load()
         try:
-            if self.is_auto_saving:
-                await self._flush()
-                self._unlisten()
-                await self._flush()  # what was written while the first one ran
+            await last()
         finally:
-            self._unlisten()
-            self.stop_auto_save()
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._stop_saving()
             async with self._one_at_a_time:
                 try:
                     await self._close()

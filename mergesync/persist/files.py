@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from mergesync.limits import MAX_UNREADABLE_COPIES
+from mergesync.persist.names import PATH_ID_SUFFIX
 
 __all__ = [
     "FILES",
@@ -23,6 +24,7 @@ __all__ = [
     "Signature",
     "keep_aside",
     "make_folders",
+    "remove_file",
     "remove_stale_temporaries",
     "replace_file",
 ]
@@ -189,6 +191,30 @@ def keep_aside(files: FileSystem, path: str) -> None:
     copy = prefix + hashlib.sha256(data).hexdigest()[:12]
     if os.path.basename(copy) not in copies and len(copies) < MAX_UNREADABLE_COPIES:
         replace_file(files, copy, data, None)
+
+
+def remove_file(files: FileSystem, path: str) -> None:
+    """Remove a file durably, after all that is kept beside it: other states of it, and last the note of its path id.
+
+    Args:
+        files: the operations.
+        path: the file; it need not exist.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    if files.signature(folder) is None:
+        return
+    beside = [found for found in files.names(folder) if found.startswith(f"{name}.") and _is_kept_beside(found, name)]
+    for found in [*sorted(beside, reverse=True), name, name + PATH_ID_SUFFIX]:
+        with suppress(FileNotFoundError):
+            files.remove(os.path.join(folder, found))
+    files.sync_folder(folder)
+
+
+def _is_kept_beside(found: str, name: str) -> bool:
+    stale = _STALE.fullmatch(found)
+    if stale is not None:
+        return stale["file"] == name
+    return found == f"{name}.unsaved" or found.startswith(name + _UNREADABLE)
 
 
 def remove_stale_temporaries(files: FileSystem, folder: str, name: str | None = None) -> None:

@@ -23,6 +23,7 @@ from mergesync.persist.files import (
     FileSystem,
     Signature,
     keep_aside,
+    remove_file,
     remove_stale_temporaries,
     replace_file,
 )
@@ -132,6 +133,17 @@ class JsonFilePersister(Persister):
         if self._has_side_file:
             await asyncio.to_thread(self._files.remove, self._side_path)
             self._has_side_file = False
+
+    async def remove(self) -> None:
+        """Remove the file, and what is kept beside it, and let go of everything, in place of `destroy`.
+
+        Raises:
+            SaveError: it could not be removed. All else was let go of.
+        """
+        await self._end_by_removing(self._remove)
+
+    async def _remove(self) -> None:
+        await asyncio.to_thread(remove_file, self._files, self.path)
 
     def _write_side_file(self, data: bytes) -> None:
         replace_file(self._files, self._side_path, data, self._files.signature(self._side_path))

@@ -130,11 +130,18 @@ class _FolderFilePersister(JsonFilePersister):
         self._holds = False
 
     async def _load(self) -> Stored | None:
+        await self._hold()
+        return await super()._load()
+
+    async def _hold(self) -> None:
         if not self._holds:
             await self._folder.hold()
             self._holds = True
             self.path = self._folder._path(self._utf8_id.decode("utf-8", "surrogatepass"))
-        return await super()._load()
+
+    async def _remove(self) -> None:
+        await self._hold()
+        await super()._remove()
 
     async def _save(self, body: Any) -> None:
         if is_cut(os.path.basename(self.path)):

@@ -26,7 +26,7 @@ from mergesync.limits import (
 )
 from mergesync.persist.shared import FileLock, Shared
 from mergesync.persist.sqlite_rows import Snapshot
-from mergesync.persist.sqlite_statements import check, number, path_ids, prepare, read_rows, write_rows
+from mergesync.persist.sqlite_statements import check, number, path_ids, prepare, read_rows, remove_rows, write_rows
 from mergesync.store.unsaved import has_stamps
 from mergesync.types import MergeableChanges
 
@@ -68,7 +68,7 @@ class Member(Protocol):
 
 class _Write(NamedTuple):
     member: Member
-    changes: MergeableChanges
+    changes: MergeableChanges | None  # None: all rows are to be removed
     done: asyncio.Future[None]
 
 
@@ -129,6 +129,13 @@ class SqliteDatabase(Shared):
 
     async def write(self, member: Member, changes: MergeableChanges) -> None:
         """Write changes of a path; return when they are durable."""
+        await self._written(member, changes)
+
+    async def remove(self, member: Member) -> None:
+        """Remove all rows of a path; return when that is durable."""
+        await self._written(member, None)
+
+    async def _written(self, member: Member, changes: MergeableChanges | None) -> None:
         done = asyncio.get_running_loop().create_future()
         self._batch.append(_Write(member, changes, done))
         self._wake()
@@ -240,9 +247,12 @@ class SqliteDatabase(Shared):
         await writer.execute("BEGIN IMMEDIATE")
         try:
             await self._look_for_commits(writer)
-            work = await self._take_edits(writer, [write.member for write in batch])
-            work += [(write.member, write.changes) for write in batch]
+            work = await self._take_edits(writer, [write.member for write in batch if write.changes is not None])
+            work += [(write.member, write.changes) for write in batch if write.changes is not None]
             commit = await write_rows(writer, [(member.path_id, changes) for member, changes in work]) if work else 0
+            for write in batch:
+                if write.changes is None:
+                    await remove_rows(writer, write.member.path_id)
             await writer.execute("COMMIT")
         except BaseException:
             with suppress(Exception):

@@ -56,10 +56,25 @@ class SqlitePersister(Persister):
         self._has_joined = False
         self._snapshot: Snapshot | None = None  # what is being put into the store
 
-    async def _load(self) -> Stored | None:
+    async def remove(self) -> None:
+        """Remove all rows of the path, and let go of everything, in place of `destroy`.
+
+        Raises:
+            SaveError: they could not be removed. All else was let go of.
+        """
+        await self._end_by_removing(self._remove)
+
+    async def _remove(self) -> None:
+        await self._join()
+        await self.database.remove(self._member)
+
+    async def _join(self) -> None:
         if not self._has_joined:
             await self.database.join(self._member)
             self._has_joined = True
+
+    async def _load(self) -> Stored | None:
+        await self._join()
         snapshot = await self.database.read(self._member)
         if snapshot:
             return self._opened(snapshot)

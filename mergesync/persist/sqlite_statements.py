@@ -26,7 +26,7 @@ from mergesync.types import MergeableChanges
 if TYPE_CHECKING:
     from aiosqlite import Connection
 
-__all__ = ["check", "number", "path_ids", "prepare", "read_rows", "write_rows"]
+__all__ = ["check", "number", "path_ids", "prepare", "read_rows", "remove_rows", "write_rows"]
 
 ROWS_AT_A_TIME: Final = 50_000
 """Enough that the hops between threads cost nothing, and little to hold."""
@@ -122,6 +122,15 @@ async def write_rows(writer: Connection, work: list[tuple[str, MergeableChanges]
     for name, rows in (await asyncio.to_thread(_all_rows, work, last - len(work) + 1)).items():
         await _write_rows(writer, WRITE[name], rows)
     return last
+
+
+async def remove_rows(writer: Connection, path_id: str) -> None:
+    """Remove all that is stored for a path."""
+    path = (sql_text(path_id),)
+    for name in ("cells", "values"):  # what is marked as deleted goes without leaving a mark
+        await writer.execute(f"UPDATE mergesync_{name} SET type = 'deleted', changed = 0 WHERE path = ?", path)
+    for name in ("cells", "values", "containers", "paths"):
+        await writer.execute(f"DELETE FROM mergesync_{name} WHERE path = ?", path)
 
 
 def _all_rows(work: list[tuple[str, MergeableChanges]], first: int) -> dict[str, list[Row]]:

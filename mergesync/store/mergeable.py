@@ -368,6 +368,20 @@ class MergeableStore(Merging):
             return TOMBSTONE  # a row that does not show has no defaults
         return wire_in_text(self._schema.default(table_id, leaf_id))
 
+    def forget_deleted_rows(self, table_id: str) -> None:
+        """Forget the stamps of the rows of a table that are deleted; there must be one, and no transaction.
+
+        Whoever still has such a row can bring it back, so whoever calls this must refuse that.
+        """
+        tree = self._tree
+        table = tree.tables.children[table_id]
+        for row_id in [row_id for row_id, row in table.children.items() if not row.live]:
+            tree.soil_row(table_id, row_id)
+            del table.children[row_id]
+        if not (table.children or table.hlc):
+            tree.soil_table(table_id)
+            del tree.tables.children[table_id]
+
     # --- for tests
 
     def _check(self) -> None:

@@ -14,7 +14,8 @@ from mergesync.store.jsjson import parse
 from mergesync.sync.messages import encode_array
 
 __all__ = [
-    "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "REFUSED",
+    "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "PRESENCE",
+    "REFUSED",
     "SEND", "STORED", "TOKEN", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
 ]  # fmt: skip
 
@@ -32,6 +33,9 @@ COMPARE_AND_SET = "cas"
 
 NAME = "name"
 """Call me so on this path: `[name or null, secret]`."""
+
+PRESENCE = "presence"
+"""Say this of me to all who see who is here: `{cell id: cell}`, in place of what I had you say before."""
 
 ACT = "act"
 """Do what the application defines: `[name of the action, data, key or null, seconds]`."""

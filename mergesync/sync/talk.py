@@ -45,6 +45,9 @@ class TalkOutlet(Protocol):
     def tell(self, client_id: str, operation: Operation) -> bool:
         """Send an operation to a client; False if it does not speak the extension, or does not read."""
 
+    def renamed(self, client_id: str) -> None:
+        """A client has another name, or none any more."""
+
 
 @dataclass(slots=True, eq=False)
 class _Question:
@@ -91,6 +94,8 @@ class Talk:
         """
         for loser in self.names.take(client_id, name, secret):
             self._outlet.tell(loser, Operation(None, UNNAMED, "replaced"))
+            self._outlet.renamed(loser)
+        self._outlet.renamed(client_id)
 
     def leave(self, client_id: str) -> None:
         """A client is gone: it gets no answers, and gives none."""

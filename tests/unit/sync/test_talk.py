@@ -21,6 +21,7 @@ class Room:
         self.talk = Talk(self, policy, Ids())
         self.told: list[tuple[str, Operation]] = []
         self.replies: list[tuple[str, Any]] = []
+        self.called: list[tuple[str, str | None]] = []
         for client_id in client_ids:
             self.talk.take_name(client_id, f"name of {client_id}", client_id)
 
@@ -29,6 +30,9 @@ class Room:
             return False
         self.told.append((client_id, operation))
         return True
+
+    def renamed(self, client_id: str) -> None:
+        self.called.append((client_id, self.talk.names.name_of(client_id)))
 
     def ask(self, sender: str | None, to: list[str] | None, seconds: float = 10.0) -> None:
         self.talk.ask(sender, to, "why?", seconds, 100.0, lambda name, body: self.replies.append((name, body)))
@@ -136,6 +140,7 @@ def test_names() -> None:
     room = Room("A", policy=NamePolicy.REPLACE)
     room.talk.take_name("B", "name of A", "")
     assert room.told == [("A", Operation(None, UNNAMED, "replaced"))]
+    assert room.called == [("A", "name of A"), ("A", None), ("B", "name of A")]
     room = Room("A", policy=NamePolicy.REFUSE)
     with pytest.raises(NameTakenError):
         room.talk.take_name("B", "name of A", "")

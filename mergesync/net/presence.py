@@ -1,0 +1,157 @@
+"""Who is on a path, as a store: a path in memory beside it, with a row for each client.
+
+The companion of `petShop` is `petShop/~clients`. Whoever may be on the path may be on its companion, with a channel of
+the same socket or with another socket, and needs nothing but a store to see who comes and goes. What the server vouches
+for in a row nobody else can write; the other cells are its client's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mergesync.exceptions import RequestFailedError
+from mergesync.limits import MAX_DEPARTED_CLIENTS, MAX_PRESENCE_BYTES, MAX_PRESENCE_CELLS
+from mergesync.rooms.access import Client
+from mergesync.rooms.changes import news_in
+from mergesync.store import MergeableStore
+from mergesync.store.bodies import hlc_of
+from mergesync.store.cells import TOMBSTONE, check_id, encode_cell
+from mergesync.store.jsjson import dumps
+from mergesync.sync.admission import Leaf
+from mergesync.sync.review import Proposal, Verdict, without
+from mergesync.types import GetNow
+
+__all__ = ["Presence", "companion_of", "main_of"]
+
+_COMPANION: Final = "~clients"
+_TABLE: Final = "clients"
+_VOUCHED: Final = ("name", "identity", "since", "write")
+_NOT_ITS_OWN = ("a client may change only the cells of its own row that the server does not vouch for",)
+_TOO_MUCH = (f"more than {MAX_PRESENCE_CELLS} cells or {MAX_PRESENCE_BYTES} bytes in the row of a client",)
+
+
+def companion_of(path_id: str) -> str:
+    """The path that says who is on a path.
+
+    Example:
+        >>> companion_of("petShop"), companion_of("")
+        ('petShop/~clients', '~clients')
+    """
+    return f"{path_id}/{_COMPANION}" if path_id else _COMPANION
+
+
+def main_of(path_id: str) -> str | None:
+    """The path whose clients a path is about; None if it is no companion.
+
+    Example:
+        >>> main_of("petShop/~clients"), main_of("~clients"), main_of("petShop")
+        ('petShop', '', None)
+    """
+    if path_id == _COMPANION:
+        return ""
+    return path_id.removesuffix(f"/{_COMPANION}") if path_id.endswith(f"/{_COMPANION}") else None
+
+
+class Presence:
+    """The clients of one path. It is the reviewer of its companion.
+
+    Args:
+        get_now: the wall clock, in milliseconds.
+
+    Attributes:
+        store: a row for each client that may be seen: `name` and `identity`, if it has them, `since` in milliseconds,
+            `write` (whether it may), and what it says itself.
+    """
+
+    def __init__(self, get_now: GetNow) -> None:
+        self.store: MergeableStore = MergeableStore()
+        self._get_now = get_now
+        self._departed = 0
+
+    # --- what the server says
+
+    def show(self, client: Client, name: str | None) -> None:
+        """A client is there, or may do more or less than before."""
+        vouched = {
+            "name": name,
+            "identity": None if client.identity is None else client.identity.name,
+            "since": self.store.get_cell(_TABLE, client.id, "since") or self._get_now(),
+            "write": client.access.write,
+        }
+        cells = {cell_id: cell for cell_id, cell in vouched.items() if cell is not None}
+        with self.store.transaction():
+            self.store.set_partial_row(_TABLE, client.id, cells)
+
+    def rename(self, client_id: str, name: str | None) -> None:
+        """A client is called otherwise, or is called nothing any more."""
+        if not self.store.has_row(_TABLE, client_id):
+            return
+        if name is None:
+            self.store.del_cell(_TABLE, client_id, "name")
+        else:
+            self.store.set_cell(_TABLE, client_id, "name", name)
+
+    def hide(self, client_id: str) -> None:
+        """A client is gone, or may not be seen any more."""
+        if not self.store.has_row(_TABLE, client_id):
+            return
+        self.store.del_row(_TABLE, client_id)
+        self._departed += 1
+        if self._departed >= MAX_DEPARTED_CLIENTS and not self.store.is_in_transaction():
+            self._departed = 0
+            self.store.forget_deleted_rows(_TABLE)
+
+    # --- what clients say
+
+    def announce(self, client_id: str, cells: dict[str, Any]) -> None:
+        """A client says this of itself, in place of what it has said before.
+
+        Raises:
+            RequestFailedError: it may not be seen, or may not say that.
+            InvalidCellError: something is no cell.
+            InvalidIdError: likewise for an id.
+        """
+        if not self.store.has_row(_TABLE, client_id):
+            raise RequestFailedError("the client is not to be seen here", "refused")
+        if any(cell_id in _VOUCHED for cell_id in cells):
+            raise RequestFailedError(_NOT_ITS_OWN[0], "refused")
+        if not self._fits(client_id, {check_id(cell_id): encode_cell(cell) for cell_id, cell in cells.items()}):
+            raise RequestFailedError(_TOO_MUCH[0], "refused")
+        with self.store.transaction():
+            for cell_id in self.store.get_cell_ids(_TABLE, client_id):
+                if cell_id not in _VOUCHED and cell_id not in cells:
+                    self.store.del_cell(_TABLE, client_id, cell_id)
+            self.store.set_partial_row(_TABLE, client_id, cells)
+
+    def review(self, proposal: Proposal) -> Verdict:
+        """Let through what a client writes to its own row.
+
+        What it wants to delete that is not there is not merged, and not answered: it remembers clients that are
+        forgotten here.
+        """
+        own: dict[Leaf, Any] = {}
+        refused: dict[Leaf, str] = {}
+        forgotten: set[Leaf] = set()
+        present = self.store.has_row(_TABLE, proposal.sender)
+        for leaf, stamp in news_in(self.store, proposal.body):
+            if present and leaf[:2] == (_TABLE, proposal.sender) and leaf[2] not in _VOUCHED:
+                own[leaf] = stamp
+            elif stamp[0] == TOMBSTONE and self.store.get_stamp(*leaf) is None:
+                forgotten.add(leaf)
+            else:
+                refused[leaf] = hlc_of(stamp)
+        reasons: tuple[str, ...] = _NOT_ITS_OWN if refused else ()
+        if own and not self._fits(proposal.sender, {leaf[2]: stamp[0] for leaf, stamp in own.items()}):
+            refused.update((leaf, hlc_of(stamp)) for leaf, stamp in own.items())
+            reasons += _TOO_MUCH
+        if not refused and not forgotten:
+            return Verdict(proposal.body)
+        return Verdict(without(proposal.body, refused.keys() | forgotten), refused, {}, reasons)
+
+    def _fits(self, client_id: str, wires: dict[str, Any]) -> bool:
+        """Whether a row is small enough with these cells; deleted ones leave their stamps, so they count."""
+        stamps = self.store.get_stamped_rows(_TABLE)[client_id].stamps
+        if len(stamps.keys() | wires.keys()) > MAX_PRESENCE_CELLS:
+            return False
+        row = {cell_id: self.store.get_kept_wire(_TABLE, client_id, cell_id) for cell_id in stamps}
+        return len(dumps({**row, **wires})) <= MAX_PRESENCE_BYTES
