@@ -17,7 +17,7 @@ from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import TOMBSTONE, check_id, encode_cell
 from mergesync.store.jsjson import dumps
-from mergesync.sync.admission import Leaf
+from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.review import Proposal, Verdict, without
 from mergesync.types import GetNow
 
@@ -133,7 +133,10 @@ class Presence:
         refused: dict[Leaf, str] = {}
         forgotten: set[Leaf] = set()
         present = self.store.has_row(_TABLE, proposal.sender)
-        for leaf, stamp in news_in(self.store, proposal.body):
+        news = news_in(self.store, proposal.body)
+        for leaf, stamp in leaves_of(proposal.body):
+            if leaf not in news:
+                continue
             if present and leaf[:2] == (_TABLE, proposal.sender) and leaf[2] not in _VOUCHED:
                 own[leaf] = stamp
             elif stamp[0] == TOMBSTONE and self.store.get_stamp(*leaf) is None:

@@ -142,7 +142,8 @@ class Service:
             case InvalidCellError() | InvalidIdError() | ContentError():
                 return ["invalid", str(error)]
             case RemoteProtocolError():
-                self._path.report(error, client.id)
+                error.path_id, error.client_id = client.path_id, client.id
+                self._path.report(error)
                 return ["invalid", error.args[0]]
             case _:
                 self._path.report(error, client.id)

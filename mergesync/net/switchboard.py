@@ -150,7 +150,6 @@ class Switchboard:
             switchboard=self,
             timeout_seconds=self._options.request_timeout_seconds,
         )
-        channel.headers = {}  # they are in `info`, and each is a KiB
         socket = self._sockets[connection] = ServerSocket(channel, connection, visitor)
         if visitor.client is not None:
             socket.clients[info.path_id] = visitor.client
