@@ -56,7 +56,9 @@ class Cost:
 async def idle(connections: int, watch_seconds: float = HEARTBEATS_SECONDS) -> Cost:
     """Open so many connections, and watch them."""
     with tempfile.TemporaryDirectory() as folder:
-        served = await asyncio.to_thread(Served, Path(folder), "--persist", "none", development=False)
+        served = await asyncio.to_thread(
+            Served, Path(folder), "--persist", "none", "--limit", "connections=none", development=False
+        )
         try:
             async with AsyncExitStack() as sockets:
                 await _open(sockets, served, 1, 0)  # what the first one costs is not what each one costs
