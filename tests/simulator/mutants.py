@@ -127,7 +127,7 @@ _PERSIST = (
     Mutant("a failed save is forgotten", "persist.saving:Saving._save_or_put_back", "self._unsaved.put_back(unsaved)", "pass"),
     Mutant("a failed save is silent", "persist.saving:Saving._save_unsaved", "self._report(failure)", "pass"),
     Mutant("the change during a save is dropped", "persist.saving:Saving._auto_save", "while self._unsaved:", "for _ in range(1):"),
-    Mutant("the end does not save", "persist.base:Persister._destroy", "if self.is_auto_saving:", "if False:"),
+    Mutant("the end does not save", "persist.base:Persister._save_the_rest", "if self.is_auto_saving:", "if False:"),
     Mutant("newer changes are not put back", "store.unsaved:Unsaved.put_back", "overlay(self._changes, newer)", "pass"),
     Mutant("only the last transaction is saved", "store.unsaved:Unsaved.add", "overlay(self._changes, changes)", "self._changes = changes"),
     Mutant("only the first change is saved", "store.unsaved:_lay", "children[id_] = child", "children.setdefault(id_, child)"),
@@ -139,7 +139,7 @@ _PERSIST = (
     Mutant("rows are keyed by cell", "persist.sqlite_rows:rows_of", "(path, table_id, row_id, cell_id,", "(path, table_id, cell_id, cell_id,"),
     Mutant("values of all paths are one", "persist.sqlite_rows:rows_of", "(path, value_id,", "('', value_id,"),
     Mutant("a commit is none", "persist.sqlite:SqliteDatabase._commit", 'await writer.execute("COMMIT")', 'await writer.execute("ROLLBACK")'),
-    Mutant("a group commit has one path", "persist.sqlite:SqliteDatabase._commit", "work += [(write.member, write.changes) for write in batch]", "work += [(write.member, write.changes) for write in batch[:1]]"),
+    Mutant("a group commit has one path", "persist.sqlite:SqliteDatabase._commit", "work += [(write.member, write.changes) for write in batch if", "work += [(write.member, write.changes) for write in batch[:1] if"),
     Mutant("a failed commit is taken for done", "persist.sqlite:SqliteDatabase._fail", "write.done.set_exception(error)", "write.done.set_result(None)"),
     Mutant("a poller is never at rest", "persist.poller:FilePoller._rest", "task.cancel()", "pass"),
 )  # fmt: skip
