@@ -530,9 +530,8 @@ class Synchronizer:
                 yield from self._pulling.catch_up(SERVER, announced, None)
         finally:
             self._comparing = False
-        if self.state is SyncState.LIVE:
-            self.announce()
-            self._outlet.pulled()
+        self.announce()
+        self._outlet.pulled()
 
     # --- sending
 
