@@ -438,7 +438,10 @@ class Synchronizer:
                 self._start_pulls = True
                 hashes = hashes_of(answer_.message)
                 answers.know(hashes)
-                if not (yield from self._pulling.compared(sender, transaction_id, hashes)):
+                is_equal = yield from self._pulling.compared(sender, transaction_id, hashes)
+                if self._pulling.compares_with(sender):
+                    self._compares_soon = not is_equal  # once every change is sent as it is made
+                elif not is_equal:
                     pulled = yield from self._pulling.pulled(sender, transaction_id, hashes)
                     yield from self._pulling.absorb(sender, pulled)
                 is_over = True
