@@ -227,6 +227,8 @@ class Comparing:
         self._give = give
         self._todo: list[tuple[str, str, str | None]] = []
         self._giving: deque[tuple[str, Iterator[str]]] = deque()  # rows by table
+        self._newer: dict[str, Any] = {}  # cells by table and row, and values, that are newer here
+        self._newer_values: dict[str, Any] = {}
         self._listed: dict[str, set[str]] = {}  # in the last request, by table
         self._hashes: Any = their_hashes
 
@@ -242,8 +244,9 @@ class Comparing:
             table_ids = list(self._store.get_mergeable_table_hashes())
             self._todo = [(table_id, "", None) for table_id in reversed(table_ids)]
             self._take((yield [table_ids, self._store.get_mergeable_value_hashes(), self._next_ranges()]))
-            while self._todo or self._giving or self._hashes is None:
-                self._give_page()
+            while self._todo or self._gives or self._hashes is None:
+                if not self._todo or sum(map(len, self._newer.values())) >= _REQUEST:
+                    self._give_page()  # little is given in a single message
                 self._take((yield [None, None, self._next_ranges()]))
             ours = self._store.get_mergeable_content_hashes()
             if self._hashes == ours:
@@ -286,8 +289,8 @@ class Comparing:
         still_open = list(_decoded(open_))
         if tables[0] or (values is not None and values[0]):
             self._merge([tables, [{}] if values is None else values, 1], newest)
-        self._give_newer(tables)
-        self._give_values(wanted_values, {} if values is None else values[0])
+        self._note_newer(tables)
+        self._note_newer_values(wanted_values, {} if values is None else values[0])
         for table_id, row_ids in wanted.items():
             known = self._store.get_stamped_rows(table_id)
             self._giving.append((table_id, iter([row_id for row_id in row_ids if row_id in known])))
@@ -300,29 +303,30 @@ class Comparing:
 
     # --- what the other end lacks
 
-    def _give_newer(self, theirs: list[Any]) -> None:
-        """Of the rows that both have otherwise, give the cells that are newer here."""
-        tables: dict[str, Any] = {}
+    @property
+    def _gives(self) -> bool:
+        return bool(self._giving or self._newer or self._newer_values)
+
+    def _note_newer(self, theirs: list[Any]) -> None:
+        """Of the rows that both have otherwise, the cells that are newer here are to be given."""
         for table_id, table in theirs[0].items():
             rows = self._store.get_stamped_rows(table_id)
             for row_id in self._listed.get(table_id, set()) & table[0].keys():
                 cells = _beyond(row_stamp(rows[row_id])[0], table[0][row_id][0])
                 if cells:
-                    tables.setdefault(table_id, [{}])[0][row_id] = [cells]
-        if tables:
-            self._send([tables], [{}])
+                    self._newer.setdefault(table_id, {})[row_id] = [cells]
 
-    def _give_values(self, value_ids: list[str], theirs: dict[str, Any]) -> None:
+    def _note_newer_values(self, value_ids: list[str], theirs: dict[str, Any]) -> None:
         if value_ids:
             values = self._store.get_mergeable_value_diff({})[0]
-            ours = _beyond({value_id: values[value_id] for value_id in value_ids if value_id in values}, theirs)
-            if ours:
-                self._send([{}], [ours])
+            ours = {value_id: values[value_id] for value_id in value_ids if value_id in values}
+            self._newer_values |= _beyond(ours, theirs)
 
     def _give_page(self) -> None:
-        """Give as many of the rows that are wanted as one page holds."""
+        """Give what is newer here, and as many of the rows that are wanted as one page holds."""
         room = Room(MAX_PAGE_BYTES)
-        tables: dict[str, Any] = {}
+        tables, self._newer = {table_id: [rows] for table_id, rows in self._newer.items()}, {}
+        values, self._newer_values = self._newer_values, {}
         while self._giving and not room.is_full:
             table_id, row_ids = self._giving[0]
             table, left = self._ranges.rows(table_id, row_ids, room)
@@ -332,12 +336,9 @@ class Comparing:
                 self._giving.popleft()
             else:
                 self._giving[0] = (table_id, left)
-        if tables:
-            self._send(stamped(tables, self._store.get_stamped_table_hlc(None)), [{}])
-
-    def _send(self, tables: list[Any], values: list[Any]) -> None:
-        self._hashes = None  # those that were told are of before
-        self._give([tables, values, 1])
+        if tables or values:
+            self._hashes = None  # those that were told are of before
+            self._give([stamped(tables, self._store.get_stamped_table_hlc(None)), [values], 1])
 
 
 def _beyond(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
