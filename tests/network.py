@@ -20,9 +20,9 @@ from mergesync.store.hlc import ALPHABET
 from mergesync.sync.admission import is_empty
 from mergesync.sync.client_connection import ClientConnection
 from mergesync.sync.hub import Hub
-from mergesync.sync.messages import Message, encode_message
+from mergesync.sync.messages import Message
 from mergesync.sync.operations import Operation
-from mergesync.sync.payloads import Payload, fits_frame, fragments_of
+from mergesync.sync.payloads import Payload, fits_frame, remainders_of
 from mergesync.sync.server_connection import ServerConnection, path_of
 from mergesync.sync.subprotocols import CHANNELS, dialect_of
 from mergesync.sync.synchronizer import Origin, Synchronizer, SyncState
@@ -122,7 +122,7 @@ class Peer:
     def send(self, address: str, message: Message) -> None:
         """A message of the core."""
         if self.socket is not None:
-            for remainder in fragments_of(encode_message(message), self.fragment_size, self._network.new_id):
+            for remainder in remainders_of(message, self.fragment_size, self._network.new_id):
                 self.socket.send(self.socket.client.outgoing(self.channel_id, address, remainder))
 
     def report(self, error: Exception) -> None:

@@ -57,7 +57,11 @@ class LocalSynchronizer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._core = Synchronizer(
-            store, _LocalOutlet(self), request_timeout_seconds=request_timeout_seconds, new_id=new_id
+            store,
+            _LocalOutlet(self),
+            request_timeout_seconds=request_timeout_seconds,
+            new_id=new_id,
+            bounded=False,  # there are no frames
         )
         self._alarm = Alarm(lambda: self._core.deadline, self._core.wake)
         network._synchronizers[self._address] = self

@@ -38,6 +38,14 @@ _STREAMS = 3
 """How often a peer is given a table that it cannot list: pages get lost where answers are late."""
 
 
+_WHOLE = {
+    MessageType.GET_TABLE_DIFF: MergeableStore.get_mergeable_table_diff,
+    MessageType.GET_ROW_DIFF: MergeableStore.get_mergeable_row_diff,
+    MessageType.GET_CELL_DIFF: MergeableStore.get_mergeable_cell_diff,
+    MessageType.GET_VALUE_DIFF: MergeableStore.get_mergeable_value_diff,
+}
+
+
 class _Stream:
     """Whole tables, page by page."""
 
@@ -140,11 +148,13 @@ class Answering:
         store: only read.
         ranges: of the store.
         learns: whether to let peers list the rows of tables that are not here, so that they can be asked for in parts.
+        bounded: whether answers must fit frames.
     """
 
-    def __init__(self, store: MergeableStore, ranges: Ranges, *, learns: bool) -> None:
+    def __init__(self, store: MergeableStore, ranges: Ranges, *, learns: bool, bounded: bool = True) -> None:
         self._store = store
         self._ranges = ranges
+        self._bounded = bounded
         self._learns = learns
         self._readers: dict[str, _Reader] = {}
 
@@ -156,6 +166,8 @@ class Answering:
         kind = message.type
         if kind is MessageType.GET_CONTENT_HASHES:
             return self._store.get_mergeable_content_hashes()
+        if not self._bounded:
+            return _WHOLE[kind](self._store, message.body)
         reader = self._readers.get(peer)
         if reader is not None and not reader.hear(kind, message.body, now):
             reader.answered(now)

@@ -33,7 +33,6 @@ _PARTS: Final = 48
 
 _RANGE_BYTES: Final = 40  # of a part in an answer
 _ROUNDS: Final = 4  # both may go on to be changed meanwhile
-_PARCEL_ROWS: Final = 1000  # of which cells are kept until they are given
 _REQUEST: Final = MAX_COMPARED_RANGES // 2  # ranges and listed rows in a request
 
 _Claim: TypeAlias = "str | dict[str, str] | None"
@@ -227,9 +226,9 @@ class Comparing:
         self._merge = merge
         self._give = give
         self._todo: list[tuple[str, str, str | None]] = []
-        self._giving: deque[tuple[str, Iterator[str]]] = deque()  # rows that are to be given, by table
-        self._newer: dict[str, dict[str, Any]] = {}  # cells likewise, by table and row
-        self._values: dict[str, Any] = {}  # and values
+        self._giving: deque[tuple[str, Iterator[str]]] = deque()  # rows by table
+        self._newer: dict[str, Any] = {}  # cells by table and row, and values, that are newer here
+        self._newer_values: dict[str, Any] = {}
         self._listed: dict[str, set[str]] = {}  # in the last request, by table
         self._hashes: Any = their_hashes
 
@@ -245,8 +244,9 @@ class Comparing:
             table_ids = list(self._store.get_mergeable_table_hashes())
             self._todo = [(table_id, "", None) for table_id in reversed(table_ids)]
             self._take((yield [table_ids, self._store.get_mergeable_value_hashes(), self._next_ranges()]))
-            while self._todo or self._has_to_give or self._hashes is None:
-                self._give_page()
+            while self._todo or self._gives or self._hashes is None:
+                if not self._todo or sum(map(len, self._newer.values())) >= _REQUEST:
+                    self._give_page()  # little is given in a single message
                 self._take((yield [None, None, self._next_ranges()]))
             ours = self._store.get_mergeable_content_hashes()
             if self._hashes == ours:
@@ -290,7 +290,7 @@ class Comparing:
         if tables[0] or (values is not None and values[0]):
             self._merge([tables, [{}] if values is None else values, 1], newest)
         self._note_newer(tables)
-        self._note_values(wanted_values, {} if values is None else values[0])
+        self._note_newer_values(wanted_values, {} if values is None else values[0])
         for table_id, row_ids in wanted.items():
             known = self._store.get_stamped_rows(table_id)
             self._giving.append((table_id, iter([row_id for row_id in row_ids if row_id in known])))
@@ -303,6 +303,10 @@ class Comparing:
 
     # --- what the other end lacks
 
+    @property
+    def _gives(self) -> bool:
+        return bool(self._giving or self._newer or self._newer_values)
+
     def _note_newer(self, theirs: list[Any]) -> None:
         """Of the rows that both have otherwise, the cells that are newer here are to be given."""
         for table_id, table in theirs[0].items():
@@ -312,23 +316,17 @@ class Comparing:
                 if cells:
                     self._newer.setdefault(table_id, {})[row_id] = [cells]
 
-    def _note_values(self, value_ids: list[str], theirs: dict[str, Any]) -> None:
-        """Of the values that are wanted, those that are newer here are to be given."""
-        values = self._store.get_mergeable_value_diff({})[0] if value_ids else {}
-        self._values |= _beyond({value_id: values[value_id] for value_id in value_ids if value_id in values}, theirs)
-
-    @property
-    def _has_to_give(self) -> bool:
-        return bool(self._newer or self._values or self._giving)
+    def _note_newer_values(self, value_ids: list[str], theirs: dict[str, Any]) -> None:
+        if value_ids:
+            values = self._store.get_mergeable_value_diff({})[0]
+            ours = {value_id: values[value_id] for value_id in value_ids if value_id in values}
+            self._newer_values |= _beyond(ours, theirs)
 
     def _give_page(self) -> None:
-        """Give as much as one page holds. While there is little, all is compared first, so that it is one message."""
-        newer, values = self._newer, self._values
-        if self._todo and sum(map(len, newer.values())) < _PARCEL_ROWS:
-            return
-        self._newer, self._values = {}, {}
+        """Give what is newer here, and as many of the rows that are wanted as one page holds."""
         room = Room(MAX_PAGE_BYTES)
-        tables: dict[str, Any] = {table_id: [rows] for table_id, rows in newer.items()}
+        tables, self._newer = {table_id: [rows] for table_id, rows in self._newer.items()}, {}
+        values, self._newer_values = self._newer_values, {}
         while self._giving and not room.is_full:
             table_id, row_ids = self._giving[0]
             table, left = self._ranges.rows(table_id, row_ids, room)

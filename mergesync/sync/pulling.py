@@ -240,9 +240,15 @@ class Pulling:
             return None
         return hashes
 
+    def compares_with(self, address: str) -> bool:
+        """Whether this is a server that can compare ranges of rows."""
+        return self.compares and address == SERVER
+
     def compared(self, address: str, transaction_id: str, hashes: list[int]) -> Generator[Question, Answer, bool]:
-        """End equal with a server of ours that has other hashes, both ways; returns whether that is so."""
-        if not self.compares or address != SERVER or self._has(hashes):
+        """End equal with a server of ours, both ways; returns whether that is so."""
+        if self._has(hashes):
+            return True
+        if not self.compares_with(address):
             return False
         run = Comparing(
             self._store,

@@ -99,6 +99,7 @@ class Synchronizer:
         reviewer: decides what of peers' changes is merged; None: all of it.
         operate: asks the server an operation, where `start_sync` was told that it can answer; its answers go to
             `receive_operation`.
+        bounded: whether messages must fit frames.
 
     Attributes:
         state: stopped, starting or live.
@@ -117,6 +118,7 @@ class Synchronizer:
         knows_peers: bool = False,
         reviewer: Reviewer | None = None,
         operate: Callable[[Operation], None] | None = None,
+        bounded: bool = True,
     ) -> None:
         self.store = store
         self._ask_operation = operate
@@ -138,7 +140,7 @@ class Synchronizer:
             knows_peers=knows_peers,
         )
         self._ranges = Ranges(store)
-        self._answering = Answering(store, self._ranges, learns=authority)
+        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded)
         self._nothing = MergeableStore("") if authority else store
         self._telling_nothing = Answering(self._nothing, Ranges(self._nothing), learns=False)
         self._pulling = Pulling(
@@ -438,7 +440,10 @@ class Synchronizer:
                 self._start_pulls = True
                 hashes = hashes_of(answer_.message)
                 answers.know(hashes)
-                if not (yield from self._pulling.compared(sender, transaction_id, hashes)):
+                is_equal = yield from self._pulling.compared(sender, transaction_id, hashes)
+                if self._pulling.compares_with(sender):
+                    self._compares_soon = not is_equal  # once every change is sent as it is made
+                elif not is_equal:
                     pulled = yield from self._pulling.pulled(sender, transaction_id, hashes)
                     yield from self._pulling.absorb(sender, pulled)
                 is_over = True
@@ -530,9 +535,8 @@ class Synchronizer:
                 yield from self._pulling.catch_up(SERVER, announced, None)
         finally:
             self._comparing = False
-        if self.state is SyncState.LIVE:
-            self.announce()
-            self._outlet.pulled()
+        self.announce()
+        self._outlet.pulled()
 
     # --- sending
 

@@ -191,15 +191,17 @@ async def factory_fails_once(bench: Bench) -> Outcome:
     return Outcome(good, f"the client's edit {where}; the server lists {listed} paths")
 
 
-async def large_store(bench: Bench, rows: int = 2_000) -> Outcome:
-    """M10. A path of 250,000 rows (42 MB of JSON with stamps), which two clients have; a third one joins."""
+async def large_store(bench: Bench, rows: int = 17_000, text_bytes: int = 1_000) -> Outcome:
+    """M10. A path of more than 16 MiB, which two clients have; a third one joins."""
+    bench.patience_seconds = _PATIENCE_SECONDS
     server = await bench.serve()
     holder, other, joiner = [await bench.store() for _ in range(3)]
     for store in (holder, other):
         await bench.connect(store, f"{server.url}/p")
     for first in range(0, rows, _CHUNK):
         last = min(first + _CHUNK, rows)
-        wide = [["setRow", "t", f"r{number}", {"c": number, "text": "x" * 40}] for number in range(first, last)]
+        cells = {"text": "x" * text_bytes}
+        wide = [["setRow", "t", f"r{number}", {"c": number, **cells}] for number in range(first, last)]
         await holder.ops(["transaction", wide])
         if not await bench.comes_true(lambda last=last: _has_rows(other, last)):  # type: ignore[misc]
             return Outcome(False, f"even a client that was there gets only {await _count(other):,} of {last:,} rows")
@@ -212,7 +214,8 @@ async def _has_rows(store: AnyStore, rows: int) -> bool:
     return await _count(store) == rows
 
 
-_CHUNK: Final = 10_000
+_CHUNK: Final = 5_000
+_PATIENCE_SECONDS: Final = 90.0
 
 
 async def slow_round_trips(bench: Bench) -> Outcome:

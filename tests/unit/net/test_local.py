@@ -170,3 +170,16 @@ def test_store_written_when_the_loop_is_not_running() -> None:
     assert two.get_value("v") == 1
     loop.run_until_complete(together(first.destroy(), second.destroy()))
     loop.close()
+
+
+async def test_more_than_a_frame_holds() -> None:
+    """Where there are no frames a start brings everything, however large it is."""
+    network = LocalNetwork()
+    one, two = MergeableStore(), MergeableStore()
+    one.set_table("t", {f"r{number}": {"c": "x" * 1000} for number in range(20_000)})
+    synchronizers = [create_local_synchronizer(store, network) for store in (one, two)]
+    for synchronizer in synchronizers:
+        await synchronizer.start_sync()
+    assert len(two.get_row_ids("t")) == 20_000
+    for synchronizer in synchronizers:
+        await synchronizer.destroy()

@@ -405,6 +405,20 @@ def test_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers.answering.deadline is None
 
 
+def test_without_frames() -> None:
+    """Answers are whole."""
+    store = new_store()
+    fill(store, "t", 300)
+    fill_values(store)
+    whole = Answering(store, Ranges(store), learns=False, bounded=False)
+    for kind, ask in ((TABLES, {}), (ROWS, {"t": {}}), (VALUES, {}), (CELLS, {"t": {"r1": {}}})):
+        answered = whole.answer("A", heard(kind, ask), 0.0).body
+        count = {TABLES: 300, ROWS: 300, CELLS: 1, VALUES: 300}[kind]
+        found = answered if kind in (VALUES, CELLS) else answered[0]
+        assert len(found[0] if kind is VALUES else found[0]["t"][0]) == count
+    assert whole.deadline is None
+
+
 def test_small_or_not() -> None:
     """Sizes are counted only as far as needed."""
     answers = Answers(lambda store: fill(store, "t", 100))

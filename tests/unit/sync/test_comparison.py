@@ -184,6 +184,22 @@ def test_a_start() -> None:
     assert [kind for _, kind, _ in driven.outbox.take()][-1] is MessageType.CONTENT_HASHES
 
 
+def test_a_start_after_which_the_hashes_still_differ() -> None:
+    """Something was written meanwhile; it is compared again when all changes are sent, then in TinyBase's way."""
+    driven = Asking(store_of(3))
+    driven.outbox.take()
+    driven.hear_result([*GOOD[:5], [1, 1]])
+    assert driven.is_live()
+    assert driven.deadline() == 0.0
+    driven.outbox.take()
+    driven.core.wake(0.1)
+    driven.answer([1, 1], now=0.1)
+    assert len(driven.asked) == 2
+    driven.outbox.take()
+    driven.hear_result([*GOOD[:5], [1, 1]], now=0.1)
+    assert [kind for _, kind, _ in driven.outbox.take()] == [MessageType.GET_TABLE_DIFF]
+
+
 def test_what_comes_is_merged_and_initial_content_is_not_needed() -> None:
     """As with TinyBase's way."""
     asked: list[Operation] = []

@@ -519,6 +519,22 @@ def test_a_stock_client_over_a_slow_link() -> None:
     assert set(pushed[3][1][0]) == {"v", "mine"}
 
 
+def test_a_stock_client_over_a_slow_link_to_a_large_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not everything is sent unasked then: it is let ask again, and answered in small parts."""
+    monkeypatch.setattr("mergesync.sync.pulling.MAX_PAGE_BYTES", 100)
+    monkeypatch.setattr("mergesync.sync.answering.MIN_ANSWER_BYTES", 100)
+    path = Path("A").ready(new_store("server").set_table("t", {f"r{number}": {"c": 1} for number in range(50)}))
+    path.hear("A", MessageType.GET_CONTENT_HASHES, "", now=0.6)
+    path.hear("A", HASHES, new_store().set_value("mine", 1).get_mergeable_content_hashes(), now=1.6)
+    path.exits.sent[:-1] = []
+    path.answer("A", [[{}], {}], 2.8)
+    path.answer("A", [{"mine": [1, hlc(1)]}], 4.0)
+    path.take()
+    path.hear("A", MessageType.GET_TABLE_DIFF, {}, "S", 5.0)
+    ((_, _, _, body),) = path.take()
+    assert 0 < len(body[0][0]["t"][0]) < 5
+
+
 def test_our_clients_over_slow_links() -> None:
     """With 1.2 s there and back, or 10 s, and a time-out of 1 s, all end equal in a dozen round trips (M11)."""
     for delay_seconds in (0.6, 5.0):
