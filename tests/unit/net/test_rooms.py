@@ -890,3 +890,54 @@ async def test_a_hook_may_open_its_own_path() -> None:
             store = MergeableStore()
             async with synced(store, w.url()):
                 assert store.get_values() == {"seen": True}
+
+
+# --- who is behind a proxy
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "seen"),
+    [
+        ([], "9.9.9.9", "127.0.0.1"),
+        (["10.0.0.0/8"], "9.9.9.9", "127.0.0.1"),
+        (["127.0.0.1"], "", "127.0.0.1"),
+        (["127.0.0.1"], "9.9.9.9", "9.9.9.9"),
+        (["127.0.0.1"], "6.6.6.6, 9.9.9.9", "9.9.9.9"),
+        (["127.0.0.0/8", "10.0.0.0/8"], "6.6.6.6, 9.9.9.9 ,10.1.2.3", "9.9.9.9"),
+        (["127.0.0.1"], "6.6.6.6, unknown", "unknown"),
+    ],
+)
+async def test_who_is_behind_a_proxy(trusted: list[str], forwarded: str, seen: str) -> None:
+    """What a trusted proxy says, and not what anybody else has put into the header."""
+    addresses: list[str] = []
+
+    def authorize(info: ClientInfo) -> Identity:
+        addresses.append(info.remote_address[0])
+        return Identity("ann")
+
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    async with world(authorize=authorize, trusted_proxies=trusted) as w, raw(w.url(), additional_headers=headers):
+        assert addresses == [seen]
+
+
+async def test_limits_count_who_is_behind_a_proxy() -> None:
+    """Not the proxy itself."""
+    one, other = ({"X-Forwarded-For": address} for address in ("9.9.9.9", "9.9.9.8"))
+    async with (
+        world(limits=Limits(connections_per_address=1), trusted_proxies=["127.0.0.1"]) as w,
+        raw(w.url(), additional_headers=one),
+    ):
+        await eventually(lambda: w.server.get_stats().connections == 1)
+        with pytest.raises(InvalidStatus, match="429"):
+            async with raw(w.url(), additional_headers=one):
+                pass
+        async with raw(w.url(), additional_headers=other):
+            pass
+
+
+def test_networks_that_are_none() -> None:
+    """They are refused at once, and one network is not several."""
+    with pytest.raises(ValueError, match="has host bits set"):
+        WsServer(trusted_proxies=["10.0.0.1/8"])
+    with pytest.raises(TypeError, match="several"):
+        WsServer(trusted_proxies="10.0.0.0/8")
