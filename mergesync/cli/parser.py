@@ -14,6 +14,7 @@ from mergesync.cli.stored import dump, load
 from mergesync.cli.verify import verify
 from mergesync.limits import Limits
 from mergesync.net.origins import check_origins
+from mergesync.net.proxies import Proxies
 from mergesync.version import VERSION
 
 __all__ = ["make_parser"]
@@ -80,6 +81,11 @@ def _add_serve(commands: _Commands[_Parser]) -> None:
         "--allow-origin", metavar="ORIGIN", action="append", default=[], type=_origin,
         help="let web pages of this origin connect, such as https://example.org, besides those of the server's own "
         "host and port; may be repeated; '*' for all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--trust-proxy", metavar="NETWORK", action="append", default=[], type=_network,
+        help="believe what proxies of this address or network say in X-Forwarded-For, such as 10.0.0.0/8; may be "
+        "repeated",
     )  # fmt: skip
     parser.add_argument(
         "--limit", metavar="NAME=NUMBER", action="append", default=[], type=_limit,
@@ -207,6 +213,14 @@ def _origin(text: str) -> str:
         check_origins([text])
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        Proxies([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return text
 
 

@@ -7,9 +7,8 @@ import asyncio
 import logging
 import os
 import signal
-import ssl
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 from mergesync.cli.common import FAILED, OK, USAGE, CliError, printable
@@ -18,6 +17,7 @@ from mergesync.cli.storage import Persisters, Storage, opened
 from mergesync.limits import Limits
 from mergesync.net.server import ListeningWsServer, create_ws_server
 from mergesync.net.switchboard import CLOSE_RESTART
+from mergesync.net.tls import Certificate, TlsFiles
 from mergesync.rooms.access import ClientInfo
 from mergesync.store import MergeableStore
 from mergesync.version import VERSION
@@ -43,13 +43,15 @@ async def serve(arguments: argparse.Namespace) -> int:
     stopping = _catch_signals()
     storage: Storage = arguments.persist
     keeper = _Keeper(storage.persisters(on_ignored_error=log_error))
-    ssl_context = _ssl_context(arguments.tls_cert, arguments.tls_key)
+    tls = _tls_files(arguments.tls_cert, arguments.tls_key)
     async with AsyncExitStack() as stack:
         if keeper.persisters is not None:
             await stack.enter_async_context(opened(keeper.persisters))
-        server = await _listen(arguments, ssl_context, keeper)
+        server = await _listen(arguments, tls, keeper)
+        if tls is not None:
+            _reload_on_hangup(server)
         try:
-            address = _address(arguments.host, server.port, secure=ssl_context is not None)
+            address = _address(arguments.host, server.port, secure=tls is not None)
             _announce(address, storage)
             log("server.listening", address=address, persist=storage.kind, place=storage.place or None)
             reason = await stopping
@@ -93,30 +95,44 @@ def _catch_signals() -> asyncio.Future[str]:
     return stopping
 
 
-def _ssl_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+def _tls_files(certificate: str | None, key: str | None) -> TlsFiles | None:
     if certificate is None:
         if key is not None:
             raise CliError("--tls-key needs --tls-cert", USAGE)
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    files = certificate if key is None else (certificate, key)
     try:
-        context.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask for one on the terminal
+        Certificate(files)
     except (OSError, ValueError) as error:
         raise CliError(f"cannot use the TLS certificate {printable(certificate)}: {printable(str(error))}") from error
-    return context
+    return files
 
 
-async def _listen(
-    arguments: argparse.Namespace, ssl_context: ssl.SSLContext | None, keeper: _Keeper
-) -> ListeningWsServer:
+def _reload_on_hangup(server: ListeningWsServer) -> None:
+    """SIGHUP has the certificate read again, as whatever renews it can say."""
+
+    def reload() -> None:
+        try:
+            server.reload_certificate()
+        except (OSError, ValueError) as error:
+            log("server.certificate", level=logging.ERROR, error=str(error))
+        else:
+            log("server.certificate")
+
+    with suppress(NotImplementedError, AttributeError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+async def _listen(arguments: argparse.Namespace, tls: TlsFiles | None, keeper: _Keeper) -> ListeningWsServer:
     try:
         server = await create_ws_server(
             arguments.host,
             arguments.port,
             None if keeper.persisters is None else keeper,
-            ssl_context=ssl_context,
+            tls=tls,
             relay=arguments.relay,
             origins=arguments.allow_origin,
+            trusted_proxies=arguments.trust_proxy,
             limits=Limits(**dict(arguments.limit)),
             on_connection=_on_connection,
             on_ignored_error=log_error,

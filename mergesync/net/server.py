@@ -48,10 +48,12 @@ from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
+from mergesync.net.proxies import Proxies
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
 from mergesync.net.server_path import ServerPath
 from mergesync.net.switchboard import CLOSE_FORBIDDEN, CLOSE_GOING_AWAY, CLOSE_UNAUTHORIZED, Switchboard
+from mergesync.net.tls import Certificate, TlsFiles
 from mergesync.rooms.access import ClientInfo
 from mergesync.rooms.rules import Rule, Rules
 from mergesync.sync.names import NamePolicy
@@ -152,6 +154,8 @@ class WsServer:
             them).
         origins: web pages of which other origins may connect, such as `["https://example.org"]`, spelled as browsers
             do; `["*"]` for all. Pages of the server's own host and port may, and programs, which say no origin.
+        trusted_proxies: addresses or networks of proxies whose `X-Forwarded-For` says who is behind them; what others
+            say there is not believed.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
@@ -183,6 +187,7 @@ class WsServer:
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
         origins: Collection[str] = (),
+        trusted_proxies: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
         presence: bool = False,
@@ -198,6 +203,7 @@ class WsServer:
     ) -> None:
         self._report = Reporter(on_ignored_error)
         self._door = Door(origins, limits)
+        self._proxies = Proxies(trusted_proxies)
         self._limits = limits
         self._hook_timeout_seconds = hook_timeout_seconds
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
@@ -376,15 +382,15 @@ class WsServer:
     def _process_request(self, connection: WebsocketsConnection, request: Request) -> Any:
         """Refuse whom the door or the application refuses, before there is a WebSocket."""
         headers = headers_of(request.headers.raw_items())
-        refusal = self._refusal(headers, connection.remote_address, secure=_is_encrypted(connection))
+        address = self._proxies.address_of(headers, connection.remote_address)
+        refusal = self._refusal(headers, address, secure=_is_encrypted(connection))
         if refusal is not None:
             return _response(refusal)
-        return self._receive(connection, request, headers) if self._reception.asks else None
+        if not self._reception.asks:
+            return None
+        return self._receive(connection, self._visitor(request.path, headers, address, _offered(headers)))
 
-    async def _receive(
-        self, connection: WebsocketsConnection, request: Request, headers: Mapping[str, str]
-    ) -> Response | None:
-        visitor = self._visitor(request.path, headers, connection.remote_address, _offered(headers))
+    async def _receive(self, connection: WebsocketsConnection, visitor: Visitor) -> Response | None:
         refusal = await self._reception.receive(visitor)
         if refusal is not None:
             return _response(refusal)
@@ -420,14 +426,15 @@ class WsServer:
         await self._serve(connection, WebsocketsChannel(connection), _target_of(connection))
 
     async def _serve(self, connection: WebsocketsConnection, channel: WebsocketsChannel, target: str) -> None:
-        refusal = self._refusal(channel.headers, channel.remote_address, secure=_is_encrypted(connection))
+        headers, address = channel.headers, self._proxies.address_of(channel.headers, channel.remote_address)
+        refusal = self._refusal(headers, address, secure=_is_encrypted(connection))
         if refusal is not None:  # an application has replaced our process_request
             await connection.close(_CLOSE_POLICY, close_reason(refusal.message))
             return
-        with self._door.inside(channel.remote_address):
+        with self._door.inside(address):
             visitor = self._visitors.pop(connection, None)
             if visitor is None:  # nobody is asked, or likewise
-                visitor = self._visitor(target, channel.headers, channel.remote_address, _offered(channel.headers))
+                visitor = self._visitor(target, headers, address, _offered(headers))
                 refusal = await self._reception.receive(visitor)
                 if refusal is not None:
                     code = CLOSE_UNAUTHORIZED if refusal.status == _UNAUTHORIZED else CLOSE_FORBIDDEN
@@ -448,7 +455,8 @@ class WsServer:
             raise RuntimeError(f"mergesync serves only WebSockets, not {scope['type']!r}")
         if (await receive())["type"] != "websocket.connect":
             return
-        headers, address = asgi_headers(scope), scope.get("client")
+        headers = asgi_headers(scope)
+        address = self._proxies.address_of(headers, scope.get("client"))
         refusal = self._refusal(headers, address, secure=scope.get("scheme") in ("wss", "https"))
         if refusal is not None:
             await refuse_websocket(scope, send, refusal)
@@ -498,6 +506,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         request_timeout_seconds: how long the server waits for a client's answer.
         fragment_size: bytes of message text per fragment sent.
         origins: web pages of which other origins may connect.
+        trusted_proxies: who is believed about who is behind them.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
@@ -510,7 +519,8 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         hook_timeout_seconds: how long each hook may take.
         on_connection: called with a `ClientInfo` for each socket.
         on_ignored_error: called with every error that nobody called for.
-        ssl_context: serve wss with this.
+        tls: serve wss with the certificate in these files: one with all, or `(certificate, key)`. TLS is 1.2 or newer.
+        ssl_context: serve wss with this instead, for what `tls` cannot do.
         serve_options: passed to `websockets.serve`, such as `ping_interval`, `process_request`, or `sock` in place of
             host and port.
 
@@ -529,6 +539,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
         fragment_size: float | None = None,
         origins: Collection[str] = (),
+        trusted_proxies: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
         presence: bool = False,
@@ -541,15 +552,19 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
+        tls: TlsFiles | None = None,
         ssl_context: ssl.SSLContext | None = None,
         serve_options: dict[str, Any] | None = None,
     ) -> None:
+        if tls is not None and ssl_context is not None:
+            raise ValueError("tls and ssl_context exclude each other")
         self._server = ListeningWsServer(
             create_persister_for_path,
             relay=relay,
             request_timeout_seconds=request_timeout_seconds,
             fragment_size=fragment_size,
             origins=origins,
+            trusted_proxies=trusted_proxies,
             limits=limits,
             names=names,
             presence=presence,
@@ -565,6 +580,9 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         )
         self._host = host
         self._port = port
+        if tls is not None:
+            self._server._certificate = Certificate(tls)
+            ssl_context = self._server._certificate.context
         self._serve_options = {"ssl": ssl_context, **(serve_options or {})}
 
     def __await__(self) -> Generator[Any, None, ListeningWsServer]:
@@ -582,6 +600,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
 class ListeningWsServer(WsServer):
     """A `WsServer` that listens on a port; made by `create_ws_server`."""
 
+    _certificate: Certificate | None = None
     _listening: WebsocketsServer | None = None
     _port = 0
     _accepted: weakref.WeakSet[WebsocketsConnection]
@@ -628,6 +647,17 @@ class ListeningWsServer(WsServer):
             if said is not None:
                 said.headers.clear()
         await self._serve(connection, channel, target)
+
+    def reload_certificate(self) -> None:
+        """Read the files of `tls` again, for connections from now on; those that are open are not touched.
+
+        Raises:
+            OSError: the files cannot be used; the certificate stays as it is.
+            ValueError: the server was made without `tls`.
+        """
+        if self._certificate is None:
+            raise ValueError("the server has no certificate in files")
+        self._certificate.reload()
 
     async def serve_forever(self) -> None:
         """Return when the server is destroyed."""

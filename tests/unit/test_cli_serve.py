@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,26 @@ async def test_tls(tmp_path: Path) -> None:
             assert client.status == "live"
 
 
+def test_tls_certificate_on_hangup(tmp_path: Path) -> None:
+    """SIGHUP has it read again; one that cannot be used is said in the log, and the server goes on."""
+    certificate = tmp_path / "cert.pem"
+    certificate.write_text((TLS / "cert.pem").read_text())
+    arguments = ["--tls-cert", str(certificate), "--tls-key", str(TLS / "key.pem")]
+    with Served(tmp_path, "--persist", "none", *arguments) as served:
+
+        def hang_up(count: int) -> str:
+            served.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 20
+            while len(said := [line for line in served.log if "server.certificate" in line]) < count:
+                assert time.monotonic() < deadline, served.log
+                time.sleep(0.01)
+            return said[-1]
+
+        assert "error" not in hang_up(1)
+        certificate.write_text("nonsense")
+        assert "error" in hang_up(2)
+
+
 async def test_everywhere_and_ipv6_addresses_can_be_connected_to(tmp_path: Path) -> None:
     """What is printed is an address of this machine, in the form of a URL."""
     for host, shown in (("0.0.0.0", "localhost"), ("::1", "[::1]"), ("localhost", "localhost")):
@@ -261,6 +282,7 @@ def _refusal(folder: Path, *arguments: str) -> tuple[int, str]:
         (["--port", "http"], 2, "'http' is not a port"),
         (["--port", "65536"], 2, "is not a port"),
         (["--relay", "x"], 2, "unrecognized arguments"),
+        (["--trust-proxy", "10.0.0.1/8"], 2, "10.0.0.1/8 has host bits set"),
         (["--tls-key", "key.pem"], 2, "--tls-key needs --tls-cert"),
         (["--tls-cert", "missing.pem"], 1, "cannot use the TLS certificate missing.pem"),
         (["--tls-cert", "/dev/null"], 1, "cannot use the TLS certificate /dev/null"),

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -31,10 +31,12 @@ from mergesync import (
     RefusedError,
     ServerPath,
     WsServer,
+    allow_write_value,
     create_ws_server,
     create_ws_synchronizer,
 )
 from mergesync.limits import Limits
+from mergesync.net import switchboard
 from mergesync.net.client import WsClient
 from mergesync.net.server import ListeningWsServer
 from tests.support import Leftovers, eventually, same_content, within
@@ -357,7 +359,7 @@ async def test_each_is_welcomed_and_missed_once() -> None:
     async with world(on_join=on_join, on_leave=on_leave) as w:
         await within(asyncio.gather(*map(come_and_go, range(8))))
         async with raw(w.url()), raw(w.url()):  # who is there until the end
-            await eventually(lambda: len(w.server.get_client_ids("p")) == 2 or not w.server.get_client_ids("p"))
+            await eventually(lambda: [kind for kind, path_id, _ in events if path_id == "p"].count("join") == 2)
             await within(w.server.destroy())
     for path_id in ("p", "p0", "p1", "p2"):
         for client_id in {client for _, path, client in events if path == path_id}:
@@ -890,3 +892,181 @@ async def test_a_hook_may_open_its_own_path() -> None:
             store = MergeableStore()
             async with synced(store, w.url()):
                 assert store.get_values() == {"seen": True}
+
+
+# --- who is behind a proxy
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "seen"),
+    [
+        ([], "9.9.9.9", "127.0.0.1"),
+        (["10.0.0.0/8"], "9.9.9.9", "127.0.0.1"),
+        (["127.0.0.1"], "", "127.0.0.1"),
+        (["127.0.0.1"], "9.9.9.9", "9.9.9.9"),
+        (["127.0.0.1"], "6.6.6.6, 9.9.9.9", "9.9.9.9"),
+        (["127.0.0.0/8", "10.0.0.0/8"], "6.6.6.6, 9.9.9.9 ,10.1.2.3", "9.9.9.9"),
+        (["127.0.0.1"], "6.6.6.6, unknown", "unknown"),
+    ],
+)
+async def test_who_is_behind_a_proxy(trusted: list[str], forwarded: str, seen: str) -> None:
+    """What a trusted proxy says, and not what anybody else has put into the header."""
+    addresses: list[str] = []
+
+    def authorize(info: ClientInfo) -> Identity:
+        addresses.append(info.remote_address[0])
+        return Identity("ann")
+
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    async with world(authorize=authorize, trusted_proxies=trusted) as w, raw(w.url(), additional_headers=headers):
+        assert addresses == [seen]
+
+
+async def test_limits_count_who_is_behind_a_proxy() -> None:
+    """Not the proxy itself."""
+    one, other = ({"X-Forwarded-For": address} for address in ("9.9.9.9", "9.9.9.8"))
+    async with (
+        world(limits=Limits(connections_per_address=1), trusted_proxies=["127.0.0.1"]) as w,
+        raw(w.url(), additional_headers=one),
+    ):
+        await eventually(lambda: w.server.get_stats().connections == 1)
+        with pytest.raises(InvalidStatus, match="429"):
+            async with raw(w.url(), additional_headers=one):
+                pass
+        async with raw(w.url(), additional_headers=other):
+            pass
+
+
+def test_networks_that_are_none() -> None:
+    """They are refused at once, and one network is not several."""
+    with pytest.raises(ValueError, match="has host bits set"):
+        WsServer(trusted_proxies=["10.0.0.1/8"])
+    with pytest.raises(TypeError, match="several"):
+        WsServer(trusted_proxies="10.0.0.0/8")
+
+
+# --- odd moments
+
+
+class Knock:
+    """A request for a socket, as an ASGI server passes it on; what happens while it is accepted, the test says."""
+
+    def __init__(self, server: WsServer, key: str = "", token: str = "ann") -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.on_accept: Callable[[], object] = lambda: None
+        self.gone = asyncio.Event()
+        headers = [(b"sec-websocket-key", key.encode())]
+        scope = {"type": "websocket", "path": "/p", "query_string": f"token={token}".encode(), "headers": headers}
+        self._asked = False
+        self.task = asyncio.create_task(server.asgi(scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._asked:
+            self._asked = True
+            return {"type": "websocket.connect"}
+        await self.gone.wait()
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+        if message["type"] == "websocket.accept":
+            self.on_accept()
+        if message["type"] == "websocket.close":
+            self.gone.set()
+
+    async def over(self) -> list[dict[str, Any]]:
+        """Everything is said."""
+        await within(self.task)
+        return self.sent
+
+
+async def test_logged_out_while_the_socket_is_opened() -> None:
+    """It is closed as soon as it is there."""
+    async with WsServer(authorize=named) as server:
+        knock = Knock(server)
+        knock.on_accept = lambda: server.log_out("ann")
+        assert (await knock.over())[-1] == {
+            "type": "websocket.close",
+            "code": 4401,
+            "reason": "mergesync:logged-out",
+        }
+
+
+async def test_two_clients_of_one_key_at_the_same_time() -> None:
+    """They are called differently, also by hooks; so is one without a key."""
+    entered = 0
+    gate = asyncio.Event()
+    met: list[Client] = []
+
+    async def authorize(info: ClientInfo) -> Identity:
+        nonlocal entered
+        entered += 1
+        await gate.wait()
+        return Identity("ann")
+
+    async with WsServer(authorize=authorize, on_join=lambda _, client: met.append(client)) as server:
+        key = "AAAAAAAAAAAAAAAAAAAAAA=="
+        knocks = [Knock(server, key), Knock(server, key), Knock(server, "no key")]
+        await eventually(lambda: entered == 3)
+        gate.set()
+        await eventually(lambda: len(met) == 3)
+        ids = {client.id for client in met}
+        assert len(ids) == 3
+        assert key in ids
+        assert ids == set(server.get_client_ids("p"))
+        for knock in knocks:
+            knock.gone.set()
+            await knock.over()
+
+
+async def test_an_expiry_that_is_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at again and again, as clocks may be set."""
+    monkeypatch.setattr(switchboard, "MAX_TIMER_SECONDS", 0.02)
+    async with world(authorize=lambda _: Identity("ann", time.time() + 0.2)) as w, raw(w.url()) as connection:
+        assert await closed_with(connection) == (4401, "mergesync:expired")
+
+
+async def test_a_status_of_the_application_s_own() -> None:
+    """It goes out as it is."""
+
+    def authorize(info: ClientInfo) -> Identity:
+        raise RefusedError("later", status=499)
+
+    async with world(authorize=authorize) as w:
+        with pytest.raises(InvalidStatus, match="499"):
+            async with raw(w.url()):
+                pass
+
+
+async def test_a_rule_that_fails() -> None:
+    """Nothing is let through, and it is reported once."""
+    async with world(rules=[allow_write_value(to=lambda _: fail())]) as w:
+        store = MergeableStore()
+        async with synced(store, w.url()):
+            store.set_value("v", 1)
+            await eventually(lambda: w.errors and same_content(store, w.store()))
+            assert store.get_values() == {}
+        (error,) = w.errors
+        assert isinstance(error, KeyError)
+
+
+async def test_what_is_no_news_needs_no_review() -> None:
+    """A change that is older than what is there is nobody's business."""
+    asked: list[Changes] = []
+    async with world(on_changes=lambda *arguments: asked.append(arguments[2])) as w, raw(w.url()) as connection:
+        newer, older = HLC[:-6] + "9" + HLC[-5:], HLC
+        await connection.send(diff_frame(1, hlc=newer))
+        await connection.send(diff_frame(2, hlc=older))
+        await eventually(lambda: w.server.get_stats().receives == 2)
+        assert [changes.values for changes in asked] == [{"v": 1}]
+
+
+async def test_a_room_of_many_that_an_identity_leaves() -> None:
+    """All sockets of one name at once, and only those."""
+    async with world(authorize=named) as w, AsyncExitStack() as stack:
+        for number in range(30):
+            await stack.enter_async_context(raw(w.url(f"p{number % 3}", "ann" if number % 2 else "bob")))
+        await eventually(lambda: w.server.get_stats().clients == 30)
+        assert w.server.log_out("ann") == 15
+        await eventually(lambda: w.server.get_stats().connections == 15)
+        assert w.server.log_out("ann") == 0

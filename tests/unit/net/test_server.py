@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 from mergesync import ClientInfo, LimitExceededError, MergeableStore, RemoteProtocolError, SyncError, create_ws_server
 from mergesync.limits import MAX_FRAME_BYTES
 from mergesync.net.server import WsServer
+from mergesync.net.tls import Certificate
 from tests.support import Leftovers, eventually, same_content, within
 from tests.unit.net.kit import closed_with, diff_frame, mux, pet, raw, subscribed, synced, url_of
 
@@ -572,29 +573,76 @@ async def test_serve_options() -> None:
             await connect(url_of(server))
 
 
-async def test_tls(tmp_path: Path, leftovers: Leftovers) -> None:
-    """`ssl_context` serves wss, for clients with a context that trusts it."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+async def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for localhost, and its key."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name}"
     arguments = [
         *command.split(),
-        "-addext",
-        "subjectAltName=DNS:localhost",
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
+        *("-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)),
     ]
     await asyncio.to_thread(subprocess.run, arguments, check=True, capture_output=True)
+    return certificate, key
+
+
+async def test_tls(tmp_path: Path, leftovers: Leftovers) -> None:
+    """`tls` or `ssl_context` serves wss, for clients with a context that trusts it, in a version that is safe."""
+    certificate, key = await make_certificate(tmp_path, "one")
+    both = tmp_path / "both.pem"
+    both.write_text(certificate.read_text() + key.read_text())
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ours.load_cert_chain(certificate, key)
     theirs = ssl.create_default_context(cafile=str(certificate))
-    fido, felix = pet("fido"), pet("felix")
-    async with create_ws_server("localhost", 0, ssl_context=ours) as server:
-        url = f"wss://localhost:{server.port}/p"
-        options = {"connect_options": {"ssl": theirs}}
-        async with synced(fido, url, **options), synced(felix, url, **options):
-            await eventually(lambda: same_content(fido, felix))
-            fido.set_value("long", "x" * 3_000_000)
-            await eventually(lambda: same_content(fido, felix))
+    served: list[dict[str, Any]] = [{"ssl_context": ours}, {"tls": (certificate, key)}, {"tls": str(both)}]
+    for options in served:
+        fido, felix = pet("fido"), pet("felix")
+        async with create_ws_server("localhost", 0, **options) as server:
+            url = f"wss://localhost:{server.port}/p"
+            connecting = {"connect_options": {"ssl": theirs}}
+            async with synced(fido, url, **connecting), synced(felix, url, **connecting):
+                await eventually(lambda: same_content(fido, felix))  # noqa: B023 - it is over before the next
+                fido.set_value("long", "x" * 3_000_000)
+                await eventually(lambda: same_content(fido, felix))  # noqa: B023
+    assert Certificate((certificate, key)).context.minimum_version is ssl.TLSVersion.TLSv1_2
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_a_certificate_is_read_again(tmp_path: Path, leftovers: Leftovers) -> None:
+    """Who comes later sees the new one, who is there stays; one that cannot be used changes nothing."""
+    certificate, key = await make_certificate(tmp_path, "one")
+    newer, newer_key = await make_certificate(tmp_path, "two")
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    trusting.load_verify_locations(str(newer))
+
+    def shown(connection: Any) -> str:
+        return str(connection.transport.get_extra_info("peercert")["subject"][0][0][1])
+
+    async with create_ws_server("localhost", 0, tls=(certificate, key)) as server:
+        url = f"wss://localhost:{server.port}/p"
+        async with raw(url, ssl=trusting) as first:
+            certificate.write_text("nonsense")
+            with pytest.raises(ssl.SSLError):
+                server.reload_certificate()
+            certificate.write_text(newer.read_text())
+            with pytest.raises(ssl.SSLError):  # the key of another
+                server.reload_certificate()
+            async with raw(url, ssl=trusting) as second:
+                assert (shown(first), shown(second)) == ("one", "one")
+            key.write_text(newer_key.read_text())
+            server.reload_certificate()
+            async with raw(url, ssl=trusting) as third:
+                assert shown(third) == "two"
+            await first.send(diff_frame())
+            await eventually(lambda: server.get_stats().receives == 1)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_certificates_that_are_none(tmp_path: Path) -> None:
+    """They are refused before anybody listens."""
+    with pytest.raises(OSError, match="No such file"):
+        create_ws_server("localhost", 0, tls=tmp_path / "missing.pem")
+    with pytest.raises(ValueError, match="exclude"):
+        create_ws_server("localhost", 0, tls="cert.pem", ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    async with create_ws_server("localhost", 0) as server:
+        with pytest.raises(ValueError, match="no certificate"):
+            server.reload_certificate()
