@@ -121,6 +121,31 @@ def test_a_server_that_gives_for_ever() -> None:
     assert len(merged) == 2
 
 
+def test_a_server_that_changes_for_ever() -> None:
+    """So does one that is another each time, after a few rounds."""
+    store = store_of(3)
+    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    next(run)
+    rounds = 0
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            rounds += 1
+            run.send([[{}], {}, [], None, [], [rounds, rounds]])
+    assert (stop.value.value, rounds) == (False, 4)
+
+
+def test_nothing_is_given_where_nothing_is_newer() -> None:
+    """Neither for a row of which the other end has a newer cell, nor for rows that are wanted and not here."""
+    store = store_of(3)
+    merged: list[MergeableChanges] = []
+    given: list[MergeableChanges] = []
+    run = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), given.append).run()
+    next(run)
+    newer = [{"t": [{"r000": [{"c": [1, "z" * 16]}]}]}]
+    run.send([newer, {"u": ["r"]}, [], None, [], [1, 1]])
+    assert (len(merged), given) == (1, [])
+
+
 def test_wanted_rows_that_are_not_here() -> None:
     """They are not given."""
     store = store_of(3)
