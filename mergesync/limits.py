@@ -23,6 +23,7 @@ __all__ = [
     "HOOK_TIMEOUT_SECONDS",
     "MAX_ANSWER_BYTES",
     "MAX_ASK_SECONDS",
+    "MAX_BANS",
     "MAX_CHANGES_OUTBOX_BYTES",
     "MAX_CHANNELS",
     "MAX_CHANNEL_ID_BYTES",
@@ -65,6 +66,7 @@ __all__ = [
     "MIN_ANSWER_BYTES",
     "PROMPT_ANSWER_SECONDS",
     "PULLED_ROWS",
+    "PUT_OUT_RETRY_SECONDS",
     "QUOTA_RETRY_SECONDS",
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
@@ -290,6 +292,12 @@ RECONNECT_CAP_SECONDS: Final = 30.0
 
 RECONNECT_STABLE_SECONDS: Final = 30.0
 """A connection that lasted this long was good, however it ended: the next attempt comes soon again."""
+
+PUT_OUT_RETRY_SECONDS: Final = 5.0
+"""A client that was put out of a path does not come back before that: whoever did it meant it."""
+
+MAX_BANS: Final = 10_000
+"""Bans that a server remembers; then the oldest is forgotten."""
 
 QUOTA_RETRY_SECONDS: Final = 10.0
 """When who is refused for a quota may come again: places become free as others go, which is not to be known."""

@@ -147,6 +147,14 @@ class WsSynchronizer:
         return self._session.status
 
     @property
+    def error(self) -> Exception | None:
+        """Why it is not connected, or not on its path; None while it is, or as long as it was not tried.
+
+        After a RefusedConnectionError with the status 410 it is not tried again: the path was removed.
+        """
+        return self._session.error
+
+    @property
     def pending(self) -> list[PendingLeaf]:
         """The cells and values written here that the server has not confirmed to have stored.
 
@@ -170,6 +178,7 @@ class WsSynchronizer:
             NotDurableError: the path has no storage, or it could not be stored.
             NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
             ConnectionLostError: the synchronizer is destroyed, or is meanwhile.
+            RefusedConnectionError: the path was removed (its `status` is 410).
 
         Example:
             store.set_cell("orders", "1", "paid", True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
+from mergesync.net.farewells import LeaveReason
 from mergesync.net.server_path import ServerPath
 from mergesync.rooms.access import Client, ClientInfo
 from mergesync.rooms.changes import Changes
@@ -24,10 +25,6 @@ OnChanges: TypeAlias = Callable[[ServerPath, Client, Changes], Any]
 
 OnJoin: TypeAlias = Callable[[ServerPath, Client], Any]
 """`(path, client)`; may be async."""
-
-LeaveReason: TypeAlias = Literal["left", "lost", "fault", "refused", "unauthorized", "shutdown"]
-"""Why a client is not on a path any more: it went; its connection broke; it, or the path, was closed for an error; a
-hook refused it; it is logged out, or its identity has expired; the server is going down."""
 
 OnLeave: TypeAlias = Callable[[ServerPath, Client, LeaveReason], Any]
 """`(path, client, reason)`; may be async."""

@@ -24,6 +24,7 @@ from mergesync.limits import (
     MAX_CHANNELS,
     MAX_OUTBOX_BYTES,
     MAX_READ_BYTES,
+    PUT_OUT_RETRY_SECONDS,
     RECONNECT_CAP_SECONDS,
     RECONNECT_FIRST_SECONDS,
     RECONNECT_STABLE_SECONDS,
@@ -49,8 +50,14 @@ _REFUSED = (401, 403)
 _REQUEST_ID_LENGTH = 11
 _CLOSE_NORMAL = 1000
 _CLOSE_INTERNAL_ERROR = 1011
+_CLOSE_REMOVED = 4410
+_GONE = 410
 _CLOSED_WITHOUT_FAULT = (1000, 1001, 1005, 1006, 1012)
 """Close codes after which a server is asked again soon: it went away, or the network did."""
+_PUT_OUT = range(4000, 5000)
+"""Close codes of applications: somebody has put us out on purpose, but for the two below."""
+_CLOSED_TO_COME_AGAIN = (4401, 4429)
+"""Another token may do; or it says itself how long to wait."""
 
 
 class LinkState(enum.Enum):
@@ -69,6 +76,9 @@ class Port(Protocol):
 
     def closed(self) -> None:
         """The connection is gone."""
+
+    def ended(self, error: SyncError) -> None:
+        """There will be no connection any more."""
 
     def receive(self, sender: str, message: Message) -> None:
         """A message of a peer."""
@@ -103,6 +113,7 @@ class Link:
     Attributes:
         state: whether there is a connection.
         connections: how many have been made.
+        error: why there is none; None while there is one, or none was tried.
         report: see above.
     """
 
@@ -120,6 +131,7 @@ class Link:
         self.multiplexed = multiplexed
         self.state: LinkState = LinkState.OFFLINE
         self.connections: int = 0
+        self.error: Exception | None = None
         self._timeout_seconds = timeout_seconds
         self.report = report
         self._token = token
@@ -141,6 +153,7 @@ class Link:
         self._waiters: set[asyncio.Future[None]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._fault = False  # the present connection was closed here, for a fault of the server or our own
+        self._ended: RefusedConnectionError | None = None  # the path was removed: there is no use in trying again
         self._heard = False  # something came on the present connection
         self._alarm = Alarm(self._deadline, self._wake)
 
@@ -184,7 +197,10 @@ class Link:
 
         Raises:
             ConnectionLostError: `wait`, and the next attempt failed.
+            RefusedConnectionError: the path was removed.
         """
+        if self._ended is not None:
+            raise self._ended
         if self._life is None:
             previous, self._last_life = self._last_life, None
             self._life = asyncio.create_task(self._live(previous), name=f"mergesync client {self.url}")
@@ -239,6 +255,10 @@ class Link:
         try:
             while True:
                 worked, wait_seconds = await self._connect_once()
+                if self._ended is not None:
+                    for port in list(self._ports.values()):
+                        port.ended(self._ended)
+                    return
                 if worked:
                     waits = full_jitter(RECONNECT_FIRST_SECONDS, RECONNECT_CAP_SECONDS)
                 await asyncio.sleep(wait_seconds + next(waits))
@@ -255,8 +275,11 @@ class Link:
             return False, self._connecting_failed(error)
         began = _now()
         closed = await self._talk(WebsocketsChannel(connection), extended=dialect_of(connection.subprotocol).extended)
+        wait_seconds = retry_after_seconds(closed.reason)
+        if closed.code in _PUT_OUT and closed.code not in _CLOSED_TO_COME_AGAIN:
+            return False, max(wait_seconds, PUT_OUT_RETRY_SECONDS)
         worked = self._heard and not self._fault and closed.code in _CLOSED_WITHOUT_FAULT
-        return worked or _now() - began > RECONNECT_STABLE_SECONDS, retry_after_seconds(closed.reason)
+        return worked or _now() - began > RECONNECT_STABLE_SECONDS, wait_seconds
 
     async def _options(self) -> dict[str, Any]:
         """What to connect with; the token may have to be fetched."""
@@ -301,6 +324,7 @@ class Link:
         elif isinstance(error, OSError | WebSocketException):
             cause, error = error, ConnectionLostError(f"cannot connect to {self.url}: {error}")
             error.__cause__ = cause
+        self.error = error
         if not settle(self._waiters, error):
             self.report(error)
         return wait_seconds
@@ -326,6 +350,7 @@ class Link:
         self._channel, self._connection, self._closing = channel, connection, None
         self._heard = self._fault = False
         self.connections += 1
+        self.error = None
         try:
             self._set_state(LinkState.CONNECTED)
             settle(self._waiters)
@@ -337,11 +362,19 @@ class Link:
                     self._act(connection.receive, frame, _now())
         except ChannelClosed as closed:
             if self._closing is None:
-                self.report(ConnectionLostError(f"{self.url} closed the connection: {closed}"))
+                self.error = self._loss(closed)
+                self.report(self.error)
             return closed
         finally:
             self._drop()
             await self._finish_closing(channel)
+
+    def _loss(self, closed: ChannelClosed) -> SyncError:
+        """What the other side's closing means."""
+        if closed.code == _CLOSE_REMOVED:
+            self._ended = RefusedConnectionError(f"{self.url}: the path was removed: {closed}", status=_GONE)
+            return self._ended
+        return ConnectionLostError(f"{self.url} closed the connection: {closed}")
 
     def _act(self, act: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -354,6 +387,7 @@ class Link:
         """The connection is of no use: close it, and connect anew."""
         if self._channel is not None and self._closing is None:
             self._fault = True
+            self.error = error
             self.report(error)
             self._drop()
             code = getattr(

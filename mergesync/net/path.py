@@ -27,7 +27,9 @@ from mergesync.limits import (
 )
 from mergesync.net.actions import Actions
 from mergesync.net.alarm import Alarm
+from mergesync.net.bans import Bans, is_the_same
 from mergesync.net.bell import Bell
+from mergesync.net.farewells import Farewell, closed, ejected, forbidden
 from mergesync.net.hooks import Hooks, LeaveReason
 from mergesync.net.presence import Presence
 from mergesync.net.reporting import note_place
@@ -94,6 +96,7 @@ class PathOptions:
     actions: Actions
     names: NamePolicy
     presence: bool
+    bans: Bans
 
 
 class PathExit(Protocol):
@@ -111,7 +114,7 @@ class PathExit(Protocol):
     def close(self, path_id: str, client_id: str, error: SyncError) -> None:
         """Close the socket of a client."""
 
-    def eject(self, path_id: str, client_id: str, error: RefusedError, reason: LeaveReason) -> None:
+    def put_out(self, path_id: str, client_id: str, farewell: Farewell) -> None:
         """Remove a client from the path, and from no other."""
 
     def refuse(self, path_id: str, client_ids: Iterable[str], retry_after_seconds: float) -> None:
@@ -283,7 +286,7 @@ class Path:
                     cause, error = error, RefusedError("the application failed")
                     self.report(cause, client.id)
                 if self._members.get(client.id) is client:
-                    self._exit.eject(self.path_id, client.id, error, "refused")
+                    self._exit.put_out(self.path_id, client.id, forbidden(error.message))
             else:
                 self._show(client)
 
@@ -396,6 +399,22 @@ class Path:
         self.talk.ask(None, to, message, timeout_seconds, asyncio.get_running_loop().time(), reply)
         self._alarm.set()
         return await answer
+
+    def eject(self, client: Client, code: int, reason: str, ban_seconds: float) -> None:
+        """Put a client out, and with a ban all that it is for."""
+        members = [client] if self._members.get(client.id) is client else []
+        if ban_seconds:
+            self._options.bans.ban(self.path_id, client, ban_seconds)
+            members = [member for member in self.members if is_the_same(client, member)]
+        for member in members:
+            self._exit.put_out(self.path_id, member.id, ejected(code, reason, ban_seconds))
+
+    async def close_clients(self, code: int, reason: str) -> None:
+        """Put all clients out, and return when all that they have written is stored."""
+        for member in self.members:
+            self._exit.put_out(self.path_id, member.id, closed(code, reason))
+        if self._persister is not None:
+            await self._persister.flush()
 
     async def durable(self) -> None:
         """Return when all that was written is stored."""

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from mergesync.exceptions import RefusedConnectionError, RefusedError
+from mergesync.net.bans import Bans
 from mergesync.net.hooks import Hooks
 from mergesync.net.presence import main_of
 from mergesync.net.reporting import note_place
@@ -65,15 +66,23 @@ class Reception:
 
     Args:
         hooks: of the server.
-        presence: whether paths have companions that say who is there.
         report: hears of whom is refused, and of what goes wrong in hooks.
         get_now: the wall clock.
+        bans: who may not come onto which path.
+        presence: whether paths have companions that say who is there.
     """
 
     def __init__(
-        self, hooks: Hooks, report: Callable[[Exception], None], get_now: GetNow, *, presence: bool = False
+        self,
+        hooks: Hooks,
+        report: Callable[[Exception], None],
+        get_now: GetNow,
+        bans: Bans,
+        *,
+        presence: bool,
     ) -> None:
         self._hooks = hooks
+        self._bans = bans
         self._presence = presence
         self._report = report
         self._get_now = get_now
@@ -203,6 +212,11 @@ class Reception:
         return Client(path_id, client.info, client.identity, Access(presence=False, actions=False))
 
     def _admit(self, path_id: str, visitor: Visitor, decided: Admitted) -> None:
+        ban = self._bans.refusal(path_id, visitor.identity, visitor.info.remote_address)
+        if ban is not None:
+            self._report_refusal(ban, path_id, visitor.info.client_id)
+            decided(ban)
+            return
         admit = self._hooks.admit
         if admit is None:
             decided(Client(path_id, visitor.info, visitor.identity, Access()))
@@ -224,12 +238,15 @@ class Reception:
         """What a visitor is told; an error of the application is reported, and not told."""
         if isinstance(error, RefusedError):
             refusal = RefusedConnectionError(error.message, status=error.status or status)
-            refusal.path_id, refusal.client_id = path_id, client_id
-            self._report(refusal)
+            self._report_refusal(refusal, path_id, client_id)
             return refusal
         note_place(error, path_id, client_id)
         self._report(error)
         return RefusedConnectionError("the application failed", status=_FAILED)
+
+    def _report_refusal(self, refusal: RefusedConnectionError, path_id: str, client_id: str) -> None:
+        refusal.path_id, refusal.client_id = path_id, client_id
+        self._report(refusal)
 
     async def settled(self) -> None:
         """Return when the application is through with all that it was asked about paths."""

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import inspect
 import ssl
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from mergesync.limits import (
 )
 from mergesync.net.actions import ActionHandler, Actions
 from mergesync.net.addresses import Host, usable_addresses
+from mergesync.net.bans import Bans
 from mergesync.net.channel import (
     AsgiChannel,
     AsgiReceive,
@@ -45,6 +47,7 @@ from mergesync.net.channel import (
     headers_of,
 )
 from mergesync.net.door import Door, refuse_websocket
+from mergesync.net.farewells import CLOSE_FORBIDDEN
 from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
@@ -52,7 +55,7 @@ from mergesync.net.proxies import Proxies
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
 from mergesync.net.server_path import ServerPath
-from mergesync.net.switchboard import CLOSE_FORBIDDEN, CLOSE_GOING_AWAY, CLOSE_UNAUTHORIZED, Switchboard
+from mergesync.net.switchboard import CLOSE_GOING_AWAY, CLOSE_UNAUTHORIZED, Switchboard
 from mergesync.net.tls import Certificate, TlsFiles
 from mergesync.rooms.access import ClientInfo
 from mergesync.rooms.rules import Rule, Rules
@@ -222,6 +225,7 @@ class WsServer:
         )
         if relay and hooks.review:
             raise ValueError("with relay=True nothing can be reviewed: admit, rules and on_changes need the hub")
+        bans = Bans(time.monotonic)
         options = PathOptions(
             create_persister_for_path,
             relay,
@@ -233,8 +237,9 @@ class WsServer:
             self._actions,
             NamePolicy(names),
             presence,
+            bans,
         )
-        self._reception = Reception(hooks, self._report, get_now, presence=presence)
+        self._reception = Reception(hooks, self._report, get_now, bans, presence=presence)
         self._visitors: weakref.WeakKeyDictionary[WebsocketsConnection, Visitor] = weakref.WeakKeyDictionary()
         self._switchboard = Switchboard(
             options, limits, self._reception, report=self._report, tell=self._tell, on_connection=on_connection
@@ -386,8 +391,6 @@ class WsServer:
         refusal = self._refusal(headers, address, secure=_is_encrypted(connection))
         if refusal is not None:
             return _response(refusal)
-        if not self._reception.asks:
-            return None
         return self._receive(connection, self._visitor(request.path, headers, address, _offered(headers)))
 
     async def _receive(self, connection: WebsocketsConnection, visitor: Visitor) -> Response | None:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from mergesync.exceptions import PathClosedError
 from mergesync.limits import DEFAULT_ACTION_TIMEOUT_SECONDS
+from mergesync.net.channel import check_close
+from mergesync.net.farewells import CLOSE_EJECTED, CLOSE_PATH_CLOSED, ejected
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
 from mergesync.sync.talk import SendResult, Talk
@@ -38,6 +40,12 @@ class OpenPath(Protocol):
 
     async def durable(self) -> None:
         """Return when all that was written is stored."""
+
+    def eject(self, client: Client, code: int, reason: str, ban_seconds: float) -> None:
+        """Put a client out."""
+
+    async def close_clients(self, code: int, reason: str) -> None:
+        """Put all clients out, and store what they have written."""
 
 
 class ServerPath:
@@ -147,6 +155,39 @@ class ServerPath:
         """
         name, answer = await self._path.ask(_names(to), message, timeout_seconds)
         return name, answer
+
+    # --- putting out
+
+    async def eject(
+        self, client: Client, code: int = CLOSE_EJECTED, reason: str = "", *, ban_seconds: float = 0.0
+    ) -> None:
+        """Put a client out of the path: its socket is closed, or its channel is silent. `on_leave` is told "ejected".
+
+        Args:
+            client: one of `clients`; if it has gone already, only the ban counts.
+            code: what its socket is closed with.
+            reason: likewise.
+            ban_seconds: for how long it may not come back, nor may others with its identity, who are put out as well;
+                if there is no `authorize`, others with its address. It is forgotten when the server ends.
+
+        Raises:
+            ValueError: a close frame cannot carry these.
+
+        Example:
+            await path.eject(client, reason="no swearing", ban_seconds=600)
+        """
+        check_close(code, ejected(code, reason, ban_seconds).reason)
+        self._path.eject(client, code, reason, ban_seconds)
+
+    async def close(self, code: int = CLOSE_PATH_CLOSED, reason: str = "") -> None:
+        """Put all clients out, and return when all that they have written is stored. They may come back.
+
+        Raises:
+            ValueError: a close frame cannot carry these.
+            SaveError: it could not be stored.
+        """
+        check_close(code, reason)
+        await self._path.close_clients(code, reason)
 
     # --- storage
 

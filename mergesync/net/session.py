@@ -8,7 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from mergesync.exceptions import ConnectionLostError, NameTakenError, RefusedConnectionError, RequestFailedError
+from mergesync.exceptions import (
+    ConnectionLostError,
+    NameTakenError,
+    RefusedConnectionError,
+    RequestFailedError,
+    SyncError,
+)
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
 from mergesync.net.announcing import Announcing
 from mergesync.net.durability import Durability
@@ -33,7 +39,7 @@ __all__ = ["OnMessage", "Session", "SessionOptions", "SyncStatus"]
 OnMessage: TypeAlias = Callable[[str, str | None, int, Any], object]
 """`(address or sender, request id, type of message, body)`."""
 
-_FORBIDDEN = 403
+_FORBIDDEN, _GONE = 403, 410
 _FLUSH_ID_LENGTH = 16
 _OPERATION_ID_LENGTH = 11
 _FLUSH_PAUSE_SECONDS = 0.02
@@ -116,6 +122,8 @@ class Session:
         self._heard_server = self._heard_others = False
         self._asked_at = 0.0  # when a peer last asked for something that it lacks
         self._flushing: tuple[str, asyncio.Future[Any]] | None = None
+        self._channel_error: Exception | None = None
+        self._end: SyncError | None = None  # the path was removed
         self._destroyed = False
         self.durability: Durability = Durability(store, self._ask_stored)
         self.greeting: Greeting = Greeting()
@@ -149,6 +157,11 @@ class Session:
         return SyncStatus.LIVE if is_live else SyncStatus.SYNCING
 
     @property
+    def error(self) -> Exception | None:
+        """Why it is not connected."""
+        return self._channel_error or self._link.error
+
+    @property
     def stats(self) -> SynchronizerStats:
         """How many messages were sent and received."""
         return replace(self._core.stats)
@@ -174,8 +187,10 @@ class Session:
 
         Raises:
             ConnectionLostError: it was destroyed first.
-            RefusedConnectionError: the server does not let it onto the path of its channel.
+            RefusedConnectionError: the server does not let it onto the path of its channel, or the path was removed.
         """
+        if self._end is not None:
+            raise self._end
         if self._wants_sync and self._core.state is not SyncState.LIVE:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
@@ -197,9 +212,12 @@ class Session:
 
         Raises:
             ConnectionLostError: it is destroyed.
+            RefusedConnectionError: the path was removed.
         """
         if self._destroyed:
             raise ConnectionLostError("the synchronizer is destroyed")
+        if self._end is not None:
+            raise self._end
         await self.durability.durable()
 
     async def destroy(self) -> None:
@@ -261,6 +279,7 @@ class Session:
 
     def opened(self) -> None:
         """Messages can be sent."""
+        self._channel_error = None
         self._heard_server = self._heard_others = False
         if self._link.extended:
             self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
@@ -282,6 +301,13 @@ class Session:
         if self._flushing is not None and not self._flushing[1].done():
             self._flushing[1].set_result(None)
         self.link_changed()
+
+    def ended(self, error: SyncError) -> None:
+        """There will be no connection any more."""
+        self._end = error
+        settle(self._waiters, error)
+        self.durability.close(error)
+        self.requests.fail(error)
 
     def receive(self, sender: str, message: Message) -> None:
         """A message of a peer."""
@@ -329,12 +355,15 @@ class Session:
     def _lose_channel(self, body: Any) -> None:
         """The server does not let us onto the path, or no longer."""
         text = body[1] if isinstance(body, list) and len(body) == 2 else body
-        error = RefusedConnectionError(
-            f"the channel {self._channel_id!r} was refused: {text!s:.200}", status=_FORBIDDEN
-        )
+        removed = isinstance(body, list) and body[:1] == ["removed"]
+        message = f"the channel {self._channel_id!r} was {'removed' if removed else 'refused'}: {text!s:.200}"
+        error = RefusedConnectionError(message, status=_GONE if removed else _FORBIDDEN)
+        self._channel_error = error
         self.closed()
         if not settle(self._waiters, error):
             self._report(error)
+        if removed:
+            self.ended(error)
 
     def _ask_stored(self, hurry: bool) -> str:
         request_id = new_id(_OPERATION_ID_LENGTH)

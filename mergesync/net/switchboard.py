@@ -14,7 +14,6 @@ from mergesync.exceptions import (
     PathClosedError,
     QuotaExceededError,
     RefusedConnectionError,
-    RefusedError,
     RemoteProtocolError,
     SyncError,
 )
@@ -26,8 +25,9 @@ from mergesync.limits import (
     QUOTA_RETRY_SECONDS,
     Limits,
 )
-from mergesync.net.channel import ChannelClosed, TextChannel, close_reason, post_to_all
+from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.companion import CompanionPath
+from mergesync.net.farewells import Farewell, forbidden
 from mergesync.net.hooks import LeaveReason
 from mergesync.net.laggards import Laggards
 from mergesync.net.pace import Pace
@@ -42,7 +42,7 @@ from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOK
 from mergesync.sync.payloads import Payload, fits_frame, fits_message
 from mergesync.sync.server_connection import ServerConnection
 
-__all__ = ["CLOSE_FORBIDDEN", "CLOSE_GOING_AWAY", "CLOSE_RESTART", "CLOSE_UNAUTHORIZED", "Switchboard"]
+__all__ = ["CLOSE_GOING_AWAY", "CLOSE_RESTART", "CLOSE_UNAUTHORIZED", "Switchboard"]
 
 CLOSE_NORMAL = 1000
 CLOSE_GOING_AWAY = 1001
@@ -50,7 +50,6 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 4401
-CLOSE_FORBIDDEN = 4403
 
 _ID_LENGTH = 11
 _CLOSED_ORDERLY = (1000, 1001, 1005)
@@ -283,15 +282,15 @@ class Switchboard:
                 decided(True)
             else:
                 decided(False)
-                self._tell_refused(socket, path_id, outcome.message)
+                self._tell_refused(socket, path_id, forbidden(outcome.message))
 
         self._reception.admit(path_id, socket.visitor, done)
         self._wait_for(socket, self._reception.turns_to_admit(path_id))
 
-    def _tell_refused(self, socket: ServerSocket, path_id: str, reason: str) -> None:
+    def _tell_refused(self, socket: ServerSocket, path_id: str, farewell: Farewell) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
         if socket.connection.extended:
-            self._post_operation(socket, path_id, Operation(None, REFUSED, ["forbidden", reason]))
+            self._post_operation(socket, path_id, Operation(None, REFUSED, [farewell.kind, farewell.text]))
 
     def _post_operation(self, socket: ServerSocket, path_id: str, operation: Operation) -> None:
         frame = socket.connection.outgoing(path_id, f"{OPERATIONS}\n{operation_remainder(operation)}")
@@ -428,7 +427,7 @@ class Switchboard:
             admitted = await self._reception.admitted(client.path_id, socket.visitor)
         except RefusedConnectionError as refusal:
             if self.on_path.get(client.path_id, {}).get(client.id) is socket:
-                self.eject(client.path_id, client.id, RefusedError(refusal.message), "refused")
+                self.put_out(client.path_id, client.id, forbidden(refusal.message))
             return
         client.identity, client.access = admitted.identity, admitted.access
         path = self._paths.get(client.path_id)
@@ -535,15 +534,15 @@ class Switchboard:
         if socket is not None:
             self._condemn(socket, error)
 
-    def eject(self, path_id: str, client_id: str, error: RefusedError, reason: LeaveReason) -> None:
+    def put_out(self, path_id: str, client_id: str, farewell: Farewell) -> None:
         """A client must leave a path, and no other; without channels, its socket is closed."""
         socket = self.on_path[path_id][client_id]
         if socket.connection.multiplexed:
-            self._leave(path_id, socket.connection, reason)
+            self._leave(path_id, socket.connection, farewell.why)
             socket.connection.silence(path_id)
-            self._tell_refused(socket, path_id, error.message)
+            self._tell_refused(socket, path_id, farewell)
         else:
-            socket.close(CLOSE_FORBIDDEN, close_reason(f"mergesync:refused {error.message}"), reason)
+            socket.close(farewell.code, farewell.reason, farewell.why)
 
     def refuse(self, path_id: str, client_ids: Iterable[str], retry_after_seconds: float) -> None:
         """A path cannot be served for now: close its clients with a retry time; channels stay and are resynced."""
