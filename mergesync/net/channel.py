@@ -141,7 +141,7 @@ class WebsocketsChannel:
     __slots__ = ("connection", "headers", "remote_address")
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+        self.connection: Connection = connection
         self.remote_address: Any = connection.remote_address
         request = connection.request
         self.headers: Mapping[str, str] = headers_of(() if request is None else request.headers.raw_items())

@@ -48,16 +48,16 @@ class ServerSocket:
     )  # fmt: skip
 
     def __init__(self, channel: TextChannel, connection: Connection, visitor: Visitor) -> None:
-        self.channel = channel
-        self.connection = connection
-        self.visitor = visitor
+        self.channel: TextChannel = channel
+        self.connection: Connection = connection
+        self.visitor: Visitor = visitor
         self.clients: dict[str, Client] = {}
         self.why: LeaveReason = "left"
         self.turns: Turns | None = None
         self.expiry: asyncio.TimerHandle | None = None
         self.renewal: asyncio.Task[None] | None = None
-        self.serving = asyncio.timeout(None)
-        self.condemned = False
+        self.serving: asyncio.Timeout = asyncio.timeout(None)
+        self.condemned: bool = False
         self.unanswered: dict[Answer, str] = {}
         self._closing: asyncio.Task[None] | None = None
 

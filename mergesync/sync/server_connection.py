@@ -91,7 +91,7 @@ class ServerConnection:
     def __init__(
         self, client_id: str, base_path_id: str, *, dialect: Dialect, switchboard: Switchboard, timeout_seconds: float
     ) -> None:
-        self.client_id = client_id
+        self.client_id: str = client_id
         self.multiplexed: bool = dialect.multiplexed
         self.extended: bool = dialect.extended
         self._base_path_id = base_path_id
