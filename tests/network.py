@@ -23,6 +23,7 @@ from mergesync.sync.hub import Hub
 from mergesync.sync.messages import Message
 from mergesync.sync.operations import Operation
 from mergesync.sync.payloads import Payload, fits_frame, remainders_of
+from mergesync.sync.review import Reviewer
 from mergesync.sync.server_connection import ServerConnection, path_of
 from mergesync.sync.subprotocols import CHANNELS, dialect_of
 from mergesync.sync.synchronizer import Origin, Synchronizer, SyncState
@@ -318,6 +319,9 @@ class Network:
         fragment_size: of the server.
         ready: whether a path is ready at once; otherwise the test calls `hub.ready` itself.
         delay_seconds: how long each frame travels.
+
+    Attributes:
+        reviewer: decides what of clients' changes is merged on paths that begin from now on.
     """
 
     def __init__(
@@ -334,6 +338,7 @@ class Network:
         self.request_timeout_seconds = request_timeout_seconds
         self.fragment_size = fragment_size
         self.delay_seconds = delay_seconds
+        self.reviewer: Reviewer | None = None
         self.now = 0.0
         self.clock = Clock()
         self.new_id = Ids()
@@ -501,6 +506,7 @@ class Network:
                 request_timeout_seconds=self.request_timeout_seconds,
                 fragment_size=self.fragment_size,
                 new_id=self.new_id,
+                reviewer=self.reviewer,
             )
             hub.join(connection.client_id)
             if self._ready:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from mergesync.exceptions import MergesyncError, RefusedChangesError, SyncError
 from mergesync.limits import MAX_LEAVES_REJECTED
 from mergesync.store import MergeableStore
-from mergesync.sync.admission import Admission, Leaf, has_unstamped, split
+from mergesync.sync.admission import Admission, Leaf, Split, has_unstamped, split
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.review import Proposal, Reviewer, Verdict, rulings
 from mergesync.types import MergeableChanges, NewId
@@ -104,11 +104,14 @@ class Intake:
             return self._propose(sender, changes, pulled)
         parts = split(changes, admission.judge, admission.latest)
         proposal = self._propose(sender, parts.taken, pulled)
+        self._complain(sender, parts)
+        return proposal
+
+    def _complain(self, sender: str, parts: Split) -> None:
         if parts.count:
             reasons = tuple(reason.value for reason in parts.reasons)
             self._complaints.report(blamed(RefusedChangesError(parts.count, reasons), sender))
             self._complaints.refused(sender, parts.refused)
-        return proposal
 
     def _propose(self, sender: str, changes: MergeableChanges, pulled: bool) -> Proposal | None:
         if self._reviewer is None:
@@ -127,9 +130,12 @@ class Intake:
         return any(proposal.sender == sender for proposal in self._proposals)
 
     def conclude(self, proposal: Proposal, verdict: Verdict) -> None:
-        """Act on a verdict that was waited for."""
+        """Act on a verdict that was waited for; meanwhile another value may have got the same stamp."""
         del self._proposals[proposal]
-        self._carry_out(proposal.sender, verdict)
+        admission = Admission(self._store, authority=self._authority)
+        parts = split(verdict.taken, admission.judge, admission.latest)
+        self._carry_out(proposal.sender, replace(verdict, taken=parts.taken))
+        self._complain(proposal.sender, parts)
 
     def _carry_out(self, sender: str, verdict: Verdict) -> None:
         self._apply(sender, verdict)

@@ -160,7 +160,7 @@ class Synchronizer:
         self._answers: StartAnswers | None = None
         self._server_check: ServerCheck | None = None  # while the server may have given up on what we announced
         self._heard_server = False
-        self._held: list[Callable[[float], None]] = []
+        self._held: list[tuple[str | None, Callable[[float], None]]] = []  # whose is of no use without it
         self._compares_soon = False  # changes were made that are too many for a message
         self._comparing = False
         self._look_again_at: float | None = None  # while a transaction of the application is open
@@ -230,7 +230,8 @@ class Synchronizer:
         self.store.del_listener(self._listener_id)
 
     def forget_peer(self, address: str) -> None:
-        """A peer is gone; do not wait for it."""
+        """A peer is gone; do not wait for it. Of what it has said and is held, only its changes count."""
+        self._held = [(sender, act) for sender, act in self._held if sender != address]
         self._pulling.forget_peer(address)
         self._answering.forget_peer(address)
         self._telling_nothing.forget_peer(address)
@@ -323,7 +324,7 @@ class Synchronizer:
 
     def _release(self, now: float) -> None:
         held, self._held = self._held, []
-        for act in held:
+        for _, act in held:
             act(now)
 
     # --- messages
@@ -352,7 +353,8 @@ class Synchronizer:
             self._release(now)
             self._act_on(sender, message, now)
         elif len(self._held) < MAX_HELD_MESSAGES:
-            self._held.append(lambda now: self._act_on(sender, message, now))
+            is_change = isinstance(message, Message) and message.type is MessageType.CONTENT_DIFF
+            self._held.append((None if is_change else sender, lambda now: self._act_on(sender, message, now)))
         else:
             limit = "server" if self._knows_peers else "client"
             raise LimitExceededError(f"more than {MAX_HELD_MESSAGES} messages wait for a transaction", limit=limit)
@@ -400,7 +402,7 @@ class Synchronizer:
     def reviewed(self, proposal: Proposal, verdict: Verdict, now: float) -> None:
         """A proposal was decided that the reviewer had taken its time for."""
         if self._stands_still(now):
-            self._held.append(lambda now: self._conclude(proposal, verdict, now))
+            self._held.append((None, lambda now: self._conclude(proposal, verdict, now)))
         else:
             self._release(now)
             self._conclude(proposal, verdict, now)

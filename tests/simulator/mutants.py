@@ -87,7 +87,7 @@ _SYNC = (
     Mutant("what is pulled is dropped", "sync.pulling:Pulling.catch_up", "yield from self.absorb(sender, pulled)", "pass"),
     Mutant("the start drops what it got", "sync.synchronizer:Synchronizer._start", "yield from self._pulling.absorb(sender, pulled)", "pass"),
     Mutant("no announcement at the start", "sync.synchronizer:Synchronizer._go_live", "self.announce()", "pass"),
-    Mutant("messages during a transaction are lost", "sync.synchronizer:Synchronizer._take", "self._held.append(lambda now: self._act_on(sender, message, now))", "pass"),
+    Mutant("messages during a transaction are lost", "sync.synchronizer:Synchronizer._take", "self._held.append((None if is_change else sender, lambda now: self._act_on(sender, message, now)))", "pass"),
     Mutant("the first message held is lost", "sync.synchronizer:Synchronizer._release", "in held:", "in held[1:]:"),
     Mutant("the end of a transaction is overlooked", "sync.synchronizer:Synchronizer.wake", "self._release(now)", "pass"),
     Mutant("a transaction is not waited for", "sync.synchronizer:Synchronizer._stands_still", "still = self.store.is_in_transaction()", "still = False"),

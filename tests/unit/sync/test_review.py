@@ -240,6 +240,21 @@ def test_nothing_happens_until_it_is_decided() -> None:
     assert path.take() == [(("B",), "S", 3, body)]
 
 
+def test_another_value_gets_the_same_stamp_meanwhile() -> None:
+    """Two defaults, each of which was new when it was proposed: the first stays, and both clients end with it."""
+    path = Path("A", "B")
+    path.judge.later = True
+    for client_id, value in (("A", 1), ("B", 2)):
+        path.hear(client_id, DIFF, value_changes(v=[value]))
+    path.conclude(0)
+    path.take()
+    path.conclude(1)
+    ((to, _, _, body),) = path.take()
+    assert to == ("A", "B")
+    assert body[1][0]["v"][0] == 1
+    assert body[1][0]["v"][1] > ""
+
+
 def test_a_client_that_is_gone_by_then() -> None:
     """What it has said counts; it is not spoken to."""
     path = Path("A", "B")
@@ -286,6 +301,19 @@ def test_changes_without_an_id_are_those_of_many_transactions() -> None:
     for request_id in ("t", None):
         path.hub.receive("A", "", payload_of(dumps([request_id, 3, value_changes(v=[1, hlc(1)])])), 0.0)
     assert [proposal.pulled for proposal in path.judge.proposals] == [False, True]
+
+
+def test_what_is_held_of_a_client_that_is_gone() -> None:
+    """Its changes count; what it has announced would be asked of nobody, and waited for."""
+    path = Path("A", "B")
+    path.store.start_transaction()
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
+    path.hear("A", HASHES, [1, 2])
+    path.hub.leave("A")
+    path.store.finish_transaction()
+    path.hub.wake(1.0)
+    assert path.store.get_values() == {"v": 1}
+    assert path.hub.unanswered == 0
 
 
 def test_a_path_that_starts_holds() -> None:
