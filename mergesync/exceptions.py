@@ -17,6 +17,7 @@
         * `RefusedChangesError`
         * `RefusedError`
         * `PathClosedError`
+        * `PathExistsError`
         * `NotDurableError`
         * `NotSupportedError`
         * `NameTakenError`
@@ -49,6 +50,7 @@ __all__ = [
     "NotDurableError",
     "NotSupportedError",
     "PathClosedError",
+    "PathExistsError",
     "PersisterError",
     "QuotaExceededError",
     "RefusedChangesError",
@@ -290,6 +292,13 @@ class PathClosedError(SyncError):
 
     code = "path-closed"
     remedy = "Enter `server.open_path(path_id)`, which keeps a path open, and use it only in there."
+
+
+class PathExistsError(SyncError):
+    """A path that is to be made is there already."""
+
+    code = "path-exists"
+    remedy = "Let the server choose the id, or use `server.open_path(path_id)` for a path that may be there."
 
 
 class NotDurableError(SyncError):

@@ -54,6 +54,7 @@ __all__ = [
     "MAX_PRESENCE_CELLS",
     "MAX_READ_BYTES",
     "MAX_REMEMBERED_BYTES",
+    "MAX_REMEMBERED_REMOVALS",
     "MAX_REMEMBERED_RESULTS",
     "MAX_REMINDERS",
     "MAX_REMINDER_PAUSE_SECONDS",
@@ -73,6 +74,8 @@ __all__ = [
     "RECONNECT_FIRST_SECONDS",
     "RECONNECT_STABLE_SECONDS",
     "REMINDER_PAUSE_SECONDS",
+    "REMOVAL_REMEMBERED_SECONDS",
+    "REMOVAL_RETRY_SECONDS",
     "RETRY_LOAD_CAP_SECONDS",
     "RETRY_LOAD_FIRST_SECONDS",
     "SAVE_ATTEMPTS_ON_CLOSE",
@@ -302,6 +305,15 @@ PUT_OUT_RETRY_SECONDS: Final = 5.0
 
 MAX_BANS: Final = 10_000
 """Bans that a server remembers; then the oldest is forgotten."""
+
+REMOVAL_REMEMBERED_SECONDS: Final = 7 * 86_400.0
+"""How long a server remembers that a path was removed: who was away for longer may bring its old content back."""
+
+MAX_REMEMBERED_REMOVALS: Final = 10_000
+"""How many removed paths it remembers; then the one that was removed first is forgotten."""
+
+REMOVAL_RETRY_SECONDS: Final = 30.0
+"""What could not be removed from storage is tried again after this."""
 
 QUOTA_RETRY_SECONDS: Final = 10.0
 """When who is refused for a quota may come again: places become free as others go, which is not to be known."""

@@ -12,7 +12,7 @@ from mergesync.rooms.access import Client, ClientInfo
 from mergesync.rooms.changes import Changes
 from mergesync.rooms.rules import Rules
 
-__all__ = ["Admit", "Authorize", "Hooks", "LeaveReason", "OnChanges", "OnJoin", "OnLeave"]
+__all__ = ["Admit", "Authorize", "Hooks", "LeaveReason", "OnChanges", "OnJoin", "OnLeave", "SelfDestruct"]
 
 Authorize: TypeAlias = Callable[[ClientInfo], Any]
 """`(info) -> Identity`, or an awaitable of one."""
@@ -29,6 +29,9 @@ OnJoin: TypeAlias = Callable[[ServerPath, Client], Any]
 OnLeave: TypeAlias = Callable[[ServerPath, Client, LeaveReason], Any]
 """`(path, client, reason)`; may be async."""
 
+SelfDestruct: TypeAlias = Callable[[ServerPath, int, float], Any]
+"""`(path, clients left, when it was made, in seconds since 1970) -> bool`; may be async."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
@@ -40,6 +43,7 @@ class Hooks:
     on_changes: OnChanges | None = None
     on_join: OnJoin | None = None
     on_leave: OnLeave | None = None
+    self_destruct: SelfDestruct | None = None
     timeout_seconds: float
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from mergesync.net.actions import Actions
 from mergesync.net.alarm import Alarm
 from mergesync.net.bans import Bans, is_the_same
 from mergesync.net.bell import Bell
-from mergesync.net.farewells import Farewell, closed, ejected, forbidden
+from mergesync.net.farewells import Farewell, closed, ejected, forbidden, removed
 from mergesync.net.hooks import Hooks, LeaveReason
+from mergesync.net.latecomers import Latecomers
 from mergesync.net.presence import Presence
 from mergesync.net.reporting import note_place
 from mergesync.net.reviewing import PathReviewer
@@ -48,7 +50,16 @@ from mergesync.sync.talk import Talk
 from mergesync.types import GetNow, MergeableChanges, NewId
 from mergesync.waiting import settle
 
-__all__ = ["Answer", "CreatePersisterForPath", "Path", "PathExit", "PathOptions", "PathPersister", "Then"]
+__all__ = [
+    "Answer",
+    "CreatePersisterForPath",
+    "Path",
+    "PathExit",
+    "PathOptions",
+    "PathPersister",
+    "Then",
+    "made_persister",
+]
 
 _THINGS_THAT_MAY_HANG = 3
 """A flush, then letting go, then what both do when they are cancelled."""
@@ -97,6 +108,7 @@ class PathOptions:
     names: NamePolicy
     presence: bool
     bans: Bans
+    idle_grace_seconds: float
 
 
 class PathExit(Protocol):
@@ -123,6 +135,9 @@ class PathExit(Protocol):
     def report(self, error: Exception) -> None:
         """Hear of an error that nobody called for."""
 
+    def remove(self, path_id: str) -> None:
+        """The application wants the path to go."""
+
     def path_done(self, path: Path) -> None:
         """The path has no clients and everything is stored: who comes next starts a new one."""
 
@@ -143,6 +158,9 @@ class Path:
         exit: where everything goes.
         turns: the application's callbacks about it.
         presence: who is there, for all to see; None for nobody.
+        born_after: what clients bring that is stamped no later was written before the path was removed; empty if it
+            never was.
+        created_at_seconds: when it was made, since 1970.
         predecessor: the path of the same id that is still letting go of its storage.
 
     Attributes:
@@ -161,6 +179,9 @@ class Path:
         turns: Turns,
         presence: Presence | None,
         predecessor: Path | None,
+        *,
+        born_after: str = "",
+        created_at_seconds: float = 0.0,
     ) -> None:
         self.path_id = path_id
         self.turns = turns
@@ -184,6 +205,8 @@ class Path:
         self._destroyed = False
         self._confirming: set[asyncio.Task[None]] = set()
         self._presence = presence
+        self._born_after = born_after
+        self._created_at_seconds = created_at_seconds
         self._reviewer = self._make_reviewer()
         self._decisions: dict[Proposal, Callable[[Verdict], None]] = {}  # who waits for what the application decides
         self._hub = Hub(
@@ -202,7 +225,17 @@ class Path:
         self._life.add_done_callback(self._has_ended)
 
     def _make_reviewer(self) -> Reviewer | None:
-        return PathReviewer(self._options.hooks, self) if self._options.hooks.review else None
+        reviewer = PathReviewer(self._options.hooks, self) if self._options.hooks.review else None
+        return Latecomers(self._born_after, self._put_out_latecomer, reviewer) if self._born_after else reviewer
+
+    def _put_out_latecomer(self, client_id: str) -> None:
+        """A client brings what was removed; when its message is dealt with, it goes."""
+
+        def put_out() -> None:
+            if client_id in self._members:
+                self._exit.put_out(self.path_id, client_id, removed("what it has is of before"))
+
+        asyncio.get_running_loop().call_soon(put_out)
 
     # --- clients
 
@@ -256,6 +289,22 @@ class Path:
         if on_leave is not None and client in self._joined:
             self.call(lambda: on_leave(self.handle, client, reason), self._said_goodbye(client))
         self._joined.discard(client)
+        if reason not in ("shutdown", "removed"):
+            self._ask_whether_to_end()
+
+    def _ask_whether_to_end(self) -> None:
+        """Somebody has left: does the path go as well?"""
+        self_destruct = self._options.hooks.self_destruct
+        if self_destruct is None:
+            return
+
+        def decided(ends: Any, error: Exception | None) -> None:
+            if error is not None:
+                self.report(error)
+            elif ends:
+                self._exit.remove(self.path_id)
+
+        self.call(lambda: self_destruct(self.handle, len(self._members), self._created_at_seconds), decided)
 
     def _somebody_came(self) -> None:
         self._joins += 1
@@ -361,6 +410,21 @@ class Path:
             decided(verdict)
 
     # --- the application
+
+    @property
+    def has_storage(self) -> bool:
+        """Whether it is stored anywhere, once it is loaded."""
+        return self._persister is not None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody is on it, or the application has it open."""
+        return self._is_occupied()
+
+    @property
+    def is_removable(self) -> bool:
+        """Whether what is stored can be removed, as far as that is known."""
+        return self._persister is None or hasattr(self._persister, "remove")
 
     async def open(self) -> None:
         """Keep the path open until `release`.
@@ -591,12 +655,8 @@ class Path:
 
     async def _make_persister(self) -> Then | None:
         create = self._options.create_persister_for_path
-        made = None if create is None else await _awaited(create(self.path_id))
-        if isinstance(made, tuple | list):
-            self._persister, then = made
-            return cast(Then | None, then)
-        self._persister = made
-        return None
+        self._persister, then = (None, None) if create is None else await made_persister(create, self.path_id)
+        return then
 
     def _replica(self) -> MergeableStore | None:
         if self._persister is not None:
@@ -608,6 +668,8 @@ class Path:
         wait_seconds = SAVE_RETRY_FIRST_SECONDS
         while True:
             await self._bell.until(self._is_empty)
+            if self._options.idle_grace_seconds and await self._has_a_successor():
+                continue
             joins = self._joins
             await self._bell.until(self._is_quiet)
             flushed = await self._flush()
@@ -620,6 +682,13 @@ class Path:
             else:
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, SAVE_RETRY_CAP_SECONDS)
+
+    async def _has_a_successor(self) -> bool:
+        """Wait for a while whether somebody comes after the last client."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.idle_grace_seconds):
+                await self._bell.until(self._is_occupied)
+        return self._is_occupied()
 
     async def _flush(self) -> bool:
         if self._persister is None:
@@ -696,6 +765,14 @@ class Path:
         """An error."""
         note_place(error, self.path_id, client_id)
         self._exit.report(error)
+
+
+async def made_persister(create: CreatePersisterForPath, path_id: str) -> tuple[PathPersister | None, Then | None]:
+    """What the application makes for a path: its persister, and what to call once it is loaded."""
+    made = await _awaited(create(path_id))
+    return cast(
+        "tuple[PathPersister | None, Then | None]", tuple(made) if isinstance(made, tuple | list) else (made, None)
+    )
 
 
 async def _awaited(result: Any) -> Any:

@@ -8,7 +8,7 @@ import binascii
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl
 
 from mergesync.exceptions import RefusedConnectionError, RefusedError
@@ -26,7 +26,7 @@ from mergesync.types import GetNow
 if TYPE_CHECKING:
     from mergesync.net.gateway import Gateway
 
-__all__ = ["Admitted", "Reception", "Visitor"]
+__all__ = ["Admitted", "Gate", "Reception", "Visitor"]
 
 _UNAUTHORIZED, _FORBIDDEN, _FAILED = 401, 403, 500
 _NO_ACCESS = Access(read=False, write=False, presence=False, actions=False, overwrite=False)
@@ -66,6 +66,16 @@ class Visitor:
         self.set_info(replace(self.info, headers={}, query={}))
 
 
+class Gate(Protocol):
+    """Knows which paths nobody may come onto."""
+
+    async def not_ready(self) -> RefusedConnectionError | None:
+        """Why nobody may come onto any path now."""
+
+    def refusal(self, path_id: str) -> RefusedConnectionError | None:
+        """Why nobody may come onto a path, or None."""
+
+
 class Reception:
     """Lets visitors in, if the application does.
 
@@ -74,6 +84,7 @@ class Reception:
         report: hears of whom is refused, and of what goes wrong in hooks.
         get_now: the wall clock.
         bans: who may not come onto which path.
+        gate: onto which paths nobody may.
         presence: whether paths have companions that say who is there.
     """
 
@@ -83,11 +94,13 @@ class Reception:
         report: Callable[[Exception], None],
         get_now: GetNow,
         bans: Bans,
+        gate: Gate,
         *,
         presence: bool,
     ) -> None:
         self._hooks = hooks
         self._bans = bans
+        self._gate = gate
         self._presence = presence
         self._report = report
         self._get_now = get_now
@@ -150,6 +163,9 @@ class Reception:
 
     async def receive(self, visitor: Visitor) -> RefusedConnectionError | None:
         """Ask who it is, and what it may do on its path, unless it names that later; returns why not, if it may not."""
+        not_ready = await self._gate.not_ready()
+        if not_ready is not None:
+            return not_ready
         try:
             if self._hooks.authorize is not None:
                 visitor.identity = await self.identify(visitor.info)
@@ -217,10 +233,12 @@ class Reception:
         return Client(path_id, client.info, client.identity, Access(presence=False, actions=False))
 
     def _admit(self, path_id: str, visitor: Visitor, decided: Admitted) -> None:
-        ban = self._bans.refusal(path_id, visitor.identity, visitor.info.remote_address)
-        if ban is not None:
-            self._report_refusal(ban, path_id, visitor.info.client_id)
-            decided(ban)
+        refusal = self._gate.refusal(path_id) or self._bans.refusal(
+            path_id, visitor.identity, visitor.info.remote_address
+        )
+        if refusal is not None:
+            self._report_refusal(refusal, path_id, visitor.info.client_id)
+            decided(refusal)
             return
         admit = self._hooks.admit
         if admit is None:

@@ -49,7 +49,8 @@ from mergesync.net.channel import (
 from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.farewells import CLOSE_FORBIDDEN
 from mergesync.net.gateway import Gateway, Gateways
-from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave
+from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, SelfDestruct
+from mergesync.net.lifecycle import Create, LifeCycle
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.proxies import Proxies
@@ -63,6 +64,7 @@ from mergesync.rooms.rules import Rule, Rules
 from mergesync.sync.names import NamePolicy
 from mergesync.sync.subprotocols import choose
 from mergesync.system import get_now, new_id
+from mergesync.types import Content
 
 __all__ = [
     "ClientIdsListener",
@@ -163,6 +165,11 @@ class WsServer:
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        create: who makes paths: `any` for whoever comes, or `server` for the application alone.
+        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
+            path is to be removed.
+        idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
         authorize: `(info) -> Identity`: who asks for a socket, before there is one. Hooks may be async; they say no by
             raising `RefusedError`, and if they raise anything else, or take too long, that is a no as well.
         admit: `(path_id, client) -> Access`: what a client may do on a path, before it is on it.
@@ -197,6 +204,10 @@ class WsServer:
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
         presence: bool = False,
+        create: Create = "any",
+        lives: bool = False,
+        self_destruct: SelfDestruct | None = None,
+        idle_grace_seconds: float = 0.0,
         authorize: Authorize | None = None,
         admit: Admit | None = None,
         rules: Iterable[Rule] = (),
@@ -226,6 +237,7 @@ class WsServer:
             on_changes=on_changes,
             on_join=on_join,
             on_leave=on_leave,
+            self_destruct=self_destruct,
             timeout_seconds=hook_timeout_seconds,
         )
         if relay and hooks.review:
@@ -245,14 +257,29 @@ class WsServer:
             NamePolicy(names),
             presence,
             bans,
+            idle_grace_seconds,
         )
-        self._reception = Reception(hooks, self._report, get_now, bans, presence=presence)
+        self._life = LifeCycle(
+            create,
+            create_persister_for_path,
+            keeps=lives or create == "server",
+            get_now=get_now,
+            report=self._report,
+        )
+        self._reception = Reception(hooks, self._report, get_now, bans, self._life, presence=presence)
         self._visitors: weakref.WeakKeyDictionary[WebsocketsConnection, Visitor] = weakref.WeakKeyDictionary()
         self._switchboard = Switchboard(
-            options, limits, self._reception, report=self._report, tell=self._tell, on_connection=on_connection
+            options,
+            limits,
+            self._reception,
+            self._life,
+            report=self._report,
+            tell=self._tell,
+            on_connection=on_connection,
         )
 
     async def __aenter__(self) -> Self:
+        self._life.start()
         return self
 
     async def __aexit__(
@@ -329,12 +356,77 @@ class WsServer:
                 path.store.set_cell("pets", "fido", "species", "dog")
                 await path.durable()
         """
+        await self._life.ready()
         path = self._switchboard.open(path_id)
         try:
             await path.open()
+            self._life.adopt(path_id)
             yield path.handle
         finally:
             path.release()
+
+    async def create_path(
+        self,
+        path_id: str | None = None,
+        *,
+        content: Content | None = None,
+        ttl_seconds: float | None = None,
+        idle_ttl_seconds: float | None = None,
+        keep_loaded: bool = False,
+    ) -> str:
+        """Make a path that is not there yet, stored at once; without storage it stays in memory until it is removed.
+
+        Args:
+            path_id: its id; None for one that nobody can guess.
+            content: `[tables, values]` to begin with. It has no time, so whatever anybody has written wins over it.
+            ttl_seconds: the path is removed after that.
+            idle_ttl_seconds: it is removed when it has been without clients for that long.
+            keep_loaded: load it now, and after a restart, and keep it so.
+
+        Returns:
+            Its id.
+
+        Raises:
+            PathExistsError: there is one of this id, or something is stored for it.
+            ValueError: with storage, a time to live needs `lives=True`, as it could not survive a restart.
+            LoadError: the storage cannot be read for now.
+            PathClosedError: the server is destroyed, or the path is just being removed.
+
+        Example:
+            path_id = await server.create_path(content=({}, {"title": "A new game"}), idle_ttl_seconds=3600)
+        """
+        return await self._life.make(
+            path_id,
+            content,
+            ttl_seconds=ttl_seconds,
+            idle_ttl_seconds=idle_ttl_seconds,
+            keep_loaded=keep_loaded,
+        )
+
+    async def remove_path(self, path_id: str, reason: str = "") -> bool:
+        """Remove a path and all that is stored for it; its clients are closed with 4410.
+
+        It is remembered for a week: who comes back with what was written before is closed with 4410, too, and nothing
+        of it is taken. A hook of the same path does not wait for it.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            NotSupportedError: its persister has no `remove`. The path is as it was.
+            SaveError: it could not be removed from the storage. That is tried again, and nobody may come until then.
+            LoadError: with `lives`, these cannot be read for now.
+            PathClosedError: the server is destroyed.
+        """
+        return await self._life.remove(path_id, reason)
+
+    async def remove_all_paths(self, reason: str = "") -> int:
+        """Remove all paths that are there, that `create_path` has made, or that are stored; returns how many.
+
+        A function that makes persisters cannot tell what is stored, but `json_file_persisters` and `sqlite_persisters`
+        can.
+        """
+        return await self._life.remove_all(reason)
 
     def action(self, name: str) -> Callable[[_Handler], _Handler]:
         """Let clients ask for something: a decorator of `handler(path, client, data)`, plain or async.
@@ -503,6 +595,7 @@ class WsServer:
         await asyncio.shield(self._destruction)
 
     async def _destroy(self, code: int, reason: str) -> None:
+        await self._life.destroy()
         await self._switchboard.destroy(code, reason)
         self._listeners.clear()
 
@@ -522,6 +615,11 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        create: who makes paths: `any` for whoever comes, or `server` for the application alone.
+        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
+            path is to be removed.
+        idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
         authorize: who asks for a socket.
         admit: what a client may do on a path.
         rules: who may write what.
@@ -556,6 +654,10 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         names: NamePolicy | str = NamePolicy.REFUSE,
         presence: bool = False,
+        create: Create = "any",
+        lives: bool = False,
+        self_destruct: SelfDestruct | None = None,
+        idle_grace_seconds: float = 0.0,
         authorize: Authorize | None = None,
         admit: Admit | None = None,
         rules: Iterable[Rule] = (),
@@ -582,6 +684,10 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             limits=limits,
             names=names,
             presence=presence,
+            create=create,
+            lives=lives,
+            self_destruct=self_destruct,
+            idle_grace_seconds=idle_grace_seconds,
             authorize=authorize,
             admit=admit,
             rules=rules,
@@ -629,6 +735,7 @@ class ListeningWsServer(WsServer):
         """Begin to accept connections."""
         if self._listening is not None:
             raise RuntimeError("the server listens already")
+        self._life.start()
         self._accepted = weakref.WeakSet()
         options: dict[str, Any] = {**self.serve_options, "create_connection": self._accept, **serve_options}
         if "process_request" in serve_options:

@@ -13,6 +13,7 @@ from mergesync.exceptions import (
     ConnectionLostError,
     LimitExceededError,
     LoadError,
+    NotSupportedError,
     PathClosedError,
     QuotaExceededError,
     RefusedConnectionError,
@@ -30,13 +31,14 @@ from mergesync.limits import (
 )
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.companion import CompanionPath
-from mergesync.net.farewells import Farewell, forbidden
+from mergesync.net.farewells import CLOSE_REMOVED, Farewell, forbidden, removed
 from mergesync.net.frames import Frames
 from mergesync.net.gateway import GatewayConnection, GatewaySocket
 from mergesync.net.hooks import LeaveReason
 from mergesync.net.laggards import Laggards
+from mergesync.net.lifecycle import LifeCycle
 from mergesync.net.path import Path, PathOptions
-from mergesync.net.presence import Presence, main_of
+from mergesync.net.presence import Presence, companion_of, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
 from mergesync.net.server_socket import Connection, ServerSocket
@@ -68,6 +70,7 @@ class Switchboard:
         options: of all paths.
         limits: what clients may use.
         reception: lets clients in.
+        life: knows which paths may be.
         report: hears of every error that nobody called for.
         tell: called with `"path", path_id, change` and `"client", path_id, client_id, change`.
         on_connection: called for each socket before its frames are read; may be async.
@@ -83,6 +86,7 @@ class Switchboard:
         options: PathOptions,
         limits: Limits,
         reception: Reception,
+        life: LifeCycle,
         *,
         report: Callable[[Exception], None],
         tell: Callable[..., None],
@@ -95,6 +99,8 @@ class Switchboard:
         self._options = options
         self._limits = limits
         self._reception = reception
+        self._life = life
+        life.rule(self)
         self._tell = tell
         self._on_connection = on_connection
         self._paths: dict[str, Path] = {}
@@ -338,8 +344,15 @@ class Switchboard:
         """A client comes onto a path."""
         if self._has_no_room_for(path_id):
             self._condemn(self._sockets[connection], self._too_many_paths(path_id))
+        elif (refusal := self._gone(path_id)) is not None:
+            self._turn_away(path_id, connection, refusal.message)
         else:
             self._join(path_id, connection, syncs=True)
+
+    def _gone(self, path_id: str) -> RefusedConnectionError | None:
+        """Why nobody may come onto a path, if it has been removed, or never was made."""
+        main_id = main_of(path_id) if self._options.presence else None
+        return self._life.refusal(path_id if main_id is None else main_id)
 
     async def admit_member(self, path_id: str, connection: GatewayConnection, hello: Any) -> Client:
         """Let the client of a gateway onto a path; raises RefusedConnectionError."""
@@ -353,12 +366,15 @@ class Switchboard:
         Raises:
             QuotaExceededError: there are as many paths as `Limits` allow.
             ConnectionLostError: its socket is being closed.
+            RefusedConnectionError: the path was removed.
         """
         socket = self._sockets[connection]
         if socket.closing or socket.condemned:
             raise ConnectionLostError("the socket is being closed", path_id=path_id, client_id=client.id)
         if self._has_no_room_for(path_id):
             raise self._too_many_paths(path_id)
+        if (refusal := self._gone(path_id)) is not None:
+            raise refusal
         socket.clients[path_id] = client
         connection.members[path_id] = None
         return self._join(path_id, connection, syncs=False)
@@ -367,6 +383,7 @@ class Switchboard:
         clients = self.on_path.get(path_id)
         if clients is None:
             clients = self.on_path[path_id] = {}
+            self._life.occupied(path_id, True)
             self._tell("path", path_id, 1)
         clients[connection.client_id] = self._sockets[connection]
         self._tell("client", path_id, connection.client_id, 1)
@@ -381,7 +398,16 @@ class Switchboard:
         main_id = main_of(path_id) if self._options.presence else None
         presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
         if main_id is None or presence is None:
-            path = Path(path_id, self._options, self, turns, presence, predecessor)
+            path = Path(
+                path_id,
+                self._options,
+                self,
+                turns,
+                presence,
+                predecessor,
+                born_after=self._life.born_after(path_id),
+                created_at_seconds=self._life.created_at(path_id),
+            )
         else:
             path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
         self._paths[path_id] = path
@@ -422,6 +448,7 @@ class Switchboard:
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
             del self.on_path[path_id]
+            self._life.occupied(path_id, False)
             self._tell("path", path_id, -1)
         path = self._paths.get(path_id)
         if path is not None:
@@ -541,8 +568,39 @@ class Switchboard:
             raise PathClosedError("the server is destroyed", path_id=path_id)
         if self._has_no_room_for(path_id):
             raise self._too_many_paths(path_id)
+        refusal = self._gone(path_id)
+        if refusal is not None and refusal.retry_after_seconds is not None:
+            raise PathClosedError(refusal.message, path_id=path_id)
         path = self._paths.get(path_id)
         return self._new_path(path_id) if path is None else path
+
+    def loaded_path_ids(self) -> list[str]:
+        """The paths that are there, but for companions."""
+        return [path_id for path_id, path in self._paths.items() if not isinstance(path, CompanionPath)]
+
+    async def end(self, path_id: str, text: str) -> None:
+        """Put all clients out of a path and its companion, as it is removed, and let go of it."""
+        for place in (path_id, companion_of(path_id)) if self._options.presence else (path_id,):
+            for client_id in list(self.on_path.get(place, ())):
+                self.put_out(place, client_id, removed(text))
+        there = [paths[path_id] for paths in (self._paths, self._ending) if path_id in paths]
+        await asyncio.gather(*(path.destroy() for path in there))
+
+    def remove(self, path_id: str) -> None:
+        """The application wants a path to go."""
+        try:
+            self._life.begin_removal(path_id, "")
+        except NotSupportedError as error:
+            self.report(error)
+
+    def _turn_away(self, path_id: str, connection: ServerConnection, text: str) -> None:
+        """A client comes onto a path that has been removed since it was let in."""
+        socket = self._sockets[connection]
+        if connection.multiplexed:
+            connection.silence(path_id)
+            self._tell_refused(socket, path_id, removed(text))
+        else:
+            socket.close(CLOSE_REMOVED, removed(text).reason, "removed")
 
     # --- what paths say
 

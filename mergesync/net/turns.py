@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 __all__ = ["Done", "Turns", "answer_of", "finish"]
+
+_caller: ContextVar[Turns | None] = ContextVar("mergesync_turns", default=None)
 
 Done: TypeAlias = Callable[[Any, Exception | None], None]
 """`(result, error)`: what a callback has returned, or raised."""
@@ -33,6 +36,11 @@ class Turns:
         """Whether a callback is not through."""
         return self._busy
 
+    @property
+    def is_caller(self) -> bool:
+        """Whether it is one of these callbacks that asks."""
+        return _caller.get() is self
+
     def call(self, callback: Callable[[], Any], done: Done) -> None:
         """Call a callback when it is its turn.
 
@@ -53,6 +61,13 @@ class Turns:
 
     def _go_on(self) -> None:
         self._busy = True
+        before = _caller.set(self)
+        try:
+            self._call_waiting()
+        finally:
+            _caller.reset(before)
+
+    def _call_waiting(self) -> None:
         while self._waiting:
             callback, done = self._waiting.pop(0)
             try:

@@ -1,0 +1,36 @@
+"""Clients that come back to a path with what was written before it was removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mergesync.store.bodies import hlc_of
+from mergesync.sync.admission import leaves_of
+from mergesync.sync.review import Proposal, Reviewer, Verdict, without
+
+__all__ = ["Latecomers"]
+
+
+class Latecomers:
+    """A reviewer that lets nobody bring back what was removed, and asks another about the rest.
+
+    Args:
+        born_after: what is stamped no later was written before the removal. Defaults, which have no stamp, are not.
+        put_out: called with a client that brings such a thing; nothing of what it brings is merged.
+        others: decides of what all others bring; None: all of it is merged.
+    """
+
+    def __init__(self, born_after: str, put_out: Callable[[str], None], others: Reviewer | None) -> None:
+        self._born_after = born_after
+        self._put_out = put_out
+        self._others = others
+
+    def review(self, proposal: Proposal) -> Verdict | None:
+        """Decide of a proposal, now or later."""
+        leaves = [leaf for leaf, _ in leaves_of(proposal.body)]
+        if any(
+            len(hlc) > 0 and hlc <= self._born_after for hlc in (hlc_of(stamp) for _, stamp in leaves_of(proposal.body))
+        ):
+            self._put_out(proposal.sender)
+            return Verdict(without(proposal.body, leaves), corrects=False)
+        return Verdict(proposal.body) if self._others is None else self._others.review(proposal)
