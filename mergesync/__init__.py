@@ -30,7 +30,9 @@ from mergesync.exceptions import (
 )
 from mergesync.limits import Limits
 from mergesync.net.client import SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
+from mergesync.net.gateway import Gateway, GatewaySocket
 from mergesync.net.local import LocalNetwork, LocalSynchronizer, create_local_synchronizer
+from mergesync.net.member import Member
 from mergesync.net.server import WsServer, create_ws_server
 from mergesync.net.server_path import ServerPath
 from mergesync.rooms.access import Access, Client, ClientInfo, Identity
@@ -52,6 +54,8 @@ __all__ = [
     "ConnectionLostError",
     "Content",
     "ContentError",
+    "Gateway",
+    "GatewaySocket",
     "HybridLogicalClock",
     "Identity",
     "InvalidCellError",
@@ -61,6 +65,7 @@ __all__ = [
     "LoadError",
     "LocalNetwork",
     "LocalSynchronizer",
+    "Member",
     "MergeableStore",
     "MergesyncError",
     "NameTakenError",

@@ -20,6 +20,7 @@ __all__ = [
     "FLUSH_TIMEOUTS",
     "FRAGMENT_TIMEOUT_SECONDS",
     "HELD_TIMEOUTS",
+    "HELLO_TIMEOUT_SECONDS",
     "HOOK_TIMEOUT_SECONDS",
     "MAX_ANSWER_BYTES",
     "MAX_ASK_SECONDS",
@@ -267,6 +268,9 @@ SERVER_CHECK_FIRST_SECONDS: Final = 2.0
 SERVER_CHECKS: Final = 6
 """How often it looks, each time after twice as long, the last time after two minutes: two stores may never agree
 (surprise 1), so it ends some day."""
+
+HELLO_TIMEOUT_SECONDS: Final = 5.0
+"""How long a gateway waits for a client to say what it wants; as websocket-room-server."""
 
 HOOK_TIMEOUT_SECONDS: Final = 10.0
 """How long a hook of the application may take before what it was asked is refused: longer than a database is slow, and

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from mergesync.exceptions import RemoteProtocolError, RequestFailedError, StaleVersionError
+from mergesync.exceptions import RemoteProtocolError
 from mergesync.limits import ASK_GRACE_SECONDS, DEFAULT_ACTION_TIMEOUT_SECONDS, DEFAULT_REQUEST_TIMEOUT_SECONDS
 from mergesync.net.durability import PendingLeaf
 from mergesync.net.link import Link, LinkState, Token
@@ -28,7 +28,7 @@ from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, PRESENCE, SEND
 from mergesync.sync.synchronizer import SynchronizerStats
 from mergesync.sync.talk import SendResult
 from mergesync.sync.versions import Edits, encode_edits, version_of
-from mergesync.types import MISSING, Content
+from mergesync.types import Content
 
 __all__ = [
     "MessageListener", "OnMessage", "SendResult", "StatusListener", "SyncStatus", "Token", "WsClient", "WsSynchronizer",
@@ -233,16 +233,7 @@ class WsSynchronizer:
                 await synchronizer.compare_and_set(version, ({"seats": {"12A": {"by": "ann"}}}, {}))
         """
         body = [version, encode_edits(edits)]
-        try:
-            return str(await self._session.requests.ask(COMPARE_AND_SET, body, timeout_seconds))
-        except RequestFailedError as error:
-            match error.reason, error.details:
-                case "stale", {"version": str(present), "content": list(content)}:
-                    raise StaleVersionError(
-                        error.args[0], version=present, content=content[0] if content else MISSING
-                    ) from None
-                case _:
-                    raise
+        return str(await self._session.requests.ask(COMPARE_AND_SET, body, timeout_seconds))
 
     @property
     def client_id(self) -> str | None:

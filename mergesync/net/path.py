@@ -215,11 +215,17 @@ class Path:
         """Who is on the path, or was a while ago."""
         return self._members.get(client_id) or self._departed.get(client_id)
 
-    def join(self, client: Client) -> None:
-        """A client comes; while the path cannot be loaded, it is refused at once."""
+    def join(self, client: Client, *, syncs: bool = True) -> None:
+        """A client comes; while the path cannot be loaded, it is refused at once.
+
+        Args:
+            client: the client.
+            syncs: whether it speaks the protocol; else a gateway speaks for it.
+        """
         client_id = client.id
         self._members[client_id] = client
-        self._hub.join(client_id, reads=client.access.read)
+        if syncs:
+            self._hub.join(client_id, reads=client.access.read)
         self._somebody_came()
         if self.is_loaded:
             self._welcome(client)
@@ -253,7 +259,7 @@ class Path:
 
     def _somebody_came(self) -> None:
         self._joins += 1
-        if len(self._hub.clients) + self._keepers == 1:
+        if len(self._members) + self._keepers == 1:
             self._bell.ring()
 
     def _somebody_went(self) -> None:
@@ -261,7 +267,7 @@ class Path:
             self._bell.ring()
 
     def _is_empty(self) -> bool:
-        return not (self._hub.clients or self._keepers)
+        return not (self._members or self._keepers)
 
     def _is_occupied(self) -> bool:
         return not self._is_empty()
@@ -365,6 +371,15 @@ class Path:
         """
         self._keepers += 1
         self._somebody_came()
+        await self.loaded()
+
+    async def loaded(self) -> None:
+        """Return when the path is loaded; only for who is on it, or keeps it open.
+
+        Raises:
+            LoadError: it cannot be loaded for now.
+            PathClosedError: the server is destroyed.
+        """
         if self._failure is not None:
             raise self._failure
         if not self.is_loaded:
@@ -569,7 +584,7 @@ class Path:
             self._alarm.set()
             self._failure = self._report(error, LoadError, "the path could not be started")
             settle(self._waiting_to_open, self._failure)
-            self._exit.refuse(self.path_id, list(self._hub.clients), retry_after_seconds)
+            self._exit.refuse(self.path_id, list(self._members), retry_after_seconds)
             await self._let_go()
             return False
         return True

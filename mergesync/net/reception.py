@@ -8,7 +8,7 @@ import binascii
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from mergesync.exceptions import RefusedConnectionError, RefusedError
@@ -22,6 +22,9 @@ from mergesync.sync.server_connection import path_of
 from mergesync.sync.subprotocols import Dialect, choose, dialect_of
 from mergesync.system import new_id
 from mergesync.types import GetNow
+
+if TYPE_CHECKING:
+    from mergesync.net.gateway import Gateway
 
 __all__ = ["Admitted", "Reception", "Visitor"]
 
@@ -42,6 +45,7 @@ class Visitor:
         identity: who it is, if somebody has asked.
         client: itself on the path of its URL, if it is let onto that.
         logged_out: whether its identity was logged out since.
+        gateway: what speaks with it, and what follows its prefix in the URL; None for mergesync itself.
     """
 
     info: ClientInfo
@@ -49,6 +53,7 @@ class Visitor:
     identity: Identity | None = None
     client: Client | None = None
     logged_out: bool = False
+    gateway: tuple[Gateway, str] | None = None
 
     def set_info(self, info: ClientInfo) -> None:
         """Something is known otherwise of it."""
@@ -144,11 +149,11 @@ class Reception:
             visitor.set_info(replace(visitor.info, client_id=_client_id("", taken)))
 
     async def receive(self, visitor: Visitor) -> RefusedConnectionError | None:
-        """Ask who it is, and without channels what it may do on its path; returns why it is refused, if it is."""
+        """Ask who it is, and what it may do on its path, unless it names that later; returns why not, if it may not."""
         try:
             if self._hooks.authorize is not None:
                 visitor.identity = await self.identify(visitor.info)
-            if not visitor.dialect.multiplexed:
+            if not visitor.dialect.multiplexed and visitor.gateway is None:
                 visitor.client = await self.admitted(visitor.info.path_id, visitor)
         except RefusedConnectionError as refusal:
             return refusal

@@ -13,14 +13,16 @@ from mergesync.exceptions import (
     RemoteProtocolError,
     RequestFailedError,
     RequestTimeoutError,
+    StaleVersionError,
     SyncError,
 )
 from mergesync.limits import MAX_PENDING_REQUESTS
 from mergesync.sync.operations import OK, Operation
 from mergesync.sync.talk import SendResult
 from mergesync.system import new_id
+from mergesync.types import MISSING
 
-__all__ = ["PostOperation", "Requests", "send_result"]
+__all__ = ["PostOperation", "Requests", "failure_of", "send_result"]
 
 _ID_LENGTH = 11
 
@@ -131,7 +133,7 @@ class Requests:
         if operation.name == OK:
             request.answer.set_result(operation.body)
         else:
-            request.answer.set_exception(_failure(operation.body))
+            request.answer.set_exception(failure_of(operation.body))
 
 
 def _fail(request: _Request, error: SyncError) -> None:
@@ -139,9 +141,11 @@ def _fail(request: _Request, error: SyncError) -> None:
         request.answer.set_exception(error)
 
 
-def _failure(body: Any) -> RequestFailedError:
+def failure_of(body: Any) -> RequestFailedError | StaleVersionError:
     """What the server says of the failure, if it says it as it should."""
     match body:
+        case ["stale", str(text), {"version": str(version), "content": list(content)}]:
+            return StaleVersionError(text, version=version, content=content[0] if content else MISSING)
         case [str(reason), str(text), *details]:
             return RequestFailedError(text, reason, details[0] if details else None)
         case _:

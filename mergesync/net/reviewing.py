@@ -72,7 +72,9 @@ class PathReviewer:
             return self._refusal(client, body, ())
         if not refused:
             return Verdict(body)
-        return Verdict(without(body, refused), refused, {}, _AGAINST_RULES, _corrects(client))
+        return Verdict(
+            without(body, refused), refused, {}, _AGAINST_RULES, _corrects(client), denied=not proposal.pulled
+        )
 
     def _by_hook(
         self, on_changes: Callable[..., Any], client: Client, proposal: Proposal, by_rules: Verdict
@@ -132,4 +134,5 @@ def _both(one: Verdict, other: Verdict) -> Verdict:
         other.instead,
         one.reasons + other.reasons,
         one.corrects and other.corrects,
+        one.denied or other.denied,
     )

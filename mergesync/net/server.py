@@ -48,6 +48,7 @@ from mergesync.net.channel import (
 )
 from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.farewells import CLOSE_FORBIDDEN
+from mergesync.net.gateway import Gateway, Gateways
 from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
@@ -172,6 +173,8 @@ class WsServer:
         on_join: `(path, client)`: a client has come onto a path.
         on_leave: `(path, client, reason)`: a client of which `on_join` was told has gone, for a `LeaveReason`.
         hook_timeout_seconds: how long each hook may take.
+        gateways: what speaks with clients of other protocols, by prefix of their URLs, such as
+            `{"/wsss": mergesync.gateways.wsss()}`.
         on_connection: called with a `ClientInfo` for each socket, before any of its frames is read; may be async. If
             it raises, the socket is closed with 1011.
         on_ignored_error: called with every error that nobody called for. None: they go to the logger `mergesync`.
@@ -201,9 +204,11 @@ class WsServer:
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
+        gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
     ) -> None:
+        self._gateways = Gateways(gateways or {})
         self._report = Reporter(on_ignored_error)
         self._door = Door(origins, limits)
         self._proxies = Proxies(trusted_proxies)
@@ -225,6 +230,8 @@ class WsServer:
         )
         if relay and hooks.review:
             raise ValueError("with relay=True nothing can be reviewed: admit, rules and on_changes need the hub")
+        if relay and self._gateways:
+            raise ValueError("with relay=True there is no store for gateways")
         bans = Bans(time.monotonic)
         options = PathOptions(
             create_persister_for_path,
@@ -401,7 +408,9 @@ class WsServer:
         return None
 
     def _visitor(self, target: str, headers: Mapping[str, str], remote_address: Any, offered: Iterable[str]) -> Visitor:
-        return self._reception.visitor(target, headers, remote_address, offered, self._switchboard.client_ids)
+        visitor = self._reception.visitor(target, headers, remote_address, offered, self._switchboard.client_ids)
+        visitor.gateway = self._gateways.find(target)
+        return visitor
 
     def _refusal(
         self, headers: Mapping[str, str], remote_address: Any, *, secure: bool
@@ -520,6 +529,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_join: hears who has come onto a path.
         on_leave: hears who has gone.
         hook_timeout_seconds: how long each hook may take.
+        gateways: what speaks with clients of other protocols, by prefix.
         on_connection: called with a `ClientInfo` for each socket.
         on_ignored_error: called with every error that nobody called for.
         tls: serve wss with the certificate in these files: one with all, or `(certificate, key)`. TLS is 1.2 or newer.
@@ -553,6 +563,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
+        gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
         on_ignored_error: OnIgnoredError | None = None,
         tls: TlsFiles | None = None,
@@ -578,6 +589,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             on_join=on_join,
             on_leave=on_leave,
             hook_timeout_seconds=hook_timeout_seconds,
+            gateways=gateways,
             on_connection=on_connection,
             on_ignored_error=on_ignored_error,
         )

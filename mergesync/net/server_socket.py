@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from typing import TypeAlias
 
 from mergesync.net.channel import TextChannel
+from mergesync.net.gateway import GatewayConnection
 from mergesync.net.hooks import LeaveReason
 from mergesync.net.reception import Visitor
 from mergesync.net.service import Answer
@@ -14,7 +16,10 @@ from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
 from mergesync.sync.server_connection import ServerConnection
 
-__all__ = ["ServerSocket"]
+__all__ = ["Connection", "ServerSocket"]
+
+Connection: TypeAlias = ServerConnection | GatewayConnection
+"""What is said on a socket."""
 
 
 class ServerSocket:
@@ -42,7 +47,7 @@ class ServerSocket:
         "unanswered", "visitor", "why",
     )  # fmt: skip
 
-    def __init__(self, channel: TextChannel, connection: ServerConnection, visitor: Visitor) -> None:
+    def __init__(self, channel: TextChannel, connection: Connection, visitor: Visitor) -> None:
         self.channel = channel
         self.connection = connection
         self.visitor = visitor

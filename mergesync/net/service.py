@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -45,7 +45,7 @@ from mergesync.sync.versions import Edits, changes_of, check_version, decode_edi
 from mergesync.system import new_id
 from mergesync.types import MISSING, MergeableChanges
 
-__all__ = ["Answer", "Served", "Service"]
+__all__ = ["Answer", "Served", "Service", "carry_out"]
 
 _CLIENT_PART_LENGTH = 5
 
@@ -257,6 +257,9 @@ class Service:
 
     def _name(self, client: Client, body: Any, answer: Answer) -> None:
         match body:
+            case [None, _]:
+                self._talk.names.give_up(client.id)
+                answer(OK, None)
             case [str(name), str(secret)] if 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES:
                 _check_talks(client)
                 try:
@@ -299,10 +302,15 @@ def _changed(store: MergeableStore, version: str, verdict: Verdict) -> str:
     if verdict.refused.keys() - verdict.instead.keys():
         raise _refused("; ".join(verdict.reasons) or "the change is not let through")
     check_version(store, version)  # the application may have taken its time
+    carry_out(store, verdict)
+    return version_now(store, version)
+
+
+def carry_out(store: MergeableStore, verdict: Verdict) -> None:
+    """Make what was decided of a change that is in no other replica yet."""
     with store.transaction():
         store.merge_checked(verdict.taken)
-        store.merge_checked(rulings(store, verdict, new_id(_CLIENT_PART_LENGTH)))
-    return version_now(store, version)
+        store.merge_checked(rulings(store, replace(verdict, corrects=False), new_id(_CLIENT_PART_LENGTH)))
 
 
 def _are_names(to: Any) -> bool:

@@ -7,13 +7,16 @@ import inspect
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 from mergesync.exceptions import (
+    ConnectionLostError,
     LimitExceededError,
+    LoadError,
     PathClosedError,
     QuotaExceededError,
     RefusedConnectionError,
+    RefusedError,
     RemoteProtocolError,
     SyncError,
 )
@@ -28,14 +31,15 @@ from mergesync.limits import (
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.companion import CompanionPath
 from mergesync.net.farewells import Farewell, forbidden
+from mergesync.net.frames import Frames
+from mergesync.net.gateway import GatewayConnection, GatewaySocket
 from mergesync.net.hooks import LeaveReason
 from mergesync.net.laggards import Laggards
-from mergesync.net.pace import Pace
 from mergesync.net.path import Path, PathOptions
 from mergesync.net.presence import Presence, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
-from mergesync.net.server_socket import ServerSocket
+from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
 from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
@@ -96,7 +100,7 @@ class Switchboard:
         self._paths: dict[str, Path] = {}
         self._ending: dict[str, Path] = {}
         self._presences: weakref.WeakValueDictionary[str, Presence] = weakref.WeakValueDictionary()
-        self._sockets: dict[ServerConnection, ServerSocket] = {}
+        self._sockets: dict[Connection, ServerSocket] = {}
         self._client_ids: set[str] = set()
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
         self._nobody = asyncio.Event()
@@ -142,13 +146,17 @@ class Switchboard:
     def _add_socket(self, channel: TextChannel, visitor: Visitor) -> ServerSocket:
         self._reception.settle_id(visitor, self._client_ids)
         info = visitor.info
-        connection = ServerConnection(
-            info.client_id,
-            info.path_id,
-            dialect=visitor.dialect,
-            switchboard=self,
-            timeout_seconds=self._options.request_timeout_seconds,
-        )
+        connection: Connection
+        if visitor.gateway is not None:
+            connection = GatewayConnection(info.client_id, self)
+        else:
+            connection = ServerConnection(
+                info.client_id,
+                info.path_id,
+                dialect=visitor.dialect,
+                switchboard=self,
+                timeout_seconds=self._options.request_timeout_seconds,
+            )
         socket = self._sockets[connection] = ServerSocket(channel, connection, visitor)
         if visitor.client is not None:
             socket.clients[info.path_id] = visitor.client
@@ -198,9 +206,13 @@ class Switchboard:
     async def _converse(self, socket: ServerSocket) -> None:
         try:
             await self._introduce(socket)
-            if not socket.closing:
-                socket.connection.open()
-            await self._read(socket)
+            frames = Frames(socket, self._limits, self._count_receive)
+            if isinstance(socket.connection, GatewayConnection):
+                await self._pass_to_gateway(socket, socket.connection, frames)
+            else:
+                if not socket.closing:
+                    socket.connection.open()
+                await self._read(socket, socket.connection, frames)
         except ChannelClosed as closed:
             if closed.code in _CLOSED_FOR_A_FAULT and not socket.closing:
                 self._blame(socket, RemoteProtocolError(f"the socket was closed with {closed}"))
@@ -216,28 +228,43 @@ class Switchboard:
             result = self._on_connection(socket.info)
             if inspect.isawaitable(result):
                 await result
-        if not self._options.hooks.any and not self._options.actions.handlers:
+        asked = self._options.hooks.any or self._options.actions.handlers
+        if not asked and socket.visitor.gateway is None:
             socket.visitor.forget_what_it_said()
 
-    async def _read(self, socket: ServerSocket) -> None:
-        """Read until the socket is closed; once it is closing, what comes is of no use, but must be got past."""
-        loop, limits = asyncio.get_running_loop(), self._limits
-        messages = Pace(limits.messages_per_second, limits.burst_seconds, loop.time())
-        bytes_ = Pace(limits.bytes_per_second, limits.burst_seconds, loop.time())
+    def _count_receive(self) -> None:
+        self.receives += 1
+
+    async def _pass_to_gateway(self, socket: ServerSocket, connection: GatewayConnection, frames: Frames) -> Never:
+        """Let a gateway speak with a client."""
+        assert socket.visitor.gateway is not None
+        gateway, path_id = socket.visitor.gateway
+        identity = socket.visitor.identity
+        try:
+            await gateway(GatewaySocket(connection, self, socket.channel, frames.next, socket.info, identity, path_id))
+            socket.close(CLOSE_NORMAL, "", "left")
+        except RefusedError as error:  # it was reported where it was refused
+            farewell = forbidden(error.message)
+            socket.close(farewell.code, farewell.reason, farewell.why)
+        except LoadError:  # the path closes the socket
+            pass
+        except ConnectionLostError:  # what the channel says of that comes now
+            pass
+        except SyncError as error:
+            self._blame(socket, error)
+        while True:  # until it is closed
+            await frames.next()
+
+    async def _read(self, socket: ServerSocket, connection: ServerConnection, frames: Frames) -> Never:
+        """Read until the socket is closed."""
+        loop = asyncio.get_running_loop()
         while True:
-            frame = await socket.channel.receive()
-            if socket.closing or socket.condemned:
-                continue
-            self.receives += 1
-            now = loop.time()
+            frame = await frames.next()
             try:
-                socket.connection.receive(frame, now)
+                connection.receive(frame, loop.time())
             except SyncError as error:
                 self._blame(socket, error)
             await socket.caught_up()
-            wait_seconds = max(messages.wait_seconds(1, now), bytes_.wait_seconds(len(frame), now))
-            if wait_seconds:  # what it sends meanwhile stays in its own memory, as nobody takes it
-                await asyncio.sleep(wait_seconds)
 
     def _condemn(self, socket: ServerSocket, error: SyncError) -> None:
         """Blame a socket as soon as whoever is sending now is through."""
@@ -293,7 +320,9 @@ class Switchboard:
             self._post_operation(socket, path_id, Operation(None, REFUSED, [farewell.kind, farewell.text]))
 
     def _post_operation(self, socket: ServerSocket, path_id: str, operation: Operation) -> None:
-        frame = socket.connection.outgoing(path_id, f"{OPERATIONS}\n{operation_remainder(operation)}")
+        connection = socket.connection
+        assert isinstance(connection, ServerConnection)
+        frame = connection.outgoing(path_id, f"{OPERATIONS}\n{operation_remainder(operation)}")
         if frame is not None:
             self._post([socket], frame)
 
@@ -306,7 +335,32 @@ class Switchboard:
         """A client comes onto a path."""
         if self._has_no_room_for(path_id):
             self._condemn(self._sockets[connection], self._too_many_paths(path_id))
-            return
+        else:
+            self._join(path_id, connection, syncs=True)
+
+    async def admit_member(self, path_id: str, connection: GatewayConnection, hello: Any) -> Client:
+        """Let the client of a gateway onto a path; raises RefusedConnectionError."""
+        visitor = self._sockets[connection].visitor
+        visitor.info = replace(visitor.info, hello=hello)
+        return await self._reception.admitted(path_id, visitor)
+
+    def join_member(self, path_id: str, connection: GatewayConnection, client: Client) -> Path:
+        """The client of a gateway comes onto a path.
+
+        Raises:
+            QuotaExceededError: there are as many paths as `Limits` allow.
+            ConnectionLostError: its socket is being closed.
+        """
+        socket = self._sockets[connection]
+        if socket.closing or socket.condemned:
+            raise ConnectionLostError("the socket is being closed", path_id=path_id, client_id=client.id)
+        if self._has_no_room_for(path_id):
+            raise self._too_many_paths(path_id)
+        socket.clients[path_id] = client
+        connection.members[path_id] = None
+        return self._join(path_id, connection, syncs=False)
+
+    def _join(self, path_id: str, connection: Connection, *, syncs: bool) -> Path:
         clients = self.on_path.get(path_id)
         if clients is None:
             clients = self.on_path[path_id] = {}
@@ -316,7 +370,8 @@ class Switchboard:
         path = self._paths.get(path_id)
         if path is None:
             path = self._new_path(path_id)
-        path.join(self._sockets[connection].clients[path_id])
+        path.join(self._sockets[connection].clients[path_id], syncs=syncs)
+        return path
 
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
@@ -349,11 +404,11 @@ class Switchboard:
             path_id=path_id,
         )
 
-    def leave(self, path_id: str, connection: ServerConnection) -> None:
+    def leave(self, path_id: str, connection: Connection) -> None:
         """A client leaves a path, unless it was refused there."""
         self._leave(path_id, connection, self._sockets[connection].why)
 
-    def _leave(self, path_id: str, connection: ServerConnection, why: LeaveReason) -> None:
+    def _leave(self, path_id: str, connection: Connection, why: LeaveReason) -> None:
         clients = self.on_path.get(path_id, {})
         socket = clients.pop(connection.client_id, None)
         if socket is None:
@@ -444,9 +499,27 @@ class Switchboard:
                 answer = Operation(asked.request_id, ERROR, ["limit", what])
             self._post_operation(socket, path_id, answer)
 
-    def send_to(self, connection: ServerConnection, frame: str) -> None:
-        """A control for a socket."""
+    def send_to(self, connection: Connection, frame: str) -> None:
+        """A control for a socket, or a frame of a gateway."""
         self._post([self._sockets[connection]], frame)
+
+    # --- what gateways say
+
+    def close_socket(self, connection: GatewayConnection, code: int, reason: str) -> None:
+        """Close a socket, because of what its client has done."""
+        self._sockets[connection].close(code, reason, "left" if code in _CLOSED_ORDERLY else "fault")
+
+    def blame(self, connection: GatewayConnection, error: Exception, *, closes: bool) -> None:
+        """Report an error of a client, or of the gateway, and close its socket."""
+        socket = self._sockets[connection]
+        if isinstance(error, SyncError):
+            error.path_id = socket.info.path_id if error.path_id is None else error.path_id
+            error.client_id = socket.info.client_id if error.client_id is None else error.client_id
+        else:
+            note_place(error, socket.info.path_id, socket.info.client_id)
+        self.report(error)
+        if closes:
+            socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
 
     # --- what the application says
 
@@ -478,10 +551,11 @@ class Switchboard:
             socket = clients.get(client_id)
             if socket is None:
                 continue
-            if not socket.connection.multiplexed:
+            if isinstance(socket.connection, ServerConnection) and socket.connection.multiplexed:
+                if (wrapped := socket.connection.outgoing(path_id, frame)) is not None:
+                    self._post([socket], wrapped)
+            else:
                 plain.append(socket)
-            elif (wrapped := socket.connection.outgoing(path_id, frame)) is not None:
-                self._post([socket], wrapped)
         self._post(plain, frame)
 
     def send_changes(self, path_id: str, client_ids: Iterable[str], frames: Sequence[str]) -> None:
@@ -499,7 +573,11 @@ class Switchboard:
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """An operation that a client has not asked for; whether it can be told, and reads."""
         socket = self.on_path.get(path_id, {}).get(client_id)
-        if socket is None or not socket.connection.extended or socket.channel.queued_bytes > self._limits.outbox_bytes:
+        if socket is None or socket.channel.queued_bytes > self._limits.outbox_bytes:
+            return False
+        if isinstance(socket.connection, GatewayConnection):
+            return socket.connection.tell(path_id, operation)
+        if not socket.connection.extended:
             return False
         self._post_operation(socket, path_id, operation)
         return True
@@ -537,9 +615,10 @@ class Switchboard:
     def put_out(self, path_id: str, client_id: str, farewell: Farewell) -> None:
         """A client must leave a path, and no other; without channels, its socket is closed."""
         socket = self.on_path[path_id][client_id]
-        if socket.connection.multiplexed:
-            self._leave(path_id, socket.connection, farewell.why)
-            socket.connection.silence(path_id)
+        connection = socket.connection
+        if isinstance(connection, ServerConnection) and connection.multiplexed:
+            self._leave(path_id, connection, farewell.why)
+            connection.silence(path_id)
             self._tell_refused(socket, path_id, farewell)
         else:
             socket.close(farewell.code, farewell.reason, farewell.why)

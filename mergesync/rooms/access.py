@@ -21,6 +21,7 @@ class ClientInfo:
         query: of the URL; of a name that comes more than once, the last.
         token: what the client proves with who it is: `Authorization: Bearer ...`, or else `?token=...` of the URL, as
             a browser cannot set headers.
+        hello: what a client of a gateway has said when it came onto a path, as its protocol has it; None for others.
     """
 
     client_id: str
@@ -30,6 +31,7 @@ class ClientInfo:
     multiplexed: bool
     query: dict[str, str] = field(repr=False)
     token: str | None = field(repr=False)
+    hello: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def refusal(store: MergeableStore, body: MergeableChanges, reasons: tuple[str, .
     refused = news_in(store, body)
     if not refused:
         return Verdict(body if corrects else _NOTHING)
-    return Verdict(without(body, refused) if corrects else _NOTHING, refused, {}, reasons, corrects)
+    return Verdict(without(body, refused) if corrects else _NOTHING, refused, {}, reasons, corrects, denied=True)
 
 
 class Changes:

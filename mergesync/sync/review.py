@@ -44,6 +44,7 @@ class Verdict:
         instead: wire forms to write under newer stamps, for refused leaves or others.
         reasons: why leaves were refused, as sentences' ends; none if that was reported already.
         corrects: whether refused leaves are answered with the values to keep. Else their writer keeps its own.
+        denied: whether it is a no to all of it, rather than what was left of it.
     """
 
     taken: MergeableChanges
@@ -51,6 +52,7 @@ class Verdict:
     instead: Mapping[Leaf, Any] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     corrects: bool = True
+    denied: bool = False
 
 
 class Reviewer(Protocol):

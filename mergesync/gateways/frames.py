@@ -1,0 +1,55 @@
+"""What the gateways have in common: frames that are JSON, and names of rooms in them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+from mergesync import RemoteProtocolError
+
+__all__ = ["as_text", "decode", "encode", "is_name", "path_id_of"]
+
+_KEPT_IN_URLS = "/!$&'()*+,;=:@~[]|^"
+_MAX_NAME_LENGTH = 1024
+
+
+def decode(frame: str) -> Any:
+    """The JSON of a frame.
+
+    Raises:
+        RemoteProtocolError: it is none.
+    """
+    try:
+        return json.loads(frame, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError("not JSON", excerpt=frame) from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def encode(value: Any) -> str:
+    """JSON as it stands in a frame."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def as_text(value: Any) -> str:
+    """A value as a text: itself if it is one, and JSON if not."""
+    return value if isinstance(value, str) else encode(value)
+
+
+def is_name(value: Any) -> bool:
+    """Whether something can be the name of a room or a client."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME_LENGTH
+
+
+def path_id_of(name: str) -> str:
+    """The path that other clients find under a name in a URL, where it stands percent-encoded.
+
+    Example:
+        >>> path_id_of("room 101"), path_id_of("a/b")
+        ('room%20101', 'a/b')
+    """
+    return quote(name, safe=_KEPT_IN_URLS, errors="replace")

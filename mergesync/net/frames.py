@@ -1,0 +1,48 @@
+"""What comes on a socket, at the pace that it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from mergesync.limits import Limits
+from mergesync.net.pace import Pace
+from mergesync.net.server_socket import ServerSocket
+
+__all__ = ["Frames"]
+
+
+class Frames:
+    """What a socket says; what it sends faster than it may stays in its own memory meanwhile.
+
+    Once it is closing, what comes is of no use, but must be got past.
+
+    Args:
+        socket: the socket.
+        limits: of the server.
+        received: called for each frame.
+    """
+
+    __slots__ = ("_bytes", "_messages", "_received", "_socket", "_wait_seconds")
+
+    def __init__(self, socket: ServerSocket, limits: Limits, received: Callable[[], None]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._socket = socket
+        self._received = received
+        self._messages = Pace(limits.messages_per_second, limits.burst_seconds, now)
+        self._bytes = Pace(limits.bytes_per_second, limits.burst_seconds, now)
+        self._wait_seconds = 0.0
+
+    async def next(self) -> str:
+        """The next frame; raises ChannelClosed."""
+        socket = self._socket
+        if self._wait_seconds:
+            await asyncio.sleep(self._wait_seconds)
+        while True:
+            frame = await socket.channel.receive()
+            if not (socket.closing or socket.condemned):
+                break
+        self._received()
+        now = asyncio.get_running_loop().time()
+        self._wait_seconds = max(self._messages.wait_seconds(1, now), self._bytes.wait_seconds(len(frame), now))
+        return frame
