@@ -229,7 +229,7 @@ class Gateways:
     """Which gateway serves which URLs.
 
     Args:
-        gateways: by prefix, such as `/wsss`.
+        gateways: by prefix, such as `/wsss`, or `/` for all.
 
     Raises:
         ValueError: a prefix is none.
@@ -242,9 +242,10 @@ class Gateways:
 
     def __init__(self, gateways: Mapping[str, Gateway]) -> None:
         for prefix in gateways:
-            if not prefix.startswith("/") or prefix.endswith("/") or "?" in prefix:
+            if not prefix.startswith("/") or "?" in prefix:
                 raise ValueError(f"a prefix such as '/wsss' is wanted, not {prefix!r}")
-        self._gateways = dict(sorted(gateways.items(), key=lambda item: -len(item[0])))
+        longest_first = sorted(gateways.items(), key=lambda item: -len(item[0]))
+        self._gateways = {prefix.rstrip("/"): gateway for prefix, gateway in longest_first}
 
     def __bool__(self) -> bool:
         return bool(self._gateways)
