@@ -119,6 +119,7 @@ class GatewaySocket:
         self._entrance = entrance
         self._channel = channel
         self._receive = receive
+        self._closed: ChannelClosed | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -126,8 +127,14 @@ class GatewaySocket:
     async def __anext__(self) -> str:
         try:
             return await self._receive()
-        except ChannelClosed:
+        except ChannelClosed as closed:
+            self._closed = closed
             raise StopAsyncIteration from None
+
+    def check_open(self) -> None:
+        """Nothing, as long as it is not known to be closed; raises ChannelClosed."""
+        if self._closed is not None:
+            raise self._closed
 
     def send(self, text: str) -> None:
         """Send a frame; never waits. Who does not read is closed with 1013 in the end."""

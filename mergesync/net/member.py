@@ -71,7 +71,8 @@ class Member:
         client: as hooks and `ServerPath.clients` have it.
         path: as the application on the server has it; what is done there is not subject to anything.
         store: the path's store, to read and to listen to: change it by `change`. Of who may not read, an empty one.
-        on_transaction: called after each transaction on the store, however it came about.
+        on_transaction: called after each transaction on the store, whoever has made it, and whether it has changed
+            anything; `store.get_transaction_changes()` tells.
         on_message: called with messages of others.
         on_name_lost: called when somebody else has been given its name.
         on_left: called when it leaves, for whatever reason, before others hear of that.
@@ -160,11 +161,12 @@ class Member:
 
         def begin(done: Callable[[Any], None]) -> None:
             def decided(verdict: Verdict) -> None:
-                self._own = True
-                try:
-                    carry_out(self.path.store, verdict)
-                finally:
-                    self._own = False
+                if not verdict.denied:
+                    self._own = True
+                    try:
+                        carry_out(self.path.store, verdict)
+                    finally:
+                        self._own = False
                 done(verdict)
 
             self._path.review(self.client.id, changes_of(self.path.store, edits), decided)

@@ -240,8 +240,10 @@ class Switchboard:
         assert socket.visitor.gateway is not None
         gateway, path_id = socket.visitor.gateway
         identity = socket.visitor.identity
+        guest = GatewaySocket(connection, self, socket.channel, frames.next, socket.info, identity, path_id)
         try:
-            await gateway(GatewaySocket(connection, self, socket.channel, frames.next, socket.info, identity, path_id))
+            await gateway(guest)
+            guest.check_open()
             socket.close(CLOSE_NORMAL, "", "left")
         except RefusedError as error:  # it was reported where it was refused
             farewell = forbidden(error.message)
@@ -253,6 +255,7 @@ class Switchboard:
         except SyncError as error:
             self._blame(socket, error)
         while True:  # until it is closed
+            guest.check_open()
             await frames.next()
 
     async def _read(self, socket: ServerSocket, connection: ServerConnection, frames: Frames) -> Never:
