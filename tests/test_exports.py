@@ -8,12 +8,13 @@ from types import ModuleType
 import pytest
 
 import mergesync
+import mergesync.gateways
 import mergesync.persist
 import mergesync.store
 from tests.docs.generate import modules
 
 _MODULES = modules(mergesync)
-_PACKAGES = [mergesync, mergesync.persist]
+_PACKAGES = [mergesync, mergesync.gateways, mergesync.persist]
 
 
 def _sort_key(name: str) -> tuple[int, str]:

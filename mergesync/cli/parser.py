@@ -8,11 +8,12 @@ from typing import Any, NoReturn
 
 from mergesync.cli.common import USAGE, printable
 from mergesync.cli.remote import delete, get, set_, watch
-from mergesync.cli.serve import serve
+from mergesync.cli.serve import GATEWAYS, serve
 from mergesync.cli.storage import Storage
 from mergesync.cli.stored import dump, load
 from mergesync.cli.verify import verify
 from mergesync.limits import Limits
+from mergesync.net.gateway import check_prefix
 from mergesync.net.origins import check_origins
 from mergesync.net.proxies import Proxies
 from mergesync.version import VERSION
@@ -90,6 +91,11 @@ def _add_serve(commands: _Commands[_Parser]) -> None:
     parser.add_argument(
         "--limit", metavar="NAME=NUMBER", action="append", default=[], type=_limit,
         help="what clients may use, such as connections=500 or paths=none (docs/limits.md); may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gateway", metavar="NAME:/PREFIX", action="append", default=[], type=_gateway,
+        help=f"serve clients of another protocol on the paths, too, at URLs that begin so: {', '.join(GATEWAYS)}; such "
+        "as wsss:/wsss (docs/gateways.md); may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--relay",
@@ -222,6 +228,17 @@ def _network(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
+
+
+def _gateway(text: str) -> tuple[str, str]:
+    name, _, prefix = text.partition(":")
+    if name not in GATEWAYS:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(GATEWAYS)}")
+    try:
+        check_prefix(prefix)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return prefix, name
 
 
 def _limit(text: str) -> tuple[str, float | None]:

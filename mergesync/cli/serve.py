@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from mergesync.cli.common import FAILED, OK, USAGE, CliError, printable
 from mergesync.cli.logs import log, log_error, start_logging
 from mergesync.cli.storage import Persisters, Storage, opened
 from mergesync.limits import Limits
+from mergesync.net.gateway import Gateway
 from mergesync.net.server import ListeningWsServer, create_ws_server
 from mergesync.net.switchboard import CLOSE_RESTART
 from mergesync.net.tls import Certificate, TlsFiles
@@ -22,7 +24,10 @@ from mergesync.rooms.access import ClientInfo
 from mergesync.store import MergeableStore
 from mergesync.version import VERSION
 
-__all__ = ["serve"]
+__all__ = ["GATEWAYS", "serve"]
+
+GATEWAYS: Final = ("message_broker", "room_server", "state_sync", "wsss")
+"""What `--gateway` knows; loaded only if it is asked for."""
 
 _STOP_SECONDS: Final = 60.0
 """More than all attempts to save on closing can take, and less than the patience of service managers."""
@@ -39,6 +44,8 @@ async def serve(arguments: argparse.Namespace) -> int:
     Returns:
         0, or 1 if something could not be stored in the end.
     """
+    if arguments.gateway and arguments.relay:
+        raise CliError("--gateway needs a store for each path, which a --relay has not", USAGE)
     start_logging()
     stopping = _catch_signals()
     storage: Storage = arguments.persist
@@ -131,6 +138,7 @@ async def _listen(arguments: argparse.Namespace, tls: TlsFiles | None, keeper: _
             None if keeper.persisters is None else keeper,
             tls=tls,
             relay=arguments.relay,
+            gateways=_gateways(arguments.gateway),
             origins=arguments.allow_origin,
             trusted_proxies=arguments.trust_proxy,
             limits=Limits(**dict(arguments.limit)),
@@ -143,6 +151,13 @@ async def _listen(arguments: argparse.Namespace, tls: TlsFiles | None, keeper: _
     server.add_path_ids_listener(_on_path)
     server.add_client_ids_listener(None, _on_client)
     return server
+
+
+def _gateways(wanted: list[tuple[str, str]]) -> dict[str, Gateway]:
+    if not wanted:
+        return {}
+    gateways = importlib.import_module("mergesync.gateways")
+    return {prefix: getattr(gateways, name)() for prefix, name in wanted}
 
 
 def _address(host: str, port: int, *, secure: bool) -> str:

@@ -21,7 +21,7 @@ from mergesync.net.server_path import ServerPath
 from mergesync.rooms.access import Client, ClientInfo, Identity
 from mergesync.sync.operations import Operation
 
-__all__ = ["Gateway", "GatewayConnection", "GatewaySocket", "Gateways"]
+__all__ = ["Entrance", "Gateway", "GatewayConnection", "GatewaySocket", "Gateways", "check_prefix"]
 
 _Result = TypeVar("_Result")
 
@@ -232,6 +232,16 @@ Gateway: TypeAlias = Callable[[GatewaySocket], Awaitable[None]]
 """Speaks with the client of one socket until that is closed."""
 
 
+def check_prefix(prefix: str) -> None:
+    """See to it that URLs can begin so.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if not prefix.startswith("/") or "?" in prefix:
+        raise ValueError(f"a prefix such as '/wsss' is wanted, not {prefix!r}")
+
+
 class Gateways:
     """Which gateway serves which URLs.
 
@@ -249,8 +259,7 @@ class Gateways:
 
     def __init__(self, gateways: Mapping[str, Gateway]) -> None:
         for prefix in gateways:
-            if not prefix.startswith("/") or "?" in prefix:
-                raise ValueError(f"a prefix such as '/wsss' is wanted, not {prefix!r}")
+            check_prefix(prefix)
         longest_first = sorted(gateways.items(), key=lambda item: -len(item[0]))
         self._gateways = {prefix.rstrip("/"): gateway for prefix, gateway in longest_first}
 

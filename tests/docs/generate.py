@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import mergesync
+import mergesync.gateways
 import mergesync.persist
 from mergesync import exceptions
 from mergesync.cli.parser import make_parser
@@ -100,7 +101,7 @@ def reference() -> str:
         "stores are TinyBase's in snake_case, with arguments in the same order. This page is made from the code",
         "(`make docs`).",
     ]
-    for package in (mergesync, mergesync.persist):
+    for package in (mergesync, mergesync.persist, mergesync.gateways):
         lines += ["", f"## `{package.__name__}`", "", "| name | |", "|---|---|"]
         classes = []
         for name in package.__all__:

@@ -108,6 +108,31 @@ async def test_origins(tmp_path: Path) -> None:
     assert "not an origin" in refused.stderr
 
 
+async def test_gateways(tmp_path: Path) -> None:
+    """Clients of other protocols, on the same paths; what is none, or cannot be, is refused in one line."""
+    arguments = ["--gateway", "wsss:/old/wsss", "--gateway", "message_broker:/broker"]
+    with Served(tmp_path, "--persist", "none", *arguments) as served:
+        store = MergeableStore().set_value("state", [1])
+        async with (
+            create_ws_synchronizer(store, f"{served.url}/r"),
+            websockets.connect(f"{served.url}/old/wsss") as document,
+            websockets.connect(f"{served.url}/broker") as broker,
+        ):
+            await broker.send('{"action":"register","id":"ann"}')
+            assert await broker.recv() == '{"action":"registered","id":"ann"}'
+            await document.send('{"id":"a","roomName":"r"}')
+            await eventually(lambda: store.get_value("state") == [1])
+            assert '"name":"r"' in str(await document.recv())
+    for wrong, why in (
+        (["--gateway", "wsss"], "a prefix"),
+        (["--gateway", "ftp:/x"], "not one of message_broker"),
+        (["--gateway", "wsss:/x", "--relay"], "--relay"),
+    ):
+        refused = mergesync("serve", "--persist", "none", *wrong)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert why in refused.stderr
+
+
 async def test_limits(tmp_path: Path) -> None:
     """They are given by name; who comes when it is full is refused and logged."""
     arguments = ["--limit", "connections=1", "--limit", "paths=none", "--limit", "burst_seconds=0.5"]

@@ -35,7 +35,7 @@ from mergesync import (
     allow_write_value,
     create_ws_server,
 )
-from mergesync.limits import MAX_CHANNELS, MAX_UNANSWERED_OPERATIONS
+from mergesync.limits import MAX_CHANNELS, MAX_READ_BYTES, MAX_UNANSWERED_OPERATIONS
 from mergesync.net.gateway import Gateways
 from mergesync.net.server import ListeningWsServer
 from tests.support import eventually, same_content, within
@@ -471,7 +471,7 @@ async def test_limits(errors: list[Exception]) -> None:
             for number in range(MAX_CHANNELS):
                 await caller.do("join", str(number))
             assert (await caller.ask("join", "more"))[:2] == [False, "LimitExceededError"]
-            await caller.connection.send(" " * 18_000_000)
+            caller.connection.transport.write(b"\x81\xff" + (MAX_READ_BYTES + 1).to_bytes(8, "big") + b"\0\0\0\0")
             assert (await closed_with(caller.connection))[0] == 1009
         async with calling(server) as caller:
             member = everybody[-1].members["p"]
