@@ -134,6 +134,7 @@ class _RoomClient:
         self._about = {key: hello[key] for key in ("clientType", "clientName") if key in hello}
         self._readonly = hello.get("readonly", False) or not member.client.access.write
         self._state = await self._approved(hello["clientState"])
+        await self._announce()
         self._come(rooms, path_id)
         return self.send(
             _WELCOME,
@@ -163,6 +164,15 @@ class _RoomClient:
             approved = self._on_client_state(self._member.client, dict(state))
             return dict(await approved if inspect.isawaitable(approved) else approved)
         return dict(state)
+
+    async def _announce(self) -> None:
+        """Let also others than clients of this gateway see what it says of itself, if they see who is there."""
+        if self.is_shown:
+            try:
+                await self._member.announce(self.shown())
+            except RequestFailedError as error:
+                if error.reason != "unknown":
+                    raise RefusedError(error.message) from None
 
     def _come(self, rooms: dict[str, _Room], path_id: str) -> None:
         room = self._room = rooms.setdefault(path_id, _Room())
@@ -256,6 +266,7 @@ class _RoomClient:
     async def _change_state(self, changes: dict[str, Any], echo: bool) -> None:
         wanted = {key: value for key, value in {**self._state, **changes}.items() if value is not MISSING}
         before, self._state = self._state, await self._approved(wanted)
+        await self._announce()
         keys = before.keys() | self._state.keys()
         news = {key: self._state.get(key, MISSING) for key in keys if self._state.get(key) != before.get(key)}
         if news and self.is_shown:

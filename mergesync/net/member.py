@@ -19,6 +19,7 @@ from mergesync.sync.operations import (
     MESSAGE,
     NAME,
     OK,
+    PRESENCE,
     SEND,
     UNNAMED,
     Operation,
@@ -26,7 +27,7 @@ from mergesync.sync.operations import (
 from mergesync.sync.review import Verdict
 from mergesync.sync.talk import SendResult
 from mergesync.sync.versions import Edits, changes_of, decode_edits, encode_edits, version_of
-from mergesync.types import MergeableChanges
+from mergesync.types import Cell, MergeableChanges
 
 __all__ = ["Member", "MemberPath", "OnMessage", "OnTransaction", "Wait"]
 
@@ -188,6 +189,14 @@ class Member:
             ConnectionLostError: the client went before it was decided.
         """
         return str(await self._ask(COMPARE_AND_SET, [version, encode_edits(edits)]))
+
+    async def announce(self, cells: dict[str, Cell]) -> None:
+        """Say this of itself, in place of what it has said before, to all who see who is on the path.
+
+        Raises:
+            RequestFailedError: the server does not say who is there (`reason` is "unknown"), or it may not ("refused").
+        """
+        await self._ask(PRESENCE, cells)
 
     # --- actions and messages
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -71,8 +70,7 @@ async def test_all_kinds_on_one_path(node: NodePeer) -> None:
         hello = {"protocol": "websocket-room-server:1", "roomProtocol": "x", "roomId": "shop", "clientState": {}}
         await room.send(**hello)
         await state.send(type=2, data={"stateIdentifier": "shop"})
-        for client in (document, room, state):
-            await eventually(partial(getattr, client, "frames"))
+        await eventually(lambda: document.frames and room.frames and state.frames)
         assert room.frames[0]["roomState"] == {"state": '{"n":1}'}
         assert state.frames[0] == {"type": 7, "data": {"state": {"state": {"n": 1}}}}
 

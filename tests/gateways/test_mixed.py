@@ -177,7 +177,7 @@ async def test_a_room_and_a_store(errors: list[Exception]) -> None:
         if changes.values.pop("dropped", None) is not None:
             changes.values["added"] = "x"
 
-    async with serving(room_server(), errors, on_changes=on_changes, presence=True) as server:
+    async with serving(room_server(), errors, on_changes=on_changes) as server:
         store = MergeableStore().set_values({"number": 1, "list": [1, "a"]})
         async with synced(store, url(server, "r")), foreign(server) as client:
             await eventually(lambda: (path := server.path("r")) and path.store.has_value("list"))
@@ -279,6 +279,27 @@ async def test_actions_that_fail(errors: list[Exception]) -> None:
     assert [type(error) for error in errors] == [KeyError]
 
 
+async def test_presence(errors: list[Exception]) -> None:
+    """Others see the clients of a room, and what they say of themselves, as long as that is not too much."""
+    async with serving(room_server(), errors, presence=True) as server:
+        watching = MergeableStore()
+        async with synced(watching, url(server, "r/~clients")), foreign(server) as client:
+            await client.ask(**{**HELLO, "clientState": {"nick": "ann"}, "clientName": "Ann"})
+
+            def row() -> Any:
+                [row] = watching.get_table("clients").values()
+                return {key: row[key] for key in ("name", "clientName", "clientState")}
+
+            said = {"name": "connection:1", "clientName": "Ann", "clientState": {"nick": "ann"}}
+            await eventually(lambda: row() == said)
+            await client.send(type=2, clientChanges=[{"key": "nick"}])
+            await eventually(lambda: row() == {**said, "clientState": {}})
+            await client.send(type=2, clientChanges=[{"key": "x", "value": "x" * 100_000}])
+            assert (await closed_with(client.connection))[0] == 1002
+            await eventually(lambda: watching.get_tables() == {})
+    assert errors == []
+
+
 async def test_who_is_hidden(errors: list[Exception]) -> None:
     """Who may not be seen is not, and does not see others; a name that another has is passed over."""
 
@@ -324,6 +345,17 @@ async def test_a_state_and_a_store(errors: list[Exception]) -> None:
             await eventually(lambda: len(errors) == 5)
             assert (await client.ask(type="2", data={}))["type"] == 10
     assert {type(error) for error in errors} == {RemoteProtocolError}
+
+
+async def test_a_state_that_ends(errors: list[Exception]) -> None:
+    """Who is in it is told, and does not go on in a state that is none any more."""
+    async with serving(state_sync(), errors) as server, foreign(server, "?identifier=ann") as client:
+        async with server.open_path("chat") as path:
+            await client.ask(type=2, data={"stateIdentifier": "chat"})
+            await path.close(reason="enough")
+            assert await closed_with(client.connection) == (4001, "enough")
+        await eventually(lambda: server.path("chat") is None)
+    assert errors == []
 
 
 async def test_one_identifier_twice(errors: list[Exception]) -> None:

@@ -1,5 +1,7 @@
 """The door for clients of other protocols: a gateway of one's own, and all that a server does to clients."""
 
+# ruff: noqa: SIM117 - what is inside the server stands inside it
+
 from __future__ import annotations
 
 import asyncio
@@ -423,6 +425,21 @@ async def test_each_leaves_once(errors: list[Exception]) -> None:
     ]  # fmt: skip
     assert [type(error) for error in errors] == [RemoteProtocolError, KeyError, ZeroDivisionError]
     assert all(client.left == ["p"] for client in everybody)
+
+
+async def test_who_is_put_out(errors: list[Exception]) -> None:
+    """Ejected like others, and banned; and with all others when the path is closed."""
+    async with serving(errors, authorize=lambda info: Identity(info.token or "nobody")) as server:
+        async with calling(server, query="?token=ann") as caller, calling(server, query="?token=bob") as other:
+            path = server.path("p")
+            assert path is not None
+            await path.eject(path.clients[0], reason="bye", ban_seconds=60)
+            assert (await closed_with(caller.connection))[0] == 4003
+            async with calling(server, None, "?token=ann") as again:
+                assert (await again.ask("join", "p"))[:2] == [False, "RefusedError"]
+            await path.close(reason="all of you")
+            assert await closed_with(other.connection) == (4001, "all of you")
+    assert {type(error).__name__ for error in errors} <= {"RefusedConnectionError"}
 
 
 @pytest.mark.parametrize("hook", ["admit", "on_join", "on_changes"])
