@@ -17,9 +17,11 @@ from mergesync import (
     Changes,
     Client,
     ClientInfo,
+    GatewaySocket,
     Identity,
     MergeableStore,
     RefusedError,
+    RequestFailedError,
     ServerPath,
     WsServer,
     allow_write,
@@ -60,10 +62,10 @@ RULES: Final = [
     allow_write_value("title", to={"ann"}),
 ]
 
-DOORS: Final = ("frame", "fragments", "channel", "pull", "channel pull")
+DOORS: Final = ("frame", "fragments", "channel", "pull", "channel pull", "gateway", "gateway on a condition")
 REVIEWED_DOORS: Final = [
     *((door, "rules") for door in DOORS),
-    *itertools.product(("frame", "channel pull"), ("plain hook", "async hook")),
+    *itertools.product(("frame", "channel pull", "gateway"), ("plain hook", "async hook")),
 ]
 
 
@@ -115,6 +117,22 @@ def leaves_for(target: str, name: str, row_id: str, word: str) -> list[tuple[str
     return [(table_id, row, cell_id, word)]
 
 
+async def gateway(socket: GatewaySocket) -> None:
+    """Frames are `[tables, values, whether on a condition]`, answered by whether they were let through."""
+    member = await socket.join(socket.path_id)
+    async for frame in socket:
+        tables, values, on_condition = json.loads(frame)
+        try:
+            if on_condition:
+                await member.compare_and_set(member.version(), (tables, values))
+            else:
+                await member.change((tables, values))
+        except (RefusedError, RequestFailedError):
+            socket.send("refused")
+        else:
+            socket.send("done")
+
+
 class Listener:
     """Somebody on a path who keeps every byte."""
 
@@ -155,7 +173,15 @@ async def shop(review: str) -> AsyncIterator[ListeningWsServer]:
     hooks = kinds[review]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
-            create_ws_server("127.0.0.1", 0, authorize=authorize, admit=admit, on_ignored_error=lambda _: None, **hooks)
+            create_ws_server(
+                "127.0.0.1",
+                0,
+                authorize=authorize,
+                admit=admit,
+                gateways={"/gateway": gateway},
+                on_ignored_error=lambda _: None,
+                **hooks,
+            )
         )
         for path_id in PATHS:
             path = await stack.enter_async_context(server.open_path(path_id))
@@ -182,6 +208,11 @@ async def write(
         client = WsClient(url_of(server, base), multiplexed=True, token=name)
         async with synced(store, client, channel) as synchronizer:
             return await settled(server, path_id, store, synchronizer)
+    if door.startswith("gateway"):
+        async with raw(f"{url_of(server, f'gateway/{path_id}')}?token={name}") as connection:
+            await connection.send(json.dumps([*store.get_content(), door != "gateway"]))
+            assert await within(connection.recv()) in ("done", "refused")
+        return None
     tables, values = store.get_mergeable_content()
     text = json.dumps(["t", 3, [_bare(tables, 3), _bare(values, 1), 1]])
     remainders = fragments_of(text, 20, new_id) if door == "fragments" else [text]
