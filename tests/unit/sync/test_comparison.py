@@ -108,6 +108,14 @@ def test_two_that_never_agree() -> None:
     assert stop.value.value is False
 
 
+def test_hashes_that_were_not_told() -> None:
+    """They are asked for, where nothing else is left to ask or give."""
+    store = store_of(3)
+    run = Comparing(store, Ranges(store), nothing, nothing, [1, 1]).run()
+    next(run)
+    assert run.send(GOOD) == [None, None, []]
+
+
 def test_a_server_that_gives_for_ever() -> None:
     """So does one that gives something each time."""
     store = store_of(3)
