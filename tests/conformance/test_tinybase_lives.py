@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mergesync import MergeableStore
 from mergesync.net.client import create_ws_synchronizer
 from tests.support import eventually
 
-from .nodepeer import NodePeer
+from .nodepeer import NodeError, NodePeer
 from .test_tinybase_rooms import named, shop
 
 
@@ -44,3 +46,54 @@ async def test_presence(node: NodePeer) -> None:
         await eventually(lambda: list(companion.store.get_table("clients")) == [ann])
         await s.settle(rows, path_id="shop/~clients")
         assert list((await rows.content())[0]["clients"]) == [ann]
+
+
+async def test_removed(node: NodePeer) -> None:
+    """A stock client hears of the end by a close code, does not bring the content back, and a fresh one begins anew."""
+    async with shop(lives=True) as s:
+        late, fresh = await node.store("late"), await node.store("fresh")
+        client = await late.connect(s.url())
+        await late.ops(["setCell", "pets", "fido", "species", "dog"])
+        await s.settle(late)
+        assert await s.server.remove_path("shop", "sold")
+        await client.wait_status("closed")
+        assert (await client.stats())["closes"] == [[4410, "mergesync:removed sold"]]
+        await fresh.connect(s.url())
+        again = await late.connect(s.url(), name="again")
+        await again.wait_status("closed")
+        assert (await again.stats())["closes"][0][0] == 4410
+        await fresh.ops(["setValue", "open", True])
+        await s.settle(fresh)
+        assert await fresh.content() == [{}, {"open": True}]
+
+
+async def test_put_out(node: NodePeer) -> None:
+    """A stock client hears of it by a close code; with a ban it is refused before there is a socket."""
+    async with shop(authorize=named) as s:
+        store, other = await node.store("store"), await node.store("other")
+        client = await store.connect(s.url(token="ann"))
+        await other.connect(s.url(token="bob"))
+        path = s.server.path("shop")
+        assert path is not None
+        ann = next(each for each in path.clients if each.identity is not None and each.identity.name == "ann")
+        await path.eject(ann, 4321, "bye", ban_seconds=60)
+        await client.wait_status("closed")
+        assert (await client.stats())["closes"] == [[4321, "bye retry-after=60"]]
+        with pytest.raises(NodeError):
+            await store.connect(s.url(token="ann"), name="again")
+        node.take_unhandled()
+        await other.ops(["setValue", "v", 1])
+        await s.settle(other)
+
+
+async def test_paths_that_only_the_server_makes(node: NodePeer) -> None:
+    """A stock client gets its initial content where there is a path, and is refused where there is none."""
+    async with shop(create="server") as s:
+        await s.server.create_path("shop", content=({"pets": {"fido": {"species": "dog"}}}, {"open": True}))
+        store = await node.store("store")
+        await store.ops(["setValue", "open", False])
+        await store.connect(s.url())
+        await store.wait(content=[{"pets": {"fido": {"species": "dog"}}}, {"open": False}])
+        with pytest.raises(NodeError):
+            await store.connect(s.url("elsewhere"), name="elsewhere")
+        node.take_unhandled()
