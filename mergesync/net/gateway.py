@@ -77,7 +77,7 @@ class GatewayConnection:
         if path_id in self.members:
             member = self.members.pop(path_id)
             if member is not None:
-                member.left()
+                member._left()
             self._entrance.leave(path_id, self)
 
     def tell(self, path_id: str, operation: Operation) -> bool:
@@ -85,7 +85,7 @@ class GatewayConnection:
         member = self.members.get(path_id)
         if member is None:
             return False
-        member.told(operation)
+        member._told(operation)
         return True
 
 
@@ -119,7 +119,6 @@ class GatewaySocket:
         self._entrance = entrance
         self._channel = channel
         self._receive = receive
-        self._closed: ChannelClosed | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -127,14 +126,8 @@ class GatewaySocket:
     async def __anext__(self) -> str:
         try:
             return await self._receive()
-        except ChannelClosed as closed:
-            self._closed = closed
+        except ChannelClosed:
             raise StopAsyncIteration from None
-
-    def check_open(self) -> None:
-        """Nothing, as long as it is not known to be closed; raises ChannelClosed."""
-        if self._closed is not None:
-            raise self._closed
 
     def send(self, text: str) -> None:
         """Send a frame; never waits. Who does not read is closed with 1013 in the end."""

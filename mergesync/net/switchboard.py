@@ -249,7 +249,7 @@ class Switchboard:
         guest = GatewaySocket(connection, self, socket.channel, frames.next, socket.info, identity, path_id)
         try:
             await gateway(guest)
-            guest.check_open()
+            frames.check_open()
             socket.close(CLOSE_NORMAL, "", "left")
         except RefusedError as error:  # it was reported where it was refused
             farewell = forbidden(error.message)
@@ -261,7 +261,6 @@ class Switchboard:
         except SyncError as error:
             self._blame(socket, error)
         while True:  # until it is closed
-            guest.check_open()
             await frames.next()
 
     async def _read(self, socket: ServerSocket, connection: ServerConnection, frames: Frames) -> Never:
