@@ -17,7 +17,6 @@ from mergesync.limits import MAX_CHANNELS
 from mergesync.net.channel import ChannelClosed, TextChannel, check_close, close_reason
 from mergesync.net.member import Member
 from mergesync.net.path import Path
-from mergesync.net.server_path import ServerPath
 from mergesync.rooms.access import Client, ClientInfo, Identity
 from mergesync.sync.operations import Operation
 
@@ -38,8 +37,8 @@ class Entrance(Protocol):
     def leave(self, path_id: str, connection: GatewayConnection) -> None:
         """The client leaves a path."""
 
-    def path(self, path_id: str) -> Path | None:
-        """A path that is there."""
+    def exists(self, path_id: str) -> bool:
+        """Whether there is a path."""
 
     def send_to(self, connection: GatewayConnection, frame: str) -> None:
         """Send a frame to the socket."""
@@ -147,10 +146,9 @@ class GatewaySocket:
         """Tell the server's `on_ignored_error` of something that does not end the socket."""
         self._entrance.blame(self._connection, error, closes=False)
 
-    def path(self, path_id: str) -> ServerPath | None:
-        """A path that is there and loaded, as `WsServer.path`; its client need not be on it."""
-        path = self._entrance.path(path_id)
-        return None if path is None or path.store is None else path.handle
+    def exists(self, path_id: str) -> bool:
+        """Whether there is a path: the application has made it, or has it open, or somebody is on it."""
+        return self._entrance.exists(path_id)
 
     async def join(self, path_id: str, hello: Any = None) -> Member:
         """Bring the client onto a path; returns once that is loaded, and `admit` and `on_join` have let it in.
@@ -174,9 +172,9 @@ class GatewaySocket:
             raise LimitExceededError(f"more than {MAX_CHANNELS} paths on a socket", limit="channels", path_id=path_id)
         try:
             client = await self._while_open(self._entrance.admit_member(path_id, connection, hello))
+            path = self._entrance.join_member(path_id, connection, client)
         except RefusedConnectionError as refusal:
             raise RefusedError(refusal.message, path_id=path_id, client_id=connection.client_id) from None
-        path = self._entrance.join_member(path_id, connection, client)
         await self._while_open(_loaded(path))
         if path_id not in connection.members:  # `on_join` has refused it, or it was sent away
             raise ConnectionLostError("the client is not on the path any more", path_id=path_id)

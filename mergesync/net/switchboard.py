@@ -534,6 +534,11 @@ class Switchboard:
 
     # --- what gateways say
 
+    def exists(self, path_id: str) -> bool:
+        """Whether there is a path."""
+        path = self._paths.get(path_id)
+        return self._life.is_made(path_id) or (path is not None and path.is_used)
+
     def close_socket(self, connection: GatewayConnection, code: int, reason: str) -> None:
         """Close a socket, because of what its client has done."""
         self._sockets[connection].close(code, reason, "left" if code in _CLOSED_ORDERLY else "fault")
