@@ -35,10 +35,11 @@ async def main() -> None:
         authorize=authorize,
         rules=[allow_write_value("topic"), allow_write_value("closed", to=["moderator"])],
         on_changes=on_changes,
+        create="server",
         gateways={"/states": state_sync()},
     )
-    async with server.open_path("chat") as path:
-        path.store.set_values({"topic": "All and sundry", "closed": False})
+    async with server:
+        await server.create_path("chat", content=({}, {"topic": "All and sundry", "closed": False}))
         store = MergeableStore()
         async with (
             create_ws_synchronizer(store, "ws://localhost:8047/chat", token="ann"),
@@ -55,7 +56,6 @@ async def main() -> None:
             print(json.loads(await socket.recv()))  # -> {"type": 9, "data": {"message": "against the rules"}}
             await socket.send(json.dumps({"type": 2, "data": {"stateIdentifier": "other"}}))
             print(json.loads(await socket.recv())["type"])  # -> 8
-    await server.destroy()
 
 
 asyncio.run(main())

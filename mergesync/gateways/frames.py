@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from mergesync import RemoteProtocolError
+from mergesync.limits import MAX_NAME_BYTES
 
 __all__ = ["as_text", "decode", "encode", "is_name", "path_id_of"]
 
 _KEPT_IN_URLS = "/!$&'()*+,;=:@~[]|^"
-_MAX_NAME_LENGTH = 1024
 
 
 def decode(frame: str) -> Any:
@@ -42,7 +42,7 @@ def as_text(value: Any) -> str:
 
 def is_name(value: Any) -> bool:
     """Whether something can be the name of a room or a client."""
-    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME_LENGTH
+    return isinstance(value, str) and 0 < len(value.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES
 
 
 def path_id_of(name: str) -> str:

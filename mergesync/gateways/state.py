@@ -23,12 +23,11 @@ _CLOSE_POLICY = 1008
 
 
 def state_sync() -> Gateway:
-    """A gateway for clients of server-state-sync: a state is a path that the server has open, and its values.
+    """A gateway for clients of server-state-sync: a state is a path that the server has made, and its values.
 
     Example:
-        server = await create_ws_server(gateways={"/states": state_sync()})
-        async with server.open_path("chat") as path:
-            path.store.set_value("topic", "all and sundry")
+        server = await create_ws_server(create="server", gateways={"/states": state_sync()})
+        await server.create_path("chat", content=({}, {"topic": "all and sundry"}))
     """
 
     async def gateway(socket: GatewaySocket) -> None:
@@ -81,7 +80,7 @@ class _StateClient:
         if not is_name(state_id):
             return self._send(_NOT_CONNECTED, message="Could not connect to state, no stateIdentifier was supplied")
         path_id = path_id_of(state_id)
-        if self._socket.path(path_id) is None:
+        if not self._socket.exists(path_id):
             return self._send(_NOT_CONNECTED, message=f"State with identifier {state_id} does not exist")
         try:
             member = self._member = await self._socket.join(path_id)

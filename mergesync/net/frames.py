@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from mergesync.limits import Limits
+from mergesync.net.channel import ChannelClosed
 from mergesync.net.pace import Pace
 from mergesync.net.server_socket import ServerSocket
 
@@ -23,7 +24,7 @@ class Frames:
         received: called for each frame.
     """
 
-    __slots__ = ("_bytes", "_messages", "_received", "_socket", "_wait_seconds")
+    __slots__ = ("_bytes", "_closed", "_messages", "_received", "_socket", "_wait_seconds")
 
     def __init__(self, socket: ServerSocket, limits: Limits, received: Callable[[], None]) -> None:
         now = asyncio.get_running_loop().time()
@@ -32,17 +33,31 @@ class Frames:
         self._messages = Pace(limits.messages_per_second, limits.burst_seconds, now)
         self._bytes = Pace(limits.bytes_per_second, limits.burst_seconds, now)
         self._wait_seconds = 0.0
+        self._closed: ChannelClosed | None = None
+
+    def check_open(self) -> None:
+        """Nothing, as long as nobody has found it closed; raises ChannelClosed."""
+        if self._closed is not None:
+            raise self._closed
 
     async def next(self) -> str:
         """The next frame; raises ChannelClosed."""
-        socket = self._socket
+        self.check_open()
         if self._wait_seconds:
             await asyncio.sleep(self._wait_seconds)
-        while True:
-            frame = await socket.channel.receive()
-            if not (socket.closing or socket.condemned):
-                break
+        frame = await self._frame()
         self._received()
         now = asyncio.get_running_loop().time()
         self._wait_seconds = max(self._messages.wait_seconds(1, now), self._bytes.wait_seconds(len(frame), now))
         return frame
+
+    async def _frame(self) -> str:
+        socket = self._socket
+        try:
+            while True:
+                frame = await socket.channel.receive()
+                if not (socket.closing or socket.condemned):
+                    return frame
+        except ChannelClosed as closed:
+            self._closed = closed
+            raise

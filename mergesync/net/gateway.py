@@ -17,7 +17,6 @@ from mergesync.limits import MAX_CHANNELS
 from mergesync.net.channel import ChannelClosed, TextChannel, check_close, close_reason
 from mergesync.net.member import Member
 from mergesync.net.path import Path
-from mergesync.net.server_path import ServerPath
 from mergesync.rooms.access import Client, ClientInfo, Identity
 from mergesync.sync.operations import Operation
 
@@ -38,8 +37,8 @@ class Entrance(Protocol):
     def leave(self, path_id: str, connection: GatewayConnection) -> None:
         """The client leaves a path."""
 
-    def path(self, path_id: str) -> Path | None:
-        """A path that is there."""
+    def exists(self, path_id: str) -> bool:
+        """Whether there is a path."""
 
     def send_to(self, connection: GatewayConnection, frame: str) -> None:
         """Send a frame to the socket."""
@@ -77,7 +76,7 @@ class GatewayConnection:
         if path_id in self.members:
             member = self.members.pop(path_id)
             if member is not None:
-                member.left()
+                member._left()
             self._entrance.leave(path_id, self)
 
     def tell(self, path_id: str, operation: Operation) -> bool:
@@ -85,7 +84,7 @@ class GatewayConnection:
         member = self.members.get(path_id)
         if member is None:
             return False
-        member.told(operation)
+        member._told(operation)
         return True
 
 
@@ -119,7 +118,6 @@ class GatewaySocket:
         self._entrance = entrance
         self._channel = channel
         self._receive = receive
-        self._closed: ChannelClosed | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -127,14 +125,8 @@ class GatewaySocket:
     async def __anext__(self) -> str:
         try:
             return await self._receive()
-        except ChannelClosed as closed:
-            self._closed = closed
+        except ChannelClosed:
             raise StopAsyncIteration from None
-
-    def check_open(self) -> None:
-        """Nothing, as long as it is not known to be closed; raises ChannelClosed."""
-        if self._closed is not None:
-            raise self._closed
 
     def send(self, text: str) -> None:
         """Send a frame; never waits. Who does not read is closed with 1013 in the end."""
@@ -154,10 +146,9 @@ class GatewaySocket:
         """Tell the server's `on_ignored_error` of something that does not end the socket."""
         self._entrance.blame(self._connection, error, closes=False)
 
-    def path(self, path_id: str) -> ServerPath | None:
-        """A path that is there and loaded, as `WsServer.path`; its client need not be on it."""
-        path = self._entrance.path(path_id)
-        return None if path is None or path.store is None else path.handle
+    def exists(self, path_id: str) -> bool:
+        """Whether there is a path: the application has made it, or has it open, or somebody is on it."""
+        return self._entrance.exists(path_id)
 
     async def join(self, path_id: str, hello: Any = None) -> Member:
         """Bring the client onto a path; returns once that is loaded, and `admit` and `on_join` have let it in.
@@ -181,9 +172,9 @@ class GatewaySocket:
             raise LimitExceededError(f"more than {MAX_CHANNELS} paths on a socket", limit="channels", path_id=path_id)
         try:
             client = await self._while_open(self._entrance.admit_member(path_id, connection, hello))
+            path = self._entrance.join_member(path_id, connection, client)
         except RefusedConnectionError as refusal:
             raise RefusedError(refusal.message, path_id=path_id, client_id=connection.client_id) from None
-        path = self._entrance.join_member(path_id, connection, client)
         await self._while_open(_loaded(path))
         if path_id not in connection.members:  # `on_join` has refused it, or it was sent away
             raise ConnectionLostError("the client is not on the path any more", path_id=path_id)

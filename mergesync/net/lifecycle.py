@@ -191,6 +191,10 @@ class LifeCycle:
 
     # --- what paths ask
 
+    def is_made(self, path_id: str) -> bool:
+        """Whether the application has made a path, and it is not removed."""
+        return self._lives.is_alive(path_id)
+
     def created_at(self, path_id: str) -> float:
         """When a path was made; now, if nobody has."""
         life = self._lives.get(path_id)

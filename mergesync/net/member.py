@@ -100,13 +100,13 @@ class Member:
         """What it is called on the path, if it has taken a name."""
         return self.path.name_of(self.client)
 
-    def left(self) -> None:
+    def _left(self) -> None:
         """It is on the path no more."""
         self._gone = True
         self.store.del_listener(self._listener_id)
         self._call(self.on_left)
 
-    def told(self, operation: Operation) -> None:
+    def _told(self, operation: Operation) -> None:
         """The server has something for it."""
         if operation.name == MESSAGE:
             sender, message = operation.body

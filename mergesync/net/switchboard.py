@@ -249,7 +249,7 @@ class Switchboard:
         guest = GatewaySocket(connection, self, socket.channel, frames.next, socket.info, identity, path_id)
         try:
             await gateway(guest)
-            guest.check_open()
+            frames.check_open()
             socket.close(CLOSE_NORMAL, "", "left")
         except RefusedError as error:  # it was reported where it was refused
             farewell = forbidden(error.message)
@@ -261,7 +261,6 @@ class Switchboard:
         except SyncError as error:
             self._blame(socket, error)
         while True:  # until it is closed
-            guest.check_open()
             await frames.next()
 
     async def _read(self, socket: ServerSocket, connection: ServerConnection, frames: Frames) -> Never:
@@ -534,6 +533,11 @@ class Switchboard:
         self._post([self._sockets[connection]], frame)
 
     # --- what gateways say
+
+    def exists(self, path_id: str) -> bool:
+        """Whether there is a path."""
+        path = self._paths.get(path_id)
+        return self._life.is_made(path_id) or (path is not None and path.is_used)
 
     def close_socket(self, connection: GatewayConnection, code: int, reason: str) -> None:
         """Close a socket, because of what its client has done."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from mergesync import Access, Changes, Client, RefusedError, RequestFailedError, ServerPath
+from mergesync import Access, Changes, Client, MergeableStore, RefusedError, RequestFailedError, ServerPath
 from mergesync.gateways import message_broker, room_server, state_sync, wsss
 from mergesync.net.server import ListeningWsServer, create_ws_server
 from tests.support import eventually
@@ -133,6 +133,7 @@ _STATES: dict[str, dict[str, Any]] = {
     "filtered": {"title": "t", "secret": 1},
     "asyncintercept": {"n": 1},
     "oneshot": {"n": 1},
+    "ttl": {"n": 1},
 }
 
 
@@ -154,34 +155,37 @@ async def _intercept(path: ServerPath, client: Client, changes: Changes) -> None
 
 @pytest.mark.parametrize("name", ["state-1", "state-2", "state-3", "state-4"])
 async def test_state_sync(name: str) -> None:
-    async with (
-        create_ws_server(
-            "127.0.0.1",
-            0,
-            admit=_admit_to_state,
-            on_changes=_intercept,
-            gateways={"/states": state_sync()},
-            on_ignored_error=lambda _: None,
-        ) as server,
-        AsyncExitStack() as stack,
-    ):
-        paths: dict[str, tuple[ServerPath, AsyncExitStack]] = {}
+    async with create_ws_server(
+        "127.0.0.1",
+        0,
+        create="server",
+        self_destruct=lambda path, clients_left, _: path.id == "oneshot" and not clients_left,
+        admit=_admit_to_state,
+        on_changes=_intercept,
+        gateways={"/states": state_sync()},
+        on_ignored_error=lambda _: None,
+    ) as server:
         for state_id, values in _STATES.items():
-            opened = await stack.enter_async_context(AsyncExitStack())
-            path = await opened.enter_async_context(server.open_path(state_id))
-            path.store.set_values(values)
-            paths[state_id] = path, opened
+            await server.create_path(state_id, content=({}, values))
+
+        def store(state_id: str) -> MergeableStore:
+            path = server.path(state_id)
+            assert path is not None
+            return path.store
 
         async def on_server(what: str) -> None:
-            if what == "end oneshot":
-                await paths["oneshot"][1].aclose()
-                await eventually(lambda: server.path("oneshot") is None)
-            elif what == "n is 2":
-                assert paths["asyncintercept"][0].store.get_value("n") == 2
-            elif what == "write title":
-                paths["open"][0].store.set_value("title", "server")
-            else:
-                paths["filtered"][0].store.set_value("title", "SRV")
+            match what.split():
+                case ["write", state_id, value]:
+                    store(state_id).set_value("title", value)
+                case ["see", state_id, number]:
+                    assert store(state_id).get_value("n") == int(number)
+                case ["gone", state_id]:
+                    await eventually(lambda: server.path(state_id) is None)
+                case ["remove", state_id]:
+                    assert await server.remove_path(state_id) is True
+                    assert await server.remove_path(state_id) is False
+                case ["remove"]:
+                    await server.remove_all_paths()
 
         url = f"ws://127.0.0.1:{server.port}/states?token="
         await Replay(lambda who: f"{url}&identifier={who}", on_server=on_server).run(name)

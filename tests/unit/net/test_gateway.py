@@ -86,7 +86,7 @@ class Plain:
             case "fail":
                 raise KeyError("a mistake")
             case "exists":
-                return self.socket.path(*arguments) is not None
+                return self.socket.exists(*arguments)
         member = self.last
         assert member is not None
         match verb:
@@ -440,6 +440,19 @@ async def test_who_is_put_out(errors: list[Exception]) -> None:
             await path.close(reason="all of you")
             assert await closed_with(other.connection) == (4001, "all of you")
     assert {type(error).__name__ for error in errors} <= {"RefusedConnectionError"}
+
+
+async def test_paths_of_the_server_alone(errors: list[Exception]) -> None:
+    """What it has not made is not there; what it removes its clients lose."""
+    async with serving(errors, create="server") as server, calling(server, None) as caller:
+        assert await caller.ask("join", "p") == [False, "RefusedError", "there is no such path"]
+        assert await caller.do("exists", "p") is False
+        await server.create_path("p", content=({}, {"v": 1}))
+        assert await caller.do("exists", "p") is True
+        assert await caller.do("join", "p") == {"v": 1}
+        await server.remove_path("p")
+        assert await closed_with(caller.connection) == (4410, "mergesync:removed")
+    assert [type(error).__name__ for error in errors] == ["RefusedConnectionError"]
 
 
 @pytest.mark.parametrize("hook", ["admit", "on_join", "on_changes"])
