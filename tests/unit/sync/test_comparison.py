@@ -9,8 +9,8 @@ import pytest
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.limits import MAX_COMPARED_RANGES
 from mergesync.store import MergeableStore
-from mergesync.store.ranges import Ranges
-from mergesync.sync.comparison import Comparing, compare
+from mergesync.store.ranges import Ranges, row_fingerprint
+from mergesync.sync.comparison import Comparing, _text, compare
 from mergesync.sync.messages import MessageType
 from mergesync.sync.operations import COMPARE, ERROR, OK, Operation
 from mergesync.sync.synchronizer import SyncState
@@ -174,6 +174,16 @@ def test_many_ranges_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stretch[0] == "t"
     assert stretch[-3:] == ["r200", None, None]
     assert len(stretch) == 2 + 2 * 49
+
+
+def test_listed_rows() -> None:
+    """Of rows that are listed, those that are the same are passed over, and only those that are otherwise are given."""
+    ours, theirs = store_of(3), store_of(3)
+    theirs.set_cell("t", "r001", "c", "other")
+    ranges = Ranges(theirs).of("t")
+    listed = {row_id: _text(row_fingerprint(row_id, ranges.rows[row_id])) for row_id in ranges.ids("", None)}
+    result = compare(ours, Ranges(ours), [None, None, [["t", "", listed, None]]])
+    assert (list(result[0][0]["t"][0]), result[1:3]) == (["r001"], [{}, []])
 
 
 # --- a client ---------------------------------------------------------------------------------------------
