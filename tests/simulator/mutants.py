@@ -93,8 +93,8 @@ _SYNC = (
     Mutant("a transaction is not waited for", "sync.synchronizer:Synchronizer._stands_still", "still = self.store.is_in_transaction()", "still = False"),
     Mutant("values are not pulled", "sync.exchange:pull", "if their_hashes[1] != our_hashes[1] and", "if False and"),
     Mutant("cells are not pulled", "sync.exchange:_pull_tables", "answers.take_tables((yield MessageType.GET_CELL_DIFF, _cell_hashes(store, asked)))", "yield MessageType.GET_CELL_DIFF, _cell_hashes(store, asked)"),
-    Mutant("a refusal is silent", "sync.intake:Intake.merge", "self._complaints.report(blamed(RefusedChangesError(parts.count, reasons), sender))", "pass"),
-    Mutant("a refusal is not answered", "sync.intake:Intake.merge", "self._complaints.refused(sender, parts.refused)", "pass"),
+    Mutant("a refusal is silent", "sync.intake:Intake._complain", "self._complaints.report(blamed(RefusedChangesError(parts.count, reasons), sender))", "pass"),
+    Mutant("a refusal is not answered", "sync.intake:Intake._complain", "self._complaints.refused(sender, parts.refused)", "pass"),
     Mutant("the future is taken", "sync.admission:Admission.judge", "if hlc > self._latest:", "if False:"),
     Mutant("a correction is not noted", "sync.ahead:Ahead.corrections", "self.note(client_id, body)", "pass"),
     Mutant("the last fragment is not sent", "sync.payloads:fragments_of", "in enumerate(pieces)]", "in enumerate(pieces[:-1])]"),
@@ -108,7 +108,7 @@ _NET = (
     Mutant("leaving does not flush", "net.session:Session._flush", "while self._has_live_peer() and", "while False and"),
     Mutant("three attempts to connect", "net.link:Link._live", "while True:", "for _ in range(3):"),
     Mutant("ports are not told", "net.link:Link._drop", "port.closed()", "pass"),
-    Mutant("a lost connection is not told", "net.link:Link._talk", "self.report(ConnectionLostError(", "str(ConnectionLostError("),
+    Mutant("a lost connection is not told", "net.link:Link._talk", "self.report(self.error)", "pass"),
     Mutant("a failed attempt keeps its state", "net.link:Link._connect_once", "self._set_state(LinkState.OFFLINE)", "pass"),
     Mutant("ports are not woken", "net.link:Link._wake", "port.wake(now)", "pass"),
     Mutant("a client is never gone", "net.switchboard:Switchboard._leave", "path.leave(connection.client_id, why)", "pass"),
@@ -146,7 +146,7 @@ _PERSIST = (
 
 _DURABILITY = (
     Mutant("promised before it is saved", "net.path:Path._confirm", "await (persister.flush() if hurry else persister.wait_saved())", "pass"),
-    Mutant("promised before it is merged", "sync.pulling:Pulling.has_all_of", "None if address in self._pulling else address not in self._missed", "address not in self._missed"),
+    Mutant("promised before it is merged", "sync.synchronizer:Synchronizer.has_all_of", "if self._held or self.reviews(address):", "if False:"),
     Mutant("what is asked for is never confirmed", "net.durability:Durability.answered", "confirmed = [self._asked.pop(request_id) for request_id in self._until(operation.request_id)]", "confirmed = []"),
 )  # fmt: skip
 
