@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+import math
+from typing import Any
 from urllib.parse import quote
 
 from mergesync import RemoteProtocolError
-from mergesync.limits import MAX_NAME_BYTES
+from mergesync.limits import MAX_INTEGER, MAX_NAME_BYTES
 
 __all__ = ["as_text", "decode", "encode", "is_name", "path_id_of"]
 
@@ -21,13 +22,17 @@ def decode(frame: str) -> Any:
         RemoteProtocolError: it is none.
     """
     try:
-        return json.loads(frame, parse_constant=_no_constant)
+        return json.loads(frame, parse_int=_number, parse_float=_number, parse_constant=_number)
     except (ValueError, RecursionError):
         raise RemoteProtocolError("not JSON", excerpt=frame) from None
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _number(text: str) -> int | float:
+    """A number as JavaScript has it, if it is one that can be sent on."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.40} is no number in JSON")
+    return int(number) if number.is_integer() and abs(number) <= MAX_INTEGER else number
 
 
 def encode(value: Any) -> str:
