@@ -16,7 +16,13 @@ from mergesync.exceptions import (
     PathExistsError,
     RefusedConnectionError,
 )
-from mergesync.limits import MAX_TIMER_SECONDS, REMOVALS_AT_ONCE, RETRY_LOAD_CAP_SECONDS, RETRY_LOAD_FIRST_SECONDS
+from mergesync.limits import (
+    DESTROY_TIMEOUT_SECONDS,
+    MAX_TIMER_SECONDS,
+    REMOVALS_AT_ONCE,
+    RETRY_LOAD_CAP_SECONDS,
+    RETRY_LOAD_FIRST_SECONDS,
+)
 from mergesync.net.alarm import Alarm
 from mergesync.net.backoff import full_jitter
 from mergesync.net.lives import LIVES, Life, Lives
@@ -157,7 +163,9 @@ class LifeCycle:
                 task.cancel()
                 await asyncio.wait([task])
         if self._removals:
-            await asyncio.wait(self._removals.values())
+            _, hanging = await asyncio.wait(self._removals.values(), timeout=DESTROY_TIMEOUT_SECONDS)
+            for task in hanging:  # with lives that are kept, the next server tries again
+                task.cancel()
 
     def _set_alarm(self) -> None:
         if self._ready and not self._destroyed:
@@ -309,7 +317,10 @@ class LifeCycle:
         path = self._paths.path(path_id)
         if path is None or not path.turns.is_caller:  # a hook of the path would wait for itself
             self._awaited.add(removal)
-            await asyncio.shield(removal)
+            await asyncio.wait([removal])
+            if removal.cancelled():
+                raise PathClosedError("the server was destroyed before the path was removed", path_id=path_id)
+            removal.result()
 
     async def _is_there(self, path_id: str) -> bool:
         if self._lives.is_alive(path_id) or self._paths.path(path_id) is not None:

@@ -434,6 +434,36 @@ async def test_storage_that_cannot_be_written(tmp_path: Path, monkeypatch: pytes
         await within(comes())
 
 
+async def test_storage_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends does not wait for it for ever, and whoever waits for the removal hears that."""
+    monkeypatch.setattr("mergesync.net.lifecycle.DESTROY_TIMEOUT_SECONDS", 0.1)
+    backend = Backend()
+    removing = asyncio.Event()
+
+    class Hanging:
+        """A persister that cannot let go."""
+
+        def __init__(self, path_id: str) -> None:
+            self._persister = backend(path_id)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._persister, name)
+
+        async def remove(self) -> None:
+            removing.set()
+            await asyncio.Event().wait()
+
+    async with create_ws_server("127.0.0.1", 0, Hanging, lives=True, on_ignored_error=quiet) as server:
+        await server.create_path("p", content=GAME)
+        removal = asyncio.create_task(server.remove_path("p"))
+        await within(removing.wait())
+        with pytest.raises(InvalidStatus):
+            async with raw(url_of(server)):
+                pass
+    with pytest.raises(PathClosedError):
+        await within(removal)
+
+
 async def test_remove_in_a_hook() -> None:
     """An action ends its own game: the path goes when the hook is through."""
     async with create_ws_server("127.0.0.1", 0, on_ignored_error=quiet) as server:
