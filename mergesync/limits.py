@@ -74,6 +74,7 @@ __all__ = [
     "RECONNECT_FIRST_SECONDS",
     "RECONNECT_STABLE_SECONDS",
     "REMINDER_PAUSE_SECONDS",
+    "REMOVALS_AT_ONCE",
     "REMOVAL_REMEMBERED_SECONDS",
     "REMOVAL_RETRY_SECONDS",
     "RETRY_LOAD_CAP_SECONDS",
@@ -311,6 +312,9 @@ REMOVAL_REMEMBERED_SECONDS: Final = 7 * 86_400.0
 
 MAX_REMEMBERED_REMOVALS: Final = 10_000
 """How many removed paths it remembers; then the one that was removed first is forgotten."""
+
+REMOVALS_AT_ONCE: Final = 100
+"""When all paths are removed, so many of them at a time: enough to share commits, and little to hold."""
 
 REMOVAL_RETRY_SECONDS: Final = 30.0
 """What could not be removed from storage is tried again after this."""

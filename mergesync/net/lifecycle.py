@@ -16,7 +16,13 @@ from mergesync.exceptions import (
     PathExistsError,
     RefusedConnectionError,
 )
-from mergesync.limits import MAX_TIMER_SECONDS, RETRY_LOAD_CAP_SECONDS, RETRY_LOAD_FIRST_SECONDS
+from mergesync.limits import (
+    DESTROY_TIMEOUT_SECONDS,
+    MAX_TIMER_SECONDS,
+    REMOVALS_AT_ONCE,
+    RETRY_LOAD_CAP_SECONDS,
+    RETRY_LOAD_FIRST_SECONDS,
+)
 from mergesync.net.alarm import Alarm
 from mergesync.net.backoff import full_jitter
 from mergesync.net.lives import LIVES, Life, Lives
@@ -157,7 +163,9 @@ class LifeCycle:
                 task.cancel()
                 await asyncio.wait([task])
         if self._removals:
-            await asyncio.wait(self._removals.values())
+            _, hanging = await asyncio.wait(self._removals.values(), timeout=DESTROY_TIMEOUT_SECONDS)
+            for task in hanging:  # with lives that are kept, the next server tries again
+                task.cancel()
 
     def _set_alarm(self) -> None:
         if self._ready and not self._destroyed:
@@ -285,25 +293,34 @@ class LifeCycle:
         await self._begin()
         if path_id == LIVES:
             raise ValueError("the server needs this path itself")
-        removal, was_there = self._removals.get(path_id), True
-        if removal is None:
-            was_there = await self._is_there(path_id)
-            life = self._lives.get(path_id)
-            if not was_there and life is not None and life.removed:
-                return False
-            removal = self.begin_removal(path_id, text)  # if it was not there, clients may still have what it was
-        path = self._paths.path(path_id)
-        if path is None or not path.turns.is_caller:  # a hook of the path would wait for itself
-            self._awaited.add(removal)
-            await asyncio.shield(removal)
+        was_there = path_id in self._removals or await self._is_there(path_id)
+        life = self._lives.get(path_id)
+        if was_there or life is None or not life.removed:  # if it was not there, clients may still have what it was
+            await self._removed(path_id, text)
         return was_there
 
     async def remove_all(self, text: str) -> int:
         """Remove all paths; see `WsServer.remove_all_paths`."""
         await self._begin()
         path_ids = {*self._lives.path_ids(), *self._paths.loaded_path_ids(), *await self._stored_path_ids()} - {LIVES}
-        results = await asyncio.gather(*(self.remove(path_id, text) for path_id in sorted(path_ids)))
-        return sum(results)
+        places = asyncio.Semaphore(REMOVALS_AT_ONCE)
+
+        async def remove(path_id: str) -> None:
+            async with places:
+                await self._removed(path_id, text)
+
+        await asyncio.gather(*map(remove, sorted(path_ids)))
+        return len(path_ids)
+
+    async def _removed(self, path_id: str, text: str) -> None:
+        removal = self._removals.get(path_id) or self.begin_removal(path_id, text)
+        path = self._paths.path(path_id)
+        if path is None or not path.turns.is_caller:  # a hook of the path would wait for itself
+            self._awaited.add(removal)
+            await asyncio.wait([removal])
+            if removal.cancelled():
+                raise PathClosedError("the server was destroyed before the path was removed", path_id=path_id)
+            removal.result()
 
     async def _is_there(self, path_id: str) -> bool:
         if self._lives.is_alive(path_id) or self._paths.path(path_id) is not None:

@@ -133,7 +133,6 @@ class Lives:
             keep=keep,
             born_after="" if before is None else before.born_after,
         )
-        self._removed.pop(path_id, None)
         self._set(path_id, life)
 
     def unmake(self, path_id: str, before: Life | None) -> None:
@@ -163,7 +162,6 @@ class Lives:
     def removal_done(self, path_id: str) -> None:
         """What was stored is gone; that there was something is remembered for a while."""
         life = self._lives[path_id]
-        self._removed[path_id] = None
         self._set(path_id, replace(life, pending=False, ends=self.now + REMOVAL_REMEMBERED_SECONDS))
         if len(self._removed) > MAX_REMEMBERED_REMOVALS:
             self._forget(next(iter(self._removed)))
@@ -190,6 +188,7 @@ class Lives:
     def _set(self, path_id: str, life: Life) -> None:
         before = self._lives.get(path_id)
         self._lives[path_id] = life
+        self._removed.pop(path_id, None)
         if life.removed and not life.pending:
             self._removed[path_id] = None
         if life.deadline is not None and (before is None or before.deadline != life.deadline):

@@ -49,6 +49,7 @@ from mergesync.net.channel import (
 from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.farewells import CLOSE_FORBIDDEN
 from mergesync.net.gateway import Gateway, Gateways
+from mergesync.net.heartbeat import HeartbeatConnection
 from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, SelfDestruct
 from mergesync.net.lifecycle import Create, LifeCycle
 from mergesync.net.mounting import refuse_http, target_below_mount
@@ -462,6 +463,7 @@ class WsServer:
     def serve_options(self) -> dict[str, Any]:
         """What `websockets.serve` must be told for this protocol."""
         return {
+            "create_connection": HeartbeatConnection,
             "process_request": self._process_request,
             "select_subprotocol": _select_subprotocol,
             "max_size": MAX_READ_BYTES,
@@ -757,7 +759,7 @@ class ListeningWsServer(WsServer):
 
     def _accept(self, *arguments: Any, **options: Any) -> WebsocketsConnection:
         """Make a connection, known from the start, so that a handshake under way does not keep `destroy` waiting."""
-        connection = WebsocketsConnection(*arguments, **options)
+        connection = HeartbeatConnection(*arguments, **options)
         self._accepted.add(connection)
         return connection
 

@@ -22,7 +22,10 @@ __all__ = ["always", "at_rest", "errors", "nobody_left", "stamps_of", "started",
 
 
 def always(world: World) -> None:
-    """What holds at any time: a status tells no lie."""
+    """What holds at any time: a status tells no lie, and nobody is listed who is not there."""
+    for path_id, (listed, there) in world.listed().items():
+        if not listed <= there:
+            world.fail("presence", f"{path_id}: {listed - there} are listed, and not there")
     for client in world.clients:
         if client.synchronizer is None:
             continue
@@ -64,6 +67,9 @@ def at_rest(world: World, path_id: str) -> Iterator[str]:
     for client in clients:
         yield from _heard(client, contents[client.name])
         yield from _status(world, client)
+    listed, there = world.listed().get(path_id, (set(), set()))
+    if listed != there or len(listed) != len(clients):
+        yield f"presence: {path_id}: {len(listed)} are listed of {len(there)} who are there, for {len(clients)} clients"
     if replicas:
         yield from _greatest(world, path_id, clients, contents[first])
     if clients and not world.options.relay:

@@ -20,6 +20,7 @@ from mergesync import MergeableStore, WsServer
 from mergesync.exceptions import MergesyncError
 from mergesync.net import link as net_link
 from mergesync.net import path as net_path
+from mergesync.net import presence as net_presence
 from mergesync.net import server as net_server
 from mergesync.net import switchboard
 from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
@@ -200,6 +201,7 @@ class World:
             self.hooks.around(make_persister) if stores else None,
             relay=self.options.relay,
             fragment_size=self.options.fragment_size,
+            presence=True,
             on_ignored_error=self.report,
         )
         self.network.listening = partial(_accept, server)
@@ -332,6 +334,16 @@ class World:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def listed(self) -> dict[str, tuple[set[str], set[str]]]:
+        """By path, whom the presence of it lists, and who is there."""
+        if self.server is None:
+            return {}
+        switchboard = self.server._switchboard
+        return {
+            path_id: (set(presence.store.get_row_ids("clients")), set(switchboard.on_path.get(path_id, ())))
+            for path_id, presence in switchboard._presences.items()
+        }
+
     def replica(self, path_id: str) -> Any:
         """The hub of a path of the living server, or None."""
         path = None if self.server is None else self.server._switchboard._paths.get(path_id)
@@ -357,6 +369,7 @@ def simulated(seed: int) -> Iterator[World]:
         patch(net_link, "WebsocketsChannel", lambda channel: channel)
         patch(net_server, "get_now", world.server_now)
         patch(net_path, "MergeableStore", world.make_store)  # that of a path without storage
+        patch(net_presence, "MergeableStore", lambda: MergeableStore("presence", get_now=world.server_now))
         patch(random, "uniform", Random(seed).uniform)
         # Nobody edits files from outside here; looking for it would be most of the work.
         patch(poller, "FILE_POLL_SECONDS", 30.0)

@@ -27,6 +27,7 @@ from mergesync import (
     ServerPath,
     SyncStatus,
     WsClient,
+    WsServer,
     create_ws_server,
 )
 from mergesync.limits import MAX_REMEMBERED_REMOVALS, REMOVAL_REMEMBERED_SECONDS, REMOVAL_RETRY_SECONDS
@@ -36,7 +37,7 @@ from mergesync.persist import json_file_persisters, sqlite_persisters
 from mergesync.persist.files import FileSystem
 from tests.support import eventually, within
 
-from .kit import Backend, closed_with, mux, raw, subscribed, synced, url_of
+from .kit import Backend, asgi_app, closed_with, mux, raw, subscribed, synced, url_of, uvicorn_port
 
 pytestmark = pytest.mark.usefixtures("leftovers")
 
@@ -433,6 +434,36 @@ async def test_storage_that_cannot_be_written(tmp_path: Path, monkeypatch: pytes
         await within(comes())
 
 
+async def test_storage_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends does not wait for it for ever, and whoever waits for the removal hears that."""
+    monkeypatch.setattr("mergesync.net.lifecycle.DESTROY_TIMEOUT_SECONDS", 0.1)
+    backend = Backend()
+    removing = asyncio.Event()
+
+    class Hanging:
+        """A persister that cannot let go."""
+
+        def __init__(self, path_id: str) -> None:
+            self._persister = backend(path_id)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._persister, name)
+
+        async def remove(self) -> None:
+            removing.set()
+            await asyncio.Event().wait()
+
+    async with create_ws_server("127.0.0.1", 0, Hanging, lives=True, on_ignored_error=quiet) as server:
+        await server.create_path("p", content=GAME)
+        removal = asyncio.create_task(server.remove_path("p"))
+        await within(removing.wait())
+        with pytest.raises(InvalidStatus):
+            async with raw(url_of(server)):
+                pass
+    with pytest.raises(PathClosedError):
+        await within(removal)
+
+
 async def test_remove_in_a_hook() -> None:
     """An action ends its own game: the path goes when the hook is through."""
     async with create_ws_server("127.0.0.1", 0, on_ignored_error=quiet) as server:
@@ -643,3 +674,25 @@ def test_lives_of_former_times() -> None:
     assert later.take_due() == []
     now[0] += 10_000
     assert later.take_due() == ["p"]
+
+
+async def test_in_an_asgi_app(tmp_path: Path) -> None:
+    """Paths are refused there likewise; deadlines are looked after though nobody comes."""
+    options: Any = {"create": "server", "on_ignored_error": quiet}
+    async with create_ws_server("127.0.0.1", 0, sqlite_persisters(tmp_path / "x.db"), **options) as before:
+        await before.create_path("p", content=GAME)
+        await before.create_path("short", content=GAME, ttl_seconds=0.1)
+    server = WsServer(sqlite_persisters(tmp_path / "x.db"), **options)
+    async with uvicorn_port(asgi_app(server, "/sync")) as port:
+        await eventually(lambda: server._life._ready and not server._life._lives.is_alive("short"))
+        with pytest.raises(InvalidStatus) as raised:
+            async with raw(f"ws://127.0.0.1:{port}/sync/unknown"):
+                pass
+        assert raised.value.response.status_code == 404
+        store = MergeableStore()
+        async with synced(store, f"ws://127.0.0.1:{port}/sync/p", on_ignored_error=quiet) as client:
+            assert store.get_content() == GAME
+            await server.remove_path("p")
+            await eventually(lambda: client.error is not None)
+            assert isinstance(client.error, RefusedConnectionError)
+            assert client.error.status == 410

@@ -1,0 +1,36 @@
+"""Sockets of which it is found out in time that nobody is there any more."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+
+__all__ = ["HeartbeatConnection"]
+
+
+class HeartbeatConnection(ServerConnection):
+    """A connection that is cut off as soon as a ping is not answered.
+
+    The library begins a closing handshake then, and waits some seconds more for who is dead.
+    """
+
+    async def keepalive(self) -> None:
+        """Ping for ever; the library cancels this when the connection is lost."""
+        assert self.ping_interval is not None
+        latency = 0.0
+        with suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(self.ping_interval - latency)
+                pong = await self.ping()
+                try:
+                    async with asyncio.timeout(self.ping_timeout):
+                        latency = await pong
+                except TimeoutError:
+                    self.protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+                    self.send_data()  # if it only is slow, it hears why
+                    self.transport.abort()
+                    return
