@@ -148,7 +148,7 @@ _PERSIST = (
 
 _DURABILITY = (
     Mutant("promised before it is saved", "net.path:Path._confirm", "await (persister.flush() if hurry else persister.wait_saved())", "pass"),
-    Mutant("promised before it is merged", "sync.synchronizer:Synchronizer.has_all_of", "if self._held or self.reviews(address):", "if False:"),
+    Mutant("promised before it is merged", "sync.pulling:Pulling.has_all_of", "None if address in self._pulling else address not in self._missed", "address not in self._missed"),
     Mutant("what is asked for is never confirmed", "net.durability:Durability.answered", "confirmed = [self._asked.pop(request_id) for request_id in self._until(operation.request_id)]", "confirmed = []"),
 )  # fmt: skip
 
