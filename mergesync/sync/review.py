@@ -65,7 +65,8 @@ class Reviewer(Protocol):
 def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableChanges:
     """What is written here so that everybody ends with what was decided: each leaf under a stamp that beats the others.
 
-    A refused leaf needs none if what is here is newer by now: its writer gets that as everybody does.
+    A refused leaf needs none if what is here is newer by now: its writer gets that as everybody does. What was decided
+    to be written against the schema of the store is not, as anything that is written here so.
 
     Args:
         store: only read.
@@ -74,18 +75,19 @@ def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableCh
     """
     leaves: dict[Leaf, Any] = {}
     successors: dict[str, str | None] = {}  # of one transaction most leaves have the same
-    for leaf in {**verdict.refused, **verdict.instead} if verdict.corrects else verdict.instead:
+    instead = {leaf: wire for leaf, wire in verdict.instead.items() if store.fits_schema(leaf[0], leaf[2], wire)}
+    for leaf in {**verdict.refused, **instead} if verdict.corrects else instead:
         present = store.get_stamp(*leaf)
         newest = verdict.refused.get(leaf, "")
         if present is not None and present[1] > newest:
-            if leaf not in verdict.instead:
+            if leaf not in instead:
                 continue
             newest = present[1]
         if newest not in successors:
             successors[newest] = successor(newest, client)
         hlc = successors[newest]
         if hlc is not None:
-            leaves[leaf] = [verdict.instead[leaf] if leaf in verdict.instead else store.get_kept_wire(*leaf), hlc]
+            leaves[leaf] = [instead[leaf] if leaf in instead else store.get_kept_wire(*leaf), hlc]
     return body_of(leaves)
 
 

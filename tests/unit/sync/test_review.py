@@ -449,6 +449,14 @@ def test_rulings_beat_what_was_refused_and_what_is_here() -> None:
     assert leaves["e"][0] == 3
 
 
+def test_rulings_against_the_schema() -> None:
+    """What does not fit the schema of the path is not written; a refused leaf keeps what fits. Found by the machine."""
+    store = new_store().set_values_schema({"v": {"type": "string", "default": "kept"}, "w": {"type": "string"}})
+    verdict = Verdict(value_changes(), {(None, "", "v"): hlc(5)}, {(None, "", "v"): 1, (None, "", "w"): 2})
+    [_, [values], _] = rulings(store, verdict, "AAAAA")
+    assert {value_id: stamp[0] for value_id, stamp in values.items()} == {"v": "kept"}
+
+
 def test_nothing_beats_the_last_stamp() -> None:
     """Then there is no ruling."""
     assert rulings(new_store(), Verdict(NOTHING, {(None, "", "a"): LAST}), "AAAAA") == NOTHING
