@@ -95,11 +95,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
+def _heed_interrupts() -> None:
+    """As from a terminal; what a shell starts in the background ignores them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def serving(command: list[str], folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     """A program that serves on a port while the block runs; it must end by itself on SIGINT."""
     process = subprocess.Popen(
-        command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=folder,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_heed_interrupts,
     )
     try:
         deadline = time.monotonic() + TIMEOUT_SECONDS

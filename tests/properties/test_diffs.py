@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mergesync.store import MergeableStore
@@ -13,6 +13,9 @@ from mergesync.store.jsjson import utf8
 
 from .strategies import agreeing_bodies, names_empties, operations, paths
 from .support import apply, leaves, new_store, pull, stamps, store_of, sync
+
+_BODY: Any = [[{"a": [{"a": [{"a": [0, "----------------"]}]}]}], [{}]]
+"""Of one cell, whose containers have no HLC of their own."""
 
 
 def _tell_apart(*stores: MergeableStore) -> bool:
@@ -32,7 +35,36 @@ def _tell_apart(*stores: MergeableStore) -> bool:
     return all(len(ids) == 1 for ids in (*brothers.values(), *nothings.values()))
 
 
+def _differ_in_an_hlc_alone(one: MergeableStore, two: MergeableStore) -> bool:
+    """Whether a container has the same leaves in both, but another HLC.
+
+    A diff tells the HLC of a container together with something in it, so that stays as it is. TinyBase sends no body
+    from which it could come: a container's HLC is that of a leaf which is new, too.
+    """
+    (*of_tables, values_hlc, values), (*of_other_tables, other_values_hlc, other_values) = stamps(one), stamps(two)
+    return _hlc_alone_differs(*of_tables, *of_other_tables) or (
+        values == other_values and values_hlc != other_values_hlc
+    )
+
+
+def _hlc_alone_differs(hlc: str, children: Any, other_hlc: str, other_children: Any) -> bool:
+    """The same of a container of containers; its children are `{id: (HLC, children)}`, down to the leaves of rows."""
+    if _without_hlcs(children) == _without_hlcs(other_children) and hlc != other_hlc:
+        return True
+    return any(
+        isinstance(child[1], dict) and _hlc_alone_differs(*child, *other_children[id_])
+        for id_, child in children.items()
+        if id_ in other_children
+    )
+
+
+def _without_hlcs(children: Any) -> Any:
+    """The leaves of a container, without the HLCs of the containers between."""
+    return {id_: _without_hlcs(child[1]) if isinstance(child[1], dict) else child for id_, child in children.items()}
+
+
 @given(agreeing_bodies(2, 4), st.integers(1, 3))
+@example([_BODY, [[{**_BODY[0][0], "a": [*_BODY[0][0]["a"], "----------------"]}], [{}]]], 1)
 def test_full_sync_delta_sync_and_load_agree(given_bodies: list[Any], shared: int) -> None:
     """Two stores that share some bodies and then exchange what they lack are the store that merged all bodies."""
     common, mine, theirs = given_bodies[:shared], given_bodies[shared::2], given_bodies[shared + 1 :: 2]
@@ -40,13 +72,14 @@ def test_full_sync_delta_sync_and_load_agree(given_bodies: list[Any], shared: in
     full = store_of(*common, *mine, *theirs, unique_id="three")
     if not _tell_apart(one, two):
         return
+    told_all = not _differ_in_an_hlc_alone(one, two)
     sync(one, two)
     assert leaves(one) == leaves(two) == leaves(full)
     assert one.get_content() == two.get_content() == full.get_content()
     loaded = new_store("four").set_mergeable_content(one.get_mergeable_content())
     assert loaded.get_mergeable_content() == one.get_mergeable_content()
     assert loaded.get_content() == one.get_content()
-    if any(map(names_empties, given_bodies)):
+    if not told_all or any(map(names_empties, given_bodies)):
         return  # TinyBase's traces are in the hashes (surprise 20)
     assert stamps(one) == stamps(two) == stamps(full)
     assert one.get_mergeable_content() == two.get_mergeable_content()
