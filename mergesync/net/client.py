@@ -26,7 +26,7 @@ from mergesync.store import MergeableStore
 from mergesync.sync.client_connection import check_channel_id
 from mergesync.sync.operations import ACT, ASK, COMPARE_AND_SET, PRESENCE, SEND
 from mergesync.sync.synchronizer import SynchronizerStats
-from mergesync.sync.talk import SendResult
+from mergesync.sync.talk import SendResult, addressed
 from mergesync.sync.versions import Edits, encode_edits, version_of
 from mergesync.types import Content
 
@@ -329,7 +329,7 @@ class WsSynchronizer:
             ConnectionLostError: the connection was lost before the answer came.
             NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
         """
-        return send_result(await self._session.requests.ask(SEND, [_names(to), message], timeout_seconds))
+        return send_result(await self._session.requests.ask(SEND, [addressed(to), message], timeout_seconds))
 
     async def ask(
         self,
@@ -358,7 +358,7 @@ class WsSynchronizer:
         Example:
             name, answer = await synchronizer.ask(["printer1", "printer2"], {"print": "hello"})
         """
-        body = [_names(to), message, timeout_seconds]
+        body = [addressed(to), message, timeout_seconds]
         # The server says when the time is over, and why there is no answer, so it is waited for a little longer.
         answer = await self._session.requests.ask(ASK, body, timeout_seconds + ASK_GRACE_SECONDS)
         match answer:
@@ -538,8 +538,3 @@ class create_ws_synchronizer:  # noqa: N801 - spelled in lower case because it i
     ) -> None:
         if self._synchronizer is not None:
             await self._synchronizer.destroy()
-
-
-def _names(to: str | Iterable[str] | None) -> list[str] | None:
-    """Whom a message goes to, as it is sent."""
-    return [to] if isinstance(to, str) else None if to is None else list(to)

@@ -27,10 +27,8 @@ class Latecomers:
 
     def review(self, proposal: Proposal) -> Verdict | None:
         """Decide of a proposal, now or later."""
-        leaves = [leaf for leaf, _ in leaves_of(proposal.body)]
-        if any(
-            len(hlc) > 0 and hlc <= self._born_after for hlc in (hlc_of(stamp) for _, stamp in leaves_of(proposal.body))
-        ):
+        if any("" < hlc_of(stamp) <= self._born_after for _, stamp in leaves_of(proposal.body)):
             self._put_out(proposal.sender)
+            leaves = [leaf for leaf, _ in leaves_of(proposal.body)]
             return Verdict(without(proposal.body, leaves), corrects=False)
         return Verdict(proposal.body) if self._others is None else self._others.review(proposal)

@@ -25,7 +25,7 @@ from mergesync.sync.operations import (
     Operation,
 )
 from mergesync.sync.review import Verdict
-from mergesync.sync.talk import SendResult
+from mergesync.sync.talk import SendResult, addressed
 from mergesync.sync.versions import Edits, changes_of, decode_edits, encode_edits, version_of
 from mergesync.types import Cell, MergeableChanges
 
@@ -231,7 +231,7 @@ class Member:
         Raises:
             RequestFailedError: it has no name (`reason` is "no-name"), or may not.
         """
-        return SendResult(**await self._ask(SEND, [_names(to), message]))
+        return SendResult(**await self._ask(SEND, [addressed(to), message]))
 
     async def ask(
         self, to: str | Iterable[str] | None, message: Any, *, timeout_seconds: float = MAX_ASK_SECONDS
@@ -242,7 +242,7 @@ class Member:
             RequestFailedError: `reason` is "no-receiver", "no-answer", "timeout", or "no-name" if it has none itself.
             ConnectionLostError: the client went before there was one.
         """
-        name, answer = await self._ask(ASK, [_names(to), message, timeout_seconds])
+        name, answer = await self._ask(ASK, [addressed(to), message, timeout_seconds])
         return name, answer
 
     async def _ask(self, name: str, body: Any) -> Any:
@@ -262,7 +262,3 @@ class Member:
         if answered != OK:
             raise failure_of(result)
         return result
-
-
-def _names(to: str | Iterable[str] | None) -> list[str] | None:
-    return None if to is None else [to] if isinstance(to, str) else list(to)

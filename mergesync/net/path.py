@@ -608,7 +608,8 @@ class Path:
             self._retry_at = self._failure = None
             self._hub.starting()
             wait_seconds = min(wait_seconds * 2, RETRY_LOAD_CAP_SECONDS)
-            if not await self._somebody_comes():
+            # Refused clients come back, and the waits go on growing until it loads.
+            if not await self._somebody_comes(RETRY_LOAD_CAP_SECONDS):
                 return False
         now = loop.time()
         waiting = list(self._hub.clients)
@@ -624,13 +625,11 @@ class Path:
         self._alarm.set()
         return True
 
-    async def _somebody_comes(self) -> bool:
-        """Wait for a client, for some time: refused clients come back, and the waits go on growing until it loads."""
-        try:
-            async with asyncio.timeout(RETRY_LOAD_CAP_SECONDS):
+    async def _somebody_comes(self, seconds: float) -> bool:
+        """Whether somebody is there, or comes before so much time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
                 await self._bell.until(self._is_occupied)
-        except TimeoutError:
-            pass
         return self._is_occupied()
 
     async def _load(self, retry_after_seconds: float) -> bool:
@@ -668,7 +667,7 @@ class Path:
         wait_seconds = SAVE_RETRY_FIRST_SECONDS
         while True:
             await self._bell.until(self._is_empty)
-            if self._options.idle_grace_seconds and await self._has_a_successor():
+            if self._options.idle_grace_seconds and await self._somebody_comes(self._options.idle_grace_seconds):
                 continue
             joins = self._joins
             await self._bell.until(self._is_quiet)
@@ -682,13 +681,6 @@ class Path:
             else:
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, SAVE_RETRY_CAP_SECONDS)
-
-    async def _has_a_successor(self) -> bool:
-        """Wait for a while whether somebody comes after the last client."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._options.idle_grace_seconds):
-                await self._bell.until(self._is_occupied)
-        return self._is_occupied()
 
     async def _flush(self) -> bool:
         if self._persister is None:

@@ -30,8 +30,12 @@ def plain_callback(callback: _Callback, name: str) -> _Callback:
 
 
 def note_place(error: Exception, path_id: str, client_id: str | None = None) -> None:
-    """Say where it happened in an error that has no place for that."""
-    if not isinstance(error, SyncError | PersisterError):
+    """Say where it happened: where the error has a place for that and does not say so yet, or in a note."""
+    if isinstance(error, SyncError | PersisterError):
+        error.path_id = path_id if error.path_id is None else error.path_id
+        if isinstance(error, SyncError) and error.client_id is None:
+            error.client_id = client_id
+    else:
         client = "" if client_id is None else f", client {client_id!r}"
         error.add_note(f"path {path_id!r}{client}")
 

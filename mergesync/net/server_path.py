@@ -12,7 +12,7 @@ from mergesync.net.channel import check_close
 from mergesync.net.farewells import CLOSE_EJECTED, CLOSE_PATH_CLOSED, ejected
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
-from mergesync.sync.talk import SendResult, Talk
+from mergesync.sync.talk import SendResult, Talk, addressed
 from mergesync.sync.versions import Edits, compare_and_set, version_of
 
 __all__ = ["OpenPath", "ServerPath"]
@@ -139,7 +139,7 @@ class ServerPath:
             to: a name, or several, or None for everybody who has one.
             message: JSON.
         """
-        return self._path.talk.send(None, _names(to), message)
+        return self._path.talk.send(None, addressed(to), message)
 
     async def ask(
         self,
@@ -153,7 +153,7 @@ class ServerPath:
         Raises:
             RequestFailedError: `reason` is "no-receiver", "no-answer" or "timeout".
         """
-        name, answer = await self._path.ask(_names(to), message, timeout_seconds)
+        name, answer = await self._path.ask(addressed(to), message, timeout_seconds)
         return name, answer
 
     # --- putting out
@@ -200,7 +200,3 @@ class ServerPath:
             PathClosedError: the path is not open.
         """
         await self._path.durable()
-
-
-def _names(to: str | Iterable[str] | None) -> Iterable[str] | None:
-    return [to] if isinstance(to, str) else to

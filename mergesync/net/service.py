@@ -24,6 +24,7 @@ from mergesync.net.server_path import ServerPath
 from mergesync.net.turns import Done
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
+from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.jsjson import dumps
 from mergesync.sync.hub import Hub
 from mergesync.sync.operations import (
@@ -46,8 +47,6 @@ from mergesync.system import new_id
 from mergesync.types import MISSING, MergeableChanges
 
 __all__ = ["Answer", "Served", "Service", "carry_out"]
-
-_CLIENT_PART_LENGTH = 5
 
 Answer: TypeAlias = Callable[[str, Any], None]
 """`(name, body)` of the operation that answers a request."""
@@ -136,14 +135,15 @@ class Service:
                 return [error.reason, error.args[0], *([] if error.details is None else [error.details])]
             case RefusedError():
                 return ["refused", error.args[0]]
+            case NameTakenError():
+                return ["name-taken", error.args[0]]
             case StaleVersionError():
                 content = [] if error.content is MISSING else [error.content]
                 return ["stale", error.args[0], {"version": error.version, "content": content}]
             case InvalidCellError() | InvalidIdError() | ContentError():
                 return ["invalid", str(error)]
             case RemoteProtocolError():
-                error.path_id, error.client_id = client.path_id, client.id
-                self._path.report(error)
+                self._path.report(error, client.id)
                 return ["invalid", error.args[0]]
             case _:
                 self._path.report(error, client.id)
@@ -262,10 +262,7 @@ class Service:
                 answer(OK, None)
             case [str(name), str(secret)] if 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES:
                 _check_talks(client)
-                try:
-                    self._talk.take_name(client.id, name, secret)
-                except NameTakenError as error:
-                    raise RequestFailedError(error.args[0], "name-taken") from error
+                self._talk.take_name(client.id, name, secret)
                 answer(OK, name)
             case _:
                 raise _invalid(f"a name of 1 to {MAX_NAME_BYTES} bytes, and a secret")
@@ -310,7 +307,7 @@ def carry_out(store: MergeableStore, verdict: Verdict) -> None:
     """Make what was decided of a change that is in no other replica yet."""
     with store.transaction():
         store.merge_checked(verdict.taken)
-        store.merge_checked(rulings(store, replace(verdict, corrects=False), new_id(_CLIENT_PART_LENGTH)))
+        store.merge_checked(rulings(store, replace(verdict, corrects=False), new_id(CLIENT_PART_LENGTH)))
 
 
 def _are_names(to: Any) -> bool:

@@ -284,8 +284,7 @@ class Switchboard:
         """A client is at fault: report once, with path and client, and close its socket with the right code."""
         if socket.closing:
             return
-        error.path_id = socket.info.path_id if error.path_id is None else error.path_id
-        error.client_id = socket.info.client_id if error.client_id is None else error.client_id
+        note_place(error, socket.info.path_id, socket.info.client_id)
         self.report(error)
         if isinstance(error, RemoteProtocolError | LimitExceededError):
             socket.close(error.close_code, error.close_reason, "fault")
@@ -546,11 +545,7 @@ class Switchboard:
     def blame(self, connection: GatewayConnection, error: Exception, *, closes: bool) -> None:
         """Report an error of a client, or of the gateway, and close its socket."""
         socket = self._sockets[connection]
-        if isinstance(error, SyncError):
-            error.path_id = socket.info.path_id if error.path_id is None else error.path_id
-            error.client_id = socket.info.client_id if error.client_id is None else error.client_id
-        else:
-            note_place(error, socket.info.path_id, socket.info.client_id)
+        note_place(error, socket.info.path_id, socket.info.client_id)
         self.report(error)
         if closes:
             socket.close(CLOSE_INTERNAL_ERROR, "", "fault")

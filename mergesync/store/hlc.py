@@ -12,6 +12,7 @@ from mergesync.types import GetNow
 
 __all__ = [
     "ALPHABET",
+    "CLIENT_PART_LENGTH",
     "HybridLogicalClock",
     "are_hlcs",
     "client_part",
@@ -24,6 +25,9 @@ __all__ = [
 
 ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 """The 64 digits in order of value, which is also ASCII order."""
+
+CLIENT_PART_LENGTH = 5
+"""Characters of the client part of a stamp."""
 
 _ALPHABET_BYTES = ALPHABET.encode()
 _LENGTHS = {0, 16}

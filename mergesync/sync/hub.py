@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
 from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from mergesync.store import MergeableStore
+from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.sync.admission import body_of, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import Message, MessageType
@@ -26,8 +27,6 @@ from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin,
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["Exit", "Hub", "HubState"]
-
-_CLIENT_PART_LENGTH = 5
 
 
 class Exit(Protocol):
@@ -414,7 +413,7 @@ class Hub:
             return
         assert self._synchronizer is not None
         latest = self._synchronizer.store.latest_allowed_hlc()
-        kept = correction(self._synchronizer.store, changes, self._new_id(_CLIENT_PART_LENGTH))
+        kept = correction(self._synchronizer.store, changes, self._new_id(CLIENT_PART_LENGTH))
         theirs = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] > latest})
         ours = body_of({leaf: stamp for leaf, stamp in kept.items() if stamp[1] <= latest})
         if sender in self.clients and sender not in self._blind:
@@ -446,7 +445,7 @@ class Hub:
         if sender is not None and sender not in self._blind and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
         if self._ahead:
-            for client_id, body in self._ahead.corrections(changes, self._new_id(_CLIENT_PART_LENGTH)):
+            for client_id, body in self._ahead.corrections(changes, self._new_id(CLIENT_PART_LENGTH)):
                 self._synchronizer.send_changes(body, client_id)
 
 

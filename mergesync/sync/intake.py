@@ -8,14 +8,13 @@ from typing import Protocol, TypeVar
 from mergesync.exceptions import MergesyncError, RefusedChangesError, SyncError
 from mergesync.limits import MAX_LEAVES_REJECTED
 from mergesync.store import MergeableStore
+from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.sync.admission import Admission, Leaf, Split, has_unstamped, split
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.review import Proposal, Reviewer, Verdict, rulings
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["Complaints", "Intake", "Origin", "blamed"]
-
-_CLIENT_PART_LENGTH = 5
 
 _Error = TypeVar("_Error", bound=MergesyncError)
 
@@ -165,7 +164,7 @@ class Intake:
             if verdict.refused or verdict.instead:
                 with self._store.transaction():
                     self._store.merge_checked(verdict.taken)
-                    self._store.merge_checked(rulings(self._store, verdict, self._new_id(_CLIENT_PART_LENGTH)))
+                    self._store.merge_checked(rulings(self._store, verdict, self._new_id(CLIENT_PART_LENGTH)))
             else:
                 self._store.merge_checked(verdict.taken)
         except Exception as error:

@@ -16,7 +16,7 @@ from mergesync.sync.names import NamePolicy, Names
 from mergesync.sync.operations import ERROR, MESSAGE, OK, UNNAMED, Operation
 from mergesync.types import NewId
 
-__all__ = ["Reply", "SendResult", "Talk", "TalkOutlet"]
+__all__ = ["Reply", "SendResult", "Talk", "TalkOutlet", "addressed"]
 
 _ID_LENGTH = 11
 
@@ -47,6 +47,11 @@ class TalkOutlet(Protocol):
 
     def renamed(self, client_id: str) -> None:
         """A client has another name, or none any more."""
+
+
+def addressed(to: str | Iterable[str] | None) -> list[str] | None:
+    """Whom an application wants a message to go to, as it travels: names, or None for everybody."""
+    return None if to is None else [to] if isinstance(to, str) else list(to)
 
 
 @dataclass(slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,12 +34,6 @@ from tests.support import eventually, within
 from .kit import Proxy, raw, synced, url_of
 
 pytestmark = pytest.mark.usefixtures("leftovers")
-
-
-@pytest.fixture
-async def server(errors: list[Exception]) -> AsyncIterator[ListeningWsServer]:
-    async with create_ws_server("127.0.0.1", 0, on_ignored_error=errors.append) as server:
-        yield server
 
 
 async def failure(asking: Any) -> RequestFailedError:

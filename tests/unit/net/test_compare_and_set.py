@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,12 +25,6 @@ from tests.support import eventually, same_content, within
 from .kit import raw, synced, url_of
 
 pytestmark = pytest.mark.usefixtures("leftovers")
-
-
-@pytest.fixture
-async def server(errors: list[Exception]) -> AsyncIterator[ListeningWsServer]:
-    async with create_ws_server("127.0.0.1", 0, on_ignored_error=errors.append) as server:
-        yield server
 
 
 async def test_the_present_version(server: ListeningWsServer) -> None:
