@@ -18,7 +18,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncEr
 from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from mergesync.store import MergeableStore
 from mergesync.store.hlc import CLIENT_PART_LENGTH
-from mergesync.sync.admission import body_of, correction, is_blank, is_empty
+from mergesync.sync.admission import body_of, changes_beyond, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
@@ -130,13 +130,15 @@ class Hub:
 
     # --- life
 
-    def ready(self, store: MergeableStore | None, now: float) -> None:
+    def ready(self, store: MergeableStore | None, now: float, *, is_late: bool = False) -> None:
         """The path can serve its clients; what they have said meanwhile is handled in order.
 
         Args:
             store: the replica, loaded; None for a relay without one.
             now: seconds.
+            is_late: whether clients may have been missed, or may have given up: all that are there compare hashes.
         """
+        late = list(self.clients) if is_late else []
         self.store = store
         self.state = HubState.READY
         if store is not None:
@@ -154,14 +156,22 @@ class Hub:
                 self._synchronizer.start_sync(now)
             else:
                 self._synchronizer.start_live()
-        waiting, self._waiting = self._waiting, _Waiting()
-        for held in waiting.messages:
-            if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
-                self.receive(held.client_id, held.address, held.payload, now)
+        for client_id in late:  # first, so that nothing is confirmed to them before it was got
+            self.resync(client_id, now)
+        self._receive_waiting(now)
         self._answer_questions()
         asking, self._asking = self._asking, []
         for _, act in asking:
             act()
+
+    def _receive_waiting(self, now: float) -> None:
+        """Act on what has waited; as long as something does, nobody is told that all is merged."""
+        waiting = self._waiting.messages
+        while waiting:
+            held = waiting.pop(0)
+            if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
+                self.receive(held.client_id, held.address, held.payload, now)
+        self._waiting = _Waiting()
 
     def fail(self) -> None:
         """The path cannot serve its clients for now; what they have said is dropped, to be asked for again later."""
@@ -311,7 +321,7 @@ class Hub:
         return None if self._synchronizer is None or self._relay else self._synchronizer.compare(client_id, body)
 
     def _answer_questions(self) -> None:
-        if self._questions and self.state is HubState.READY:
+        if self._questions and self.state is HubState.READY and not self._waiting.messages:
             questions, self._questions = self._questions, []
             for client_id, act in questions:
                 merged = self._synchronizer is None or self._synchronizer.has_all_of(client_id)
@@ -453,7 +463,7 @@ class Hub:
         sender = None if origin is None else origin.sender
         has_others = self.readers not in ((), (sender,))
         news = [changes]
-        if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
+        if origin is not None and self._passing is not None and self._is_all_new(origin, changes):
             if has_others:
                 self._send_changes(self._passing[0], self._passing[1].remainders, sender)
             news = [beyond]
@@ -467,6 +477,13 @@ class Hub:
         if self._ahead:
             for client_id, body in self._ahead.corrections(changes, self._new_id(CLIENT_PART_LENGTH)):
                 self._synchronizer.send_changes(body, client_id)
+
+    def _is_all_new(self, origin: Origin, changes: MergeableChanges) -> bool:
+        """Whether what came in may be passed on as it is: what is old already was reviewed by nobody."""
+        assert self._passing is not None
+        if origin.body is not self._passing[1].message.body:
+            return False
+        return self._reviewer is None or is_empty(changes_beyond(origin.body, changes))
 
 
 def _says_hashes(held: _Held, newer: _Held) -> bool:
