@@ -198,7 +198,7 @@ class Merging(Listening):
         Raises:
             ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
         """
-        if self._depth or self._has_schema or self._listeners or not self._tree.is_blank:
+        if self._depth or self._has_schema or self._listeners.entries or not self._tree.is_blank:
             return False
         if built.newest > latest_allowed(self._clock.now()):
             raise ClockDriftError(built.newest, MAX_CLOCK_OFFSET_MILLISECONDS)
