@@ -50,7 +50,7 @@ from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.farewells import CLOSE_FORBIDDEN
 from mergesync.net.gateway import Gateway, Gateways
 from mergesync.net.heartbeat import HeartbeatConnection
-from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, SelfDestruct
+from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, OnPresence, SelfDestruct
 from mergesync.net.lifecycle import Create, LifeCycle
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
@@ -180,6 +180,8 @@ class WsServer:
             it. It may edit the `Changes`, or refuse them.
         on_join: `(path, client)`: a client has come onto a path.
         on_leave: `(path, client, reason)`: a client of which `on_join` was told has gone, for a `LeaveReason`.
+        on_presence: `(path, client, state)`: called with what a client wants to say of itself, as a dict, before others
+            see it. It may edit that, or refuse it.
         hook_timeout_seconds: how long each hook may take.
         gateways: what speaks with clients of other protocols, by prefix of their URLs, such as
             `{"/wsss": mergesync.gateways.wsss()}`.
@@ -215,6 +217,7 @@ class WsServer:
         on_changes: OnChanges | None = None,
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
+        on_presence: OnPresence | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
@@ -238,6 +241,7 @@ class WsServer:
             on_changes=on_changes,
             on_join=on_join,
             on_leave=on_leave,
+            on_presence=on_presence,
             self_destruct=self_destruct,
             timeout_seconds=hook_timeout_seconds,
         )
@@ -628,6 +632,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_changes: reviews what clients want to change.
         on_join: hears who has come onto a path.
         on_leave: hears who has gone.
+        on_presence: reviews what clients say of themselves.
         hook_timeout_seconds: how long each hook may take.
         gateways: what speaks with clients of other protocols, by prefix.
         on_connection: called with a `ClientInfo` for each socket.
@@ -666,6 +671,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_changes: OnChanges | None = None,
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
+        on_presence: OnPresence | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
@@ -696,6 +702,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             on_changes=on_changes,
             on_join=on_join,
             on_leave=on_leave,
+            on_presence=on_presence,
             hook_timeout_seconds=hook_timeout_seconds,
             gateways=gateways,
             on_connection=on_connection,

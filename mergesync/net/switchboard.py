@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Never
 
 from mergesync.exceptions import (
@@ -319,7 +320,7 @@ class Switchboard:
                 self._tell_refused(socket, path_id, forbidden(outcome.message))
 
         self._reception.admit(path_id, socket.visitor, done)
-        self._wait_for(socket, self._reception.turns_to_admit(path_id))
+        self._wait_for(socket, self._reception.turns_of(path_id))
 
     def _tell_refused(self, socket: ServerSocket, path_id: str, farewell: Farewell) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
@@ -407,7 +408,8 @@ class Switchboard:
                 created_at_seconds=self._life.created_at(path_id),
             )
         else:
-            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
+            get_main = partial(self._paths.get, main_id)
+            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor, get_main)
         self._paths[path_id] = path
         return path
 
