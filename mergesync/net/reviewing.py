@@ -142,6 +142,8 @@ def _corrects(client: Client | None) -> bool:
 
 def _both(one: Verdict, other: Verdict) -> Verdict:
     """A verdict, and another on what it takes."""
+    if not one.refused:
+        return other
     return Verdict(
         other.taken,
         {**one.refused, **other.refused},
