@@ -632,16 +632,13 @@ class Path:
             if not await self._somebody_comes(RETRY_LOAD_CAP_SECONDS):
                 return False
         now = loop.time()
-        waiting = list(self._hub.clients)
+        # What they said was dropped, or they may have given up waiting for an answer.
+        is_late = refused or now - began > self._options.request_timeout_seconds / 2
         self.store, self.is_loaded = self._replica(), True
         for client in self.members:
             self._welcome(client)
-        self._hub.ready(self.store, now)
+        self._hub.ready(self.store, now, is_late=is_late)
         settle(self._waiting_to_open)
-        if not self._options.relay and (refused or now - began > self._options.request_timeout_seconds / 2):
-            # What they said was dropped, or they may have given up waiting for an answer: let them compare.
-            for client_id in waiting:
-                self._hub.resync(client_id, now)
         self._alarm.set()
         return True
 

@@ -124,13 +124,15 @@ class Hub:
 
     # --- life
 
-    def ready(self, store: MergeableStore | None, now: float) -> None:
+    def ready(self, store: MergeableStore | None, now: float, *, is_late: bool = False) -> None:
         """The path can serve its clients; what they have said meanwhile is handled in order.
 
         Args:
             store: the replica, loaded; None for a relay without one.
             now: seconds.
+            is_late: whether clients may have been missed, or may have given up: all that are there compare hashes.
         """
+        late = list(self.clients) if is_late else []
         self.store = store
         self.state = HubState.READY
         if store is not None:
@@ -148,6 +150,8 @@ class Hub:
                 self._synchronizer.start_sync(now)
             else:
                 self._synchronizer.start_live()
+        for client_id in late:  # first, so that nothing is confirmed to them before it was got
+            self.resync(client_id, now)
         waiting, self._waiting = self._waiting, _Waiting()
         for held in waiting.messages:
             if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
