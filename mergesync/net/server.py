@@ -6,7 +6,6 @@ import asyncio
 import errno
 import inspect
 import ssl
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -167,7 +166,7 @@ class WsServer:
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
-        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
             path is to be removed.
         idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
@@ -249,7 +248,7 @@ class WsServer:
             raise ValueError("with relay=True nothing can be reviewed: admit, rules and on_changes need the hub")
         if relay and self._gateways:
             raise ValueError("with relay=True there is no store for gateways")
-        bans = Bans(time.monotonic)
+        bans = Bans(get_now)
         options = PathOptions(
             create_persister_for_path,
             relay,
@@ -267,6 +266,7 @@ class WsServer:
         self._life = LifeCycle(
             create,
             create_persister_for_path,
+            bans,
             keeps=lives or create == "server",
             get_now=get_now,
             report=self._report,
@@ -622,7 +622,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
         presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
-        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
             path is to be removed.
         idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.

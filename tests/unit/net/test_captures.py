@@ -340,7 +340,7 @@ async def captured(who: str, door: str) -> tuple[str, str, set[str]]:
                 ask = await spy(stack, server, door, f"ws://127.0.0.1:{theirs.port}", who)
                 await ask()
             except InvalidStatus as refusal:
-                assert who == "stranger" or door == "companion"  # noqa: PT017
+                assert who == "stranger" or door == "companion"
                 assert refusal.response.status_code == 403  # noqa: PT017
             await live(server, ours)
             if ask is not None:
