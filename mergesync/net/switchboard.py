@@ -530,8 +530,14 @@ class Switchboard:
             self._post_operation(socket, path_id, answer)
 
     def send_to(self, connection: Connection, frame: str) -> None:
-        """A control for a socket, or a frame of a gateway."""
-        self._post([self._sockets[connection]], frame)
+        """A control for a socket, or a frame of a gateway, whose client can miss nothing."""
+        socket = self._sockets[connection]
+        if isinstance(connection, GatewayConnection) and not self._laggards.may_wait(
+            socket.channel, len(frame), MAX_OUTBOX_BYTES
+        ):
+            self._condemn(socket, _does_not_read())
+        else:
+            self._post([socket], frame)
 
     # --- what gateways say
 
@@ -660,8 +666,7 @@ class Switchboard:
             if socket.closing or socket.condemned:
                 continue
             if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
-                error = LimitExceededError("the client does not read what is sent to it", limit="socket")
-                self._condemn(socket, error)
+                self._condemn(socket, _does_not_read())
             else:
                 ready.append(socket.channel)
         if ready:
@@ -706,3 +711,7 @@ class Switchboard:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
+
+
+def _does_not_read() -> LimitExceededError:
+    return LimitExceededError("the client does not read what is sent to it", limit="socket")
