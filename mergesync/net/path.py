@@ -108,6 +108,7 @@ class PathOptions:
     actions: Actions
     names: NamePolicy
     presence: bool
+    gateways: bool
     bans: Bans
     idle_grace_seconds: float
 
@@ -361,6 +362,11 @@ class Path:
             self._presence.show(client, self.talk.names.name_of(client.id))
         else:
             self._presence.hide(client.id)
+
+    @property
+    def clients_store(self) -> MergeableStore | None:
+        """Who is on the path, as on its companion; None if nobody says so."""
+        return None if self._presence is None else self._presence.store
 
     def announce(self, client_id: str, state: dict[str, Any], done: Done) -> None:
         """A client says something of itself to all who see who is there, unless the application says no.

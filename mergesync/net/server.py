@@ -260,6 +260,7 @@ class WsServer:
             self._actions,
             NamePolicy(names),
             presence,
+            bool(self._gateways),
             bans,
             idle_grace_seconds,
         )

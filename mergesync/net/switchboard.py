@@ -395,7 +395,8 @@ class Switchboard:
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
         main_id = main_of(path_id) if self._options.presence else None
-        presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
+        seen = self._options.presence or self._options.gateways  # their protocols may know of other clients
+        presence = self._presence_of(path_id if main_id is None else main_id) if seen else None
         if main_id is None or presence is None:
             path = Path(
                 path_id,
