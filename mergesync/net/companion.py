@@ -68,9 +68,9 @@ class CompanionPath(Path):
         """A client writes to its own row: ask the application about what it would say of itself then."""
         assert self._on_presence is not None, "else nobody asks"
         main = self._get_main()
-        speaker = None if main is None else main.client(client.id)
-        if main is None or speaker is None:
-            raise _gone()
+        assert main is not None, "who has a row is on it"
+        speaker = main.client(client.id)
+        assert speaker is not None, "likewise"
         state = self._rows.wanted(client, changes)
         result = self._on_presence(main.handle, speaker, state)
         if inspect.isawaitable(result):
@@ -86,12 +86,8 @@ class CompanionPath(Path):
     def _take(self, client: Client, changes: Changes, state: dict[str, Any]) -> None:
         """What the application has left of it is what the client says."""
         if not self._rows.shows(client.id):
-            raise _gone()
+            raise RefusedError("the client has gone")
         try:
             self._rows.put_back(client, changes, state)
         except MergesyncError as error:
             raise mistake(error) from None
-
-
-def _gone() -> RefusedError:
-    return RefusedError("the client has gone")

@@ -78,10 +78,9 @@ class PathReviewer:
         client = self._path.client(proposal.sender)
         if client is None or not client.access.write:
             return self._refusal(client, proposal.body, _READ_ONLY)
-        verdict = self._judged(client, proposal)
         if self._on_changes is None:
-            return verdict
-        return self._by_hook(self._on_changes, client, proposal, verdict)
+            return self._judged(client, proposal)
+        return self._by_hook(self._on_changes, client, proposal)
 
     def _judged(self, client: Client, proposal: Proposal) -> Verdict:
         if self._judge is None:
@@ -92,13 +91,17 @@ class PathReviewer:
             self._path.report(error, client.id)
             return self._refusal(client, proposal.body, ())
 
-    def _by_hook(self, on_changes: OnChanges, client: Client, proposal: Proposal, judged: Verdict) -> Verdict | None:
+    def _by_hook(self, on_changes: OnChanges, client: Client, proposal: Proposal) -> Verdict | None:
+        """Rules are asked when it is the hook's turn: they look at what is there, and what came before is by then."""
         path = self._path
+        judged = Verdict(proposal.body)
         asked: list[Changes] = []
         decided: list[Verdict] = []
         later = False
 
         def ask() -> Any:
+            nonlocal judged
+            judged = self._judged(client, proposal)
             changes = Changes(path.handle.store, judged.taken, pulled=proposal.pulled)
             if not changes:
                 return None

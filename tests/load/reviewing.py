@@ -62,7 +62,7 @@ class _Path:
     def send(self, client_ids: Iterable[str], frame: str) -> None:
         pass
 
-    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
         pass
 
     def close(self, client_id: str, error: Exception) -> None:
