@@ -33,9 +33,9 @@ class Batch:
     __slots__ = ("authors", "frames", "path_id", "readers", "size", "sockets")
 
     def __init__(self, path_id: str, readers: tuple[str, ...], sockets: dict[str, ServerSocket]) -> None:
-        self.path_id = path_id
-        self.readers = readers
-        self.sockets = sockets
+        self.path_id: str = path_id
+        self.readers: tuple[str, ...] = readers
+        self.sockets: dict[str, ServerSocket] = sockets
         self.frames: list[tuple[str | None, str]] = []
         self.authors: set[str | None] = set()
         self.size: int = 0
