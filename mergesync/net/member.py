@@ -78,7 +78,7 @@ class Member:
         path: as the application on the server has it; what is done there is not subject to anything.
         store: the path's store, to read and to listen to: change it by `change`. Of who may not read, an empty one.
         clients_store: who is on the path, only to read and to listen to: a table `clients` as on the companion of a
-            path (docs/rooms.md), whether or not there is one. Of who may not see others, an empty one.
+            path (docs/paths.md), whether or not there is one. Of who may not see others, an empty one.
         on_transaction: called after each transaction on the store, whoever has made it, and whether it has changed
             anything; `store.get_transaction_changes()` tells.
         on_message: called with messages of others.

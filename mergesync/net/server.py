@@ -164,7 +164,7 @@ class WsServer:
             say there is not believed.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
-        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/paths.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
         lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
@@ -621,7 +621,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         trusted_proxies: who is believed about who is behind them.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
-        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/paths.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
         lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
