@@ -183,9 +183,8 @@ async def test_hooks(tmp_path: Path) -> None:
             store.set_value("said", "damn").set_value("kept", 1)
             await eventually(lambda: store.get_values() == {"kept": 1})
         assert served.stop() == 0
-    with Served(tmp_path, *arguments) as served:
-        with pytest.raises(ConnectionLostError, match="410"):
-            await create_ws_synchronizer(MergeableStore(), f"{served.url}/game", token="ann")
+    with Served(tmp_path, *arguments) as served, pytest.raises(ConnectionLostError, match="410"):
+        await create_ws_synchronizer(MergeableStore(), f"{served.url}/game", token="ann")
 
 
 def test_what_are_no_hooks(tmp_path: Path) -> None:
