@@ -117,13 +117,10 @@ class Reception:
         """Whether it is asked who visitors are."""
         return self._hooks.authorize is not None
 
-    def turns_to_admit(self, path_id: str) -> Turns:
-        """The callbacks among which `admit` is called for a path."""
-        main_id = main_of(path_id) if self._presence else None
-        return self.turns_of(path_id if main_id is None else main_id)
-
     def turns_of(self, path_id: str) -> Turns:
-        """The application's callbacks about a path."""
+        """The application's callbacks about a path, and about its companion."""
+        main_id = main_of(path_id) if self._presence else None
+        path_id = path_id if main_id is None else main_id
         turns = self._turns.get(path_id)
         if turns is None:
             turns = self._turns[path_id] = Turns(self._hooks.timeout_seconds)

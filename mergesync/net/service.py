@@ -68,8 +68,8 @@ class Served(Protocol):
     def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
         """Decide what of a client's changes may be made, now or later."""
 
-    def announce(self, client_id: str, cells: dict[str, Any]) -> None:
-        """A client says something of itself to all who see who is there."""
+    def announce(self, client_id: str, state: dict[str, Any], done: Done) -> None:
+        """A client says something of itself to all who see who is there, if it may."""
 
     def call(self, callback: Callable[[], Any], done: Done) -> None:
         """Call the application when it is its turn."""
@@ -259,10 +259,7 @@ class Service:
                     raise error
                 answer(OK, None)
 
-        def announce(_: bool) -> None:  # after its join, of which the application may be thinking still
-            self._path.call(lambda: self._path.announce(client.id, body), announced)
-
-        self._hub.when_merged(client.id, announce)
+        self._hub.when_merged(client.id, lambda _: self._path.announce(client.id, body, announced))
 
     # --- messages
 

@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Never
 
 from mergesync.exceptions import (
@@ -321,7 +322,7 @@ class Switchboard:
                 self._tell_refused(socket, path_id, forbidden(outcome.message))
 
         self._reception.admit(path_id, socket.visitor, done)
-        self._wait_for(socket, self._reception.turns_to_admit(path_id))
+        self._wait_for(socket, self._reception.turns_of(path_id))
 
     def _tell_refused(self, socket: ServerSocket, path_id: str, farewell: Farewell) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
@@ -396,7 +397,8 @@ class Switchboard:
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
         main_id = main_of(path_id) if self._options.presence else None
-        presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
+        seen = self._options.presence or self._options.gateways  # their protocols may know of other clients
+        presence = self._presence_of(path_id if main_id is None else main_id) if seen else None
         if main_id is None or presence is None:
             path = Path(
                 path_id,
@@ -409,7 +411,8 @@ class Switchboard:
                 created_at_seconds=self._life.created_at(path_id),
             )
         else:
-            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
+            get_main = partial(self._paths.get, main_id)
+            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor, get_main)
         self._paths[path_id] = path
         return path
 
@@ -531,8 +534,14 @@ class Switchboard:
             self._post_operation(socket, path_id, answer)
 
     def send_to(self, connection: Connection, frame: str) -> None:
-        """A control for a socket, or a frame of a gateway."""
-        self._post_now(self._sockets[connection], frame)
+        """A control for a socket, or a frame of a gateway, whose client can miss nothing."""
+        socket = self._sockets[connection]
+        if isinstance(connection, GatewayConnection) and not self._laggards.may_wait(
+            socket.channel, len(frame), MAX_OUTBOX_BYTES
+        ):
+            self._condemn(socket, _does_not_read())
+        else:
+            self._post_now(socket, frame)
 
     # --- what gateways say
 
@@ -680,8 +689,7 @@ class Switchboard:
             if socket.condemned:
                 continue
             if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
-                error = LimitExceededError("the client does not read what is sent to it", limit="socket")
-                self._condemn(socket, error)
+                self._condemn(socket, _does_not_read())
             else:
                 ready.append(socket.channel)
         if ready and frames:
@@ -726,3 +734,7 @@ class Switchboard:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
+
+
+def _does_not_read() -> LimitExceededError:
+    return LimitExceededError("the client does not read what is sent to it", limit="socket")

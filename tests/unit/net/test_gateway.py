@@ -23,6 +23,7 @@ from mergesync import (
     GatewaySocket,
     Identity,
     InvalidCellError,
+    LimitExceededError,
     Limits,
     LoadError,
     Member,
@@ -536,6 +537,32 @@ async def test_limits(errors: list[Exception]) -> None:
                 assert (await caller.ask("act", "x"))[:2] == [False, "LimitExceededError"]
             results = await within(asyncio.gather(*asking, return_exceptions=True))
             assert {type(result) for result in results} == {RequestFailedError}
+
+
+async def test_who_does_not_read(errors: list[Exception]) -> None:
+    """Counts with what waits for all clients: it is closed when there is nothing left, and others are not."""
+    async with serving(errors, limits=Limits(total_outbox_bytes=1_000_000)) as server:
+        async with calling(server) as reader, calling(server) as one, calling(server) as other:
+            for caller in (one, other):
+                caller.connection.transport.pause_reading()
+            path = server.path("p")
+            assert path is not None
+            laggards = server._switchboard._laggards
+            most = 0
+            for number in range(1000):
+                path.store.set_value("v", [number, "x" * 50_000])
+                assert (await reader.next())[0] == "changed"
+                most = max(most, laggards.waiting_bytes)
+                if len(path.clients) == 1:
+                    break
+            assert 500_000 < most <= 1_000_000
+            assert len(path.clients) == 1
+            for caller in (one, other):
+                caller.connection.transport.resume_reading()
+                assert (await closed_with(caller.connection))[0] == 1013
+    assert [(type(error), error.limit) for error in errors if isinstance(error, LimitExceededError)] == [
+        (LimitExceededError, "socket")
+    ] * 2
 
 
 def test_prefixes() -> None:
