@@ -191,8 +191,6 @@ class LifeCycle:
 
     def refusal(self, path_id: str) -> RefusedConnectionError | None:
         """Why nobody may come onto a path, or None."""
-        if self._destroyed:
-            return RefusedConnectionError("the server is destroyed", status=_UNAVAILABLE)
         life = self._lives.get(path_id)
         if life is not None and life.pending:
             return RefusedConnectionError("the path is being removed", status=_GONE, retry_after_seconds=1.0)

@@ -35,10 +35,12 @@ from mergesync.sync.operations import (
     COMPARE,
     COMPARE_AND_SET,
     ERROR,
+    HELLO,
     NAME,
     OK,
     PRESENCE,
     SEND,
+    SINCE,
     STORED,
     Operation,
 )
@@ -98,6 +100,8 @@ class Service:
         self._services = {
             STORED: self._stored,
             COMPARE: self._compare,
+            HELLO: self._resume,
+            SINCE: self._resume,
             COMPARE_AND_SET: self._compare_and_set,
             ACT: self._act,
             NAME: self._name,
@@ -165,6 +169,13 @@ class Service:
                 if result is None:
                     raise RequestFailedError("nobody here has all of the path", "unknown")
                 answer(OK, result)
+
+        self._hub.when_ready(client.id, ready)
+
+    def _resume(self, client: Client, body: Any, answer: Answer) -> None:
+        def ready() -> None:
+            with self._answering(client, answer):
+                self._hub.resume(client.id, body, partial(answer, OK), self._now())
 
         self._hub.when_ready(client.id, ready)
 
