@@ -20,7 +20,7 @@ from mergesync.persist.sqlite_rows import (
     sql_text,
     without_surrogates,
 )
-from mergesync.persist.taking import collector_paused
+from mergesync.store.bulk import collector_paused
 from mergesync.types import MergeableChanges
 
 if TYPE_CHECKING:

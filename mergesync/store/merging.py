@@ -11,6 +11,7 @@ from typing import Any
 from mergesync.exceptions import TransactionError
 from mergesync.store.bodies import hlc_of
 from mergesync.store.building import build
+from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.listening import Listening
 from mergesync.store.stamps import COLON, Stamp, is_live, pack, shown_text
@@ -27,7 +28,7 @@ class Merging(Listening):
 
     def _merge(self, tables: Any, values: Any) -> None:
         """Take what is newer; the clock then takes note of the greatest HLC that counts."""
-        with self._writing():
+        with self._writing(), collector_paused():
             if self._depth == 1 and not self._has_schema and self._tree.is_blank:
                 newest = self._replace_tree(tables, values, hashed=False)
             else:
