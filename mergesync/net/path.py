@@ -117,8 +117,8 @@ class PathExit(Protocol):
     def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
         """Send a frame to clients of the path."""
 
-    def send_changes(self, path_id: str, client_ids: Iterable[str], frames: Sequence[str]) -> None:
-        """Send a message to clients of the path; `catch_up` is called for those that miss it."""
+    def send_changes(self, path_id: str, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
+        """Send a message to clients of the path but for its author; `catch_up` is called for those that miss it."""
 
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """Send an operation to a client of the path; False if it knows none, or does not read."""
@@ -742,9 +742,9 @@ class Path:
         """A frame for clients."""
         self._exit.send(self.path_id, client_ids, frame)
 
-    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
         """A message that clients may miss."""
-        self._exit.send_changes(self.path_id, client_ids, frames)
+        self._exit.send_changes(self.path_id, readers, frames, author)
 
     def close(self, client_id: str, error: SyncError) -> None:
         """A client has to go."""

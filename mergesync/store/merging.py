@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mergesync.exceptions import TransactionError
+from mergesync.exceptions import ClockDriftError, TransactionError
+from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.bodies import hlc_of
-from mergesync.store.building import build
+from mergesync.store.building import Built, build
 from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
+from mergesync.store.hlc import latest_allowed
 from mergesync.store.listening import Listening
 from mergesync.store.stamps import COLON, Stamp, is_live, pack, shown_text
 from mergesync.store.transaction import NEW, Transaction
@@ -185,6 +187,26 @@ class Merging(Listening):
             self._abandon()
             raise
         self.finish_transaction()
+
+    def adopt(self, built: Built) -> bool:
+        """Take a tree that was made elsewhere as it is, if that comes to the same as loading or merging what is in it.
+
+        So it is if the store is blank, and nobody listens and no schema is set: then it costs nothing.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
+        """
+        if self._depth or self._has_schema or self._listeners.entries or not self._tree.is_blank:
+            return False
+        if built.newest > latest_allowed(self._clock.now()):
+            raise ClockDriftError(built.newest, MAX_CLOCK_OFFSET_MILLISECONDS)
+        self._tree = built.tree
+        self._transaction = Transaction(self._tree)
+        self._clock.observe(built.newest)
+        return True
 
     def _replace_tree(self, tables: Any, values: Any, *, hashed: bool) -> str:
         """Another tree, in the running transaction; returns the greatest HLC in it."""

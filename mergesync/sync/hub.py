@@ -18,7 +18,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncEr
 from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from mergesync.store import MergeableStore
 from mergesync.store.hlc import CLIENT_PART_LENGTH
-from mergesync.sync.admission import body_of, correction, is_blank, is_empty
+from mergesync.sync.admission import body_of, changes_beyond, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
@@ -35,10 +35,15 @@ class Exit(Protocol):
     def send(self, client_ids: Iterable[str], frame: str) -> None:
         """Send the same frame to these clients of the path."""
 
-    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
-        """Send the frames of one message to these clients, but to those that do not read it may be left out.
+    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
+        """Send the frames of one message to readers but for its author, soon, and before anything else that is sent.
 
-        The hub must then be told to `remind` them when they read again.
+        To those that do not read it may be left out; the hub must then be told to `remind` them when they read again.
+
+        Args:
+            readers: the clients of the path that may read; the same tuple as long as they are the same.
+            frames: of the message.
+            author: the client that has it already, if there is one.
         """
 
     def close(self, client_id: str, error: SyncError) -> None:
@@ -115,6 +120,7 @@ class Hub:
         self._new_id = new_id
         self._reviewer = reviewer
         self._blind: set[str] = set()  # clients that may not know what is on the path
+        self._readers: tuple[str, ...] | None = None  # the others, once somebody has asked
         self._waiting = _Waiting()
         self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
@@ -152,14 +158,20 @@ class Hub:
                 self._synchronizer.start_live()
         for client_id in late:  # first, so that nothing is confirmed to them before it was got
             self.resync(client_id, now)
-        waiting, self._waiting = self._waiting, _Waiting()
-        for held in waiting.messages:
-            if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
-                self.receive(held.client_id, held.address, held.payload, now)
+        self._receive_waiting(now)
         self._answer_questions()
         asking, self._asking = self._asking, []
         for _, act in asking:
             act()
+
+    def _receive_waiting(self, now: float) -> None:
+        """Act on what has waited; as long as something does, nobody is told that all is merged."""
+        waiting = self._waiting.messages
+        while waiting:
+            held = waiting.pop(0)
+            if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
+                self.receive(held.client_id, held.address, held.payload, now)
+        self._waiting = _Waiting()
 
     def fail(self) -> None:
         """The path cannot serve its clients for now; what they have said is dropped, to be asked for again later."""
@@ -212,11 +224,13 @@ class Hub:
             reads: whether it may know what is on the path.
         """
         self.clients[client_id] = None
+        self._readers = None
         if not reads:
             self._set_blind(client_id)
 
     def _set_blind(self, client_id: str) -> None:
         self._blind.add(client_id)
+        self._readers = None
         if self._synchronizer is not None:
             self._synchronizer.blind.add(client_id)
 
@@ -226,6 +240,7 @@ class Hub:
             self._set_blind(client_id)
         elif client_id in self._blind:
             self._blind.discard(client_id)
+            self._readers = None
             if self._synchronizer is not None:
                 self._synchronizer.blind.discard(client_id)
             self.remind(client_id)
@@ -234,6 +249,7 @@ class Hub:
         """A client is gone. What it said while the path was starting still counts."""
         self.clients.pop(client_id, None)
         self._blind.discard(client_id)
+        self._readers = None
         self._questions = [question for question in self._questions if question[0] != client_id]
         self._asking = [asking for asking in self._asking if asking[0] != client_id]
         self._ahead.forget(client_id)
@@ -305,7 +321,7 @@ class Hub:
         return None if self._synchronizer is None or self._relay else self._synchronizer.compare(client_id, body)
 
     def _answer_questions(self) -> None:
-        if self._questions and self.state is HubState.READY:
+        if self._questions and self.state is HubState.READY and not self._waiting.messages:
             questions, self._questions = self._questions, []
             for client_id, act in questions:
                 merged = self._synchronizer is None or self._synchronizer.has_all_of(client_id)
@@ -343,26 +359,35 @@ class Hub:
             for remainder in remainders:
                 self._exit.send(client_ids, f"{sender}\n{remainder}")
 
-    def _send_news(self, client_ids: list[str], news: MergeableChanges) -> None:
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The clients that may know what is on the path; the same tuple as long as they are the same."""
+        if self._readers is None:
+            self._readers = tuple(client_id for client_id in self.clients if client_id not in self._blind)
+        return self._readers
+
+    def _send_news(self, news: MergeableChanges, author: str | None) -> None:
         """Send changes of the replica's own, or let clients compare hashes where there are too many for a message."""
         message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, news)
         try:
             remainders = remainders_of(message, self._fragment_size, self._new_id)
         except LimitExceededError:
-            for client_id in client_ids:
-                self.remind(client_id)
+            self._remind_all(author)
         else:
-            self._send_changes(client_ids, SERVER, remainders)
+            self._send_changes(SERVER, remainders, author)
 
-    def _send_changes(self, client_ids: list[str], sender: str, remainders: Iterable[str]) -> None:
+    def _send_changes(self, sender: str, remainders: Iterable[str], author: str | None) -> None:
         """Send changes that the replica has, so that who misses them can get them from it later."""
-        if not client_ids:
-            return
         frames = [f"{sender}\n{remainder}" for remainder in remainders]
         if all(map(fits_frame, frames)):
-            self._exit.send_changes(client_ids, frames)
+            self._exit.send_changes(self.readers, frames, author)
         else:  # it came in a frame that has no room for the sender's id (surprise 14)
-            for client_id in client_ids:
+            self._remind_all(author)
+
+    def _remind_all(self, author: str | None) -> None:
+        """All but the author of changes have missed them."""
+        for client_id in self.readers:
+            if client_id != author:
                 self.remind(client_id)
 
     # --- holding
@@ -436,21 +461,29 @@ class Hub:
                 self._synchronizer.send_changes(beyond)
             return
         sender = None if origin is None else origin.sender
-        others = [client_id for client_id in self.clients if client_id != sender and client_id not in self._blind]
+        has_others = self.readers not in ((), (sender,))
         news = [changes]
-        if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
-            self._send_changes(others, self._passing[0], self._passing[1].remainders)
+        if origin is not None and self._passing is not None and self._is_all_new(origin, changes):
+            if has_others:
+                self._send_changes(self._passing[0], self._passing[1].remainders, sender)
             news = [beyond]
         elif origin is not None and changes is origin.body:
             news = [changes, beyond]
         for body in news:
-            if others and not is_blank(body):
-                self._send_news(others, body)
+            if has_others and not is_blank(body):
+                self._send_news(body, sender)
         if sender is not None and sender not in self._blind and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
         if self._ahead:
             for client_id, body in self._ahead.corrections(changes, self._new_id(CLIENT_PART_LENGTH)):
                 self._synchronizer.send_changes(body, client_id)
+
+    def _is_all_new(self, origin: Origin, changes: MergeableChanges) -> bool:
+        """Whether what came in may be passed on as it is: what is old already was reviewed by nobody."""
+        assert self._passing is not None
+        if origin.body is not self._passing[1].message.body:
+            return False
+        return self._reviewer is None or is_empty(changes_beyond(origin.body, changes))
 
 
 def _says_hashes(held: _Held, newer: _Held) -> bool:

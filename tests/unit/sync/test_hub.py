@@ -827,6 +827,20 @@ def test_what_is_said_while_the_path_starts_is_merged_once_it_is_there() -> None
     assert told == [True]
 
 
+def test_what_is_announced_while_the_path_starts_is_merged_before_that_is_told() -> None:
+    """Though other messages were held before the announcement (simulator, seed 178 of rooms)."""
+    told: list[bool] = []
+    path = Path("A", "B")
+    path.hear("B", DIFF, value_changes(w=[1, hlc(1)]))
+    path.hear("A", MessageType.GET_CONTENT_HASHES, "")
+    path.hear("A", HASHES, [0, 5])
+    path.hub.when_merged("A", told.append)
+    path.ready()
+    assert told == []
+    path.answer("A", [{"v": [1, hlc(1)]}])
+    assert told == [True]
+
+
 def test_what_waits_for_a_transaction_is_not_merged_yet() -> None:
     """The application of the server has a transaction open, so the client's changes wait, and so does who asks."""
     told: list[bool] = []
