@@ -14,6 +14,7 @@ const clients = new Map();
 const now = () => Number(process.hrtime.bigint()) / 1e9;
 
 const TRANSACTIONS_ROWS = 10_000;
+const STEP = 7919;
 
 const isThere = (store, {rows, row, value}) =>
   (rows === undefined || store.getRowCount('table') >= rows) &&
@@ -92,6 +93,13 @@ await serveTasks(
           stores.get(store).setCell('table', `row${Math.floor((number * rows) / count)}`, 'cell0', value);
         }
       });
+      return {};
+    },
+    write_each: ({store, rows, first, count}) => {
+      for (let number = first; number < first + count; number++) {
+        const value = `changed${String(number).padStart(8, '0')}`;
+        stores.get(store).setCell('table', `row${(number * STEP) % rows}`, 'cell0', value);
+      }
       return {};
     },
     disconnect: async ({store}) => {

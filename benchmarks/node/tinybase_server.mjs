@@ -28,9 +28,10 @@ const persisters = {
   sqlite: sqlitePersisters,
 };
 
+const createPersisterForPath = await persisters[storage]();
 const webSocketServer = new WebSocketServer({port: 0, host: '127.0.0.1', backlog: 4096});
 createServer(webSocketServer, {
-  createPersisterForPath: await persisters[storage](),
+  createPersisterForPath,
   onIgnoredError: (error) => console.error(error),
 });
 collectOnSignal();

@@ -9,15 +9,24 @@ from typing import Any, Final
 
 from benchmarks.worker import serve_tasks
 
-__all__ = ["FILLED_ROWS", "Clients", "changed_rows", "there"]
+__all__ = ["FILLED_ROWS", "Clients", "changed_rows", "there", "updates"]
 
 FILLED_ROWS: Final = 10_000
 """Rows of a transaction of `fill`: with five cells, under the 16 MiB of a frame."""
 
 
+_STEP: Final = 7919
+"""A prime, so that updates come to all rows before they come to one again."""
+
+
 def changed_rows(rows: int, count: int) -> list[str]:
     """So many rows, evenly spread, the first of all among them."""
     return [f"row{number * rows // count}" for number in range(count)]
+
+
+def updates(rows: int, first: int, count: int) -> list[tuple[str, str]]:
+    """A row id and a value for the first cell of it, all over the table; `benchmarks.durable` looks for the values."""
+    return [(f"row{number * _STEP % rows}", f"changed{number:08d}") for number in range(first, first + count)]
 
 
 def there(until: dict[str, Any], rows: int, value: object) -> bool:
@@ -51,6 +60,10 @@ class Clients(ABC):
     @abstractmethod
     async def change(self, store: str, rows: int, count: int, value: str) -> None:
         """Write so many of the `changed_rows` in one transaction."""
+
+    @abstractmethod
+    async def write_each(self, store: str, rows: int, first: int, count: int) -> None:
+        """Write so many of the `updates`, each in a transaction of its own."""
 
     @abstractmethod
     async def disconnect(self, store: str) -> None:
@@ -93,8 +106,8 @@ class Clients(ABC):
             await self.arrival(store, until)
 
         tasks = {
-            **{name: getattr(self, name) for name in ("new", "fill", "copy", "connect", "change", "disconnect")},
-            **{name: getattr(self, name) for name in ("drop", "join", "reconnect")},
+            **{name: getattr(self, name) for name in ("new", "fill", "copy", "connect", "change", "write_each")},
+            **{name: getattr(self, name) for name in ("disconnect", "drop", "join", "reconnect")},
             "digest": lambda store: {"digest": self.digest(store)},
             "wait": wait,
             **more,

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from benchmarks.data import TABLE, rows_of
-from benchmarks.peers.clients import FILLED_ROWS, Clients, changed_rows, there
+from benchmarks.peers.clients import FILLED_ROWS, Clients, changed_rows, there, updates
 from mergesync import MergeableStore, WsSynchronizer, create_ws_synchronizer
 from mergesync.version import VERSION
 
@@ -64,6 +64,11 @@ class MergesyncClients(Clients):
             for row_id in changed_rows(rows, count):
                 self._stores[store].set_cell(TABLE, row_id, "cell0", value)
 
+    async def write_each(self, store: str, rows: int, first: int, count: int) -> None:
+        """Write updates."""
+        for row_id, value in updates(rows, first, count):
+            self._stores[store].set_cell(TABLE, row_id, "cell0", value)
+
     async def durable(self, store: str) -> None:
         """Wait until the server has it on disk."""
         await self._synchronizers[store].durable()
@@ -83,4 +88,5 @@ class MergesyncClients(Clients):
 
 
 if __name__ == "__main__":
-    MergesyncClients().serve({"mergesync": VERSION})
+    clients = MergesyncClients()
+    clients.serve({"mergesync": VERSION}, durable=clients.durable)

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.data import rows_of
-from benchmarks.peers.clients import Clients, changed_rows, there
+from benchmarks.peers.clients import Clients, changed_rows, there, updates
 
 _SYNC: Final = 0
 _SYNC_STEP_2: Final = 1
@@ -115,10 +115,17 @@ class YjsClients(Clients):
 
     async def change(self, store: str, rows: int, count: int, value: str) -> None:
         """Change cells in one transaction, and send them if there is a connection."""
-        peer = self._peers[store]
+        await self._write(self._peers[store], [(row_id, value) for row_id in changed_rows(rows, count)])
+
+    async def write_each(self, store: str, rows: int, first: int, count: int) -> None:
+        """Write updates, and send each."""
+        for update in updates(rows, first, count):
+            await self._write(self._peers[store], [update])
+
+    async def _write(self, peer: Peer, cells: list[tuple[str, str]]) -> None:
         before = peer.doc.get_state()
         with peer.doc.transaction():
-            for row_id in changed_rows(rows, count):
+            for row_id, value in cells:
                 peer.table[row_id]["cell0"] = value
         if peer.connection is not None:
             await peer.connection.send(peer.prefix + create_update_message(peer.doc.get_update(before)))
