@@ -17,12 +17,10 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks.data import rows_of
 from benchmarks.peers.clients import Clients, changed_rows, there, updates
+from benchmarks.yjs_frames import hocuspocus_prefix, hocuspocus_token
 
 _SYNC: Final = 0
 _SYNC_STEP_2: Final = 1
-_AUTHENTICATION: Final = b"\x02\x00\x00"
-"""hocuspocus: a message of the kind 2, a token (0) that is empty."""
-
 _AUTHENTICATED: Final = 2
 
 
@@ -95,14 +93,13 @@ class YjsClients(Clients):
 
     async def connect(self, store: str, url: str) -> None:
         """Connect, and exchange what each side lacks."""
-        peer = self._peers[store]
+        peer, path_id = self._peers[store], urlsplit(url).path.lstrip("/")
         if self._hocuspocus:
-            name = urlsplit(url).path.lstrip("/").encode()
-            peer.prefix = bytes([len(name)]) + name
+            peer.prefix = hocuspocus_prefix(path_id)
         peer.synced = asyncio.Event()
         peer.connection = await connect(url, compression=None, max_size=None)
-        first = _AUTHENTICATION if self._hocuspocus else create_sync_message(peer.doc)
-        await peer.connection.send(peer.prefix + first)
+        first = hocuspocus_token(path_id) if self._hocuspocus else create_sync_message(peer.doc)
+        await peer.connection.send(first)
         peer.receiving = asyncio.create_task(peer.receive())
         await peer.synced.wait()
 
