@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks import charts, durable, joining, memory, merging, peers, store_writes
+from benchmarks import charts, durable, joining, memory, merging, peers, store_writes, storms
 from benchmarks.bench import Bench, Scale
 from benchmarks.figures import Figure, Results, merged
 from benchmarks.report import WORKLOADS, table, write_page
@@ -37,6 +37,7 @@ MEASURES: Final[Mapping[str, Callable[[Bench], None]]] = {
     "W3": joining.measure,
     "W6": memory.measure,
     "W7": durable.measure,
+    "W8": storms.measure,
 }
 
 

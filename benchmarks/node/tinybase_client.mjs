@@ -83,6 +83,27 @@ await serveTasks(
       await connect(store, url);
       return {seconds: (await arrived) - began};
     },
+    storm: async ({url, count, until}) => {
+      const began = now();
+      let frames = 0;
+      let bytes = 0;
+      const join = async () => {
+        const store = createStore();
+        const webSocket = new WebSocket(url, {perMessageDeflate: false});
+        webSocket.on('message', (data) => {
+          frames++;
+          bytes += data.length;
+        });
+        const arrived = arrival(store, until);
+        const client = await createClient(store, webSocket, {timeout: 60});
+        await client.startSync();
+        return [await arrived, client];
+      };
+      const joined = await Promise.all(Array.from({length: count}, join));
+      const seconds = Math.max(...joined.map(([at]) => at)) - began;
+      await Promise.all(joined.map(([, client]) => client.destroy()));
+      return {seconds, frames, bytes};
+    },
     wait: async ({store, until}) => {
       await arrival(stores.get(store), until);
       return {};

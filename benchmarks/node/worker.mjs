@@ -1,11 +1,9 @@
 // The other end of processes.Worker, for peers on Node: tasks by name, one line of JSON each.
 
+import {monitorEventLoopDelay} from 'node:perf_hooks';
 import {createInterface} from 'node:readline';
 
-export const say = (answer) => process.stdout.write(JSON.stringify(answer) + '\n');
-
-/** Collects garbage on SIGUSR2, so that memory can be weighed from outside. */
-export const collectOnSignal = () => process.on('SIGUSR2', () => globalThis.gc());
+const say = (answer) => process.stdout.write(JSON.stringify(answer) + '\n');
 
 export const CELLS_IN_ROW = 5;
 
@@ -48,14 +46,31 @@ export const weighed = (make) => {
   return {bytes: now.heapUsed + now.external - heapUsed - external, made: made !== undefined};
 };
 
-/** Does what is asked until nobody asks any more. */
-export const serveTasks = async (versions, tasks) => {
-  collectOnSignal();
-  say({versions: {...versions, node: process.version}});
+/** Tells for how long the event loop did nothing else. */
+const watching = () => {
+  const delay = monitorEventLoopDelay({resolution: 1});
+  return {
+    watch: () => {
+      delay.enable();
+      delay.reset();
+      return {};
+    },
+    blocked: () => {
+      delay.disable();
+      return {seconds: delay.max / 1e9};
+    },
+  };
+};
+
+/** Does what is asked until nobody asks any more; `started` is what to say of a server that runs meanwhile. */
+export const serveTasks = async (versions, tasks, started = {}) => {
+  const all = {...tasks, ...watching()};
+  process.on('SIGUSR2', () => globalThis.gc()); // so that memory can be weighed from outside
+  say({versions: {...versions, node: process.version}, ...started});
   for await (const line of createInterface({input: process.stdin})) {
     const {task, ...request} = JSON.parse(line);
     try {
-      say(await tasks[task](request));
+      say(await all[task](request));
     } catch (error) {
       console.error(error);
       say({error: String(error)});

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pycrdt import Channel
 from pycrdt.store import SQLiteYStore
@@ -13,7 +14,7 @@ from pycrdt.websocket import WebsocketServer, YRoom
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from benchmarks.worker import collect_on_signal, loop_factory, say
+from benchmarks.worker import serve_tasks
 
 
 class Socket(Channel):
@@ -60,26 +61,21 @@ class StoringServer(WebsocketServer):
         return room
 
 
-async def run(storage: str, folder: Path) -> None:
-    """Serve until the process is ended."""
-    server: WebsocketServer
+async def start(stack: AsyncExitStack) -> dict[str, Any]:
+    """Begin to serve."""
+    storage, folder = sys.argv[1], Path(sys.argv[2])
     if storage == "sqlite":
-        server = StoringServer(auto_clean_rooms=False)
-        server.store = type("Store", (SQLiteYStore,), {"db_path": str(folder / "pycrdt.db")})
-    else:
-        server = WebsocketServer(auto_clean_rooms=False)
-    collect_on_signal()
+        StoringServer.store = type("Store", (SQLiteYStore,), {"db_path": str(folder / "pycrdt.db")})
+    server = (StoringServer if storage == "sqlite" else WebsocketServer)(auto_clean_rooms=False)
 
     async def handle(connection: ServerConnection) -> None:
         await server.serve(Socket(connection))
 
+    await stack.enter_async_context(server)
     listening = serve(handle, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None, backlog=4096)
-    async with server, listening as listener:
-        port = next(iter(listener.sockets)).getsockname()[1]
-        say({"port": port, "versions": {"pycrdt-websocket": version("pycrdt-websocket")}})
-        await asyncio.get_running_loop().create_future()
+    listener = await stack.enter_async_context(listening)
+    return {"port": next(iter(listener.sockets)).getsockname()[1]}
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(run(sys.argv[1], Path(sys.argv[2])))
+    serve_tasks({"pycrdt-websocket": version("pycrdt-websocket")}, {}, start)
