@@ -94,6 +94,8 @@ class _Proxy:
         self._down: list[FrameCounter] = []
         self._accepted_at = 0.0
         self._script: list[tuple[int, bytes]] = []
+        self._server: asyncio.Server | None = None
+        self._listens_at = 0
 
     async def link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A client has connected."""
@@ -129,7 +131,9 @@ class _Proxy:
             writer.close()
 
     def cut(self) -> None:
-        """Drop all connections, and forget what was counted."""
+        """Drop all connections, accept no others, and forget what was counted."""
+        assert self._server is not None
+        self._server.close()
         for writer in self._links:
             writer.transport.abort()
         self._up, self._down = [], []
@@ -149,9 +153,10 @@ class _Proxy:
         return {"script": [(after, base64.b64encode(data).decode()) for after, data in self._script]}
 
     async def start(self) -> dict[str, Any]:
-        """Listen on any port."""
-        self._server = await asyncio.start_server(self.link, "127.0.0.1", 0)
-        return {"port": self._server.sockets[0].getsockname()[1]}
+        """Accept connections, always on the same port."""
+        self._server = await asyncio.start_server(self.link, "127.0.0.1", self._listens_at)
+        self._listens_at = self._server.sockets[0].getsockname()[1]
+        return {"port": self._listens_at}
 
 
 def main() -> None:

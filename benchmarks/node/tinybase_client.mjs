@@ -9,6 +9,7 @@ const {version, createStore, createClient} = await loadTinyBase();
 
 const stores = new Map();
 const clients = new Map();
+let expected;
 
 /** Seconds of the monotonic clock, which all processes share. */
 const now = () => Number(process.hrtime.bigint()) / 1e9;
@@ -50,8 +51,8 @@ await serveTasks(
       stores.set(store, createStore());
       return {};
     },
-    fill: ({store, rows}) => {
-      const entries = Object.entries(rowsOf(rows));
+    fill: ({store, rows, cells}) => {
+      const entries = Object.entries(rowsOf(rows, cells));
       for (let at = 0; at < entries.length; at += TRANSACTIONS_ROWS) {
         stores.get(store).transaction(() => {
           for (const [rowId, row] of entries.slice(at, at + TRANSACTIONS_ROWS)) {
@@ -77,12 +78,11 @@ await serveTasks(
       await connect(store, url);
       return {seconds: (await arrived) - began};
     },
-    reconnect: async ({store, url, watched, until}) => {
-      const began = now();
-      const arrived = arrival(stores.get(watched), until);
-      await connect(store, url);
-      return {seconds: (await arrived) - began};
+    expect: ({store, until}) => {
+      expected = arrival(stores.get(store), until);
+      return {};
     },
+    arrived: async () => ({at: await expected}),
     storm: async ({url, count, until}) => {
       const began = now();
       let frames = 0;

@@ -5,14 +5,14 @@ import {createInterface} from 'node:readline';
 
 const say = (answer) => process.stdout.write(JSON.stringify(answer) + '\n');
 
-export const CELLS_IN_ROW = 5;
+const CELLS_IN_ROW = 5;
 
 /** Row id, cell id and value of every cell; data.py has the same. */
-export const cellsOf = (rows) => {
+export const cellsOf = (rows, inRow = CELLS_IN_ROW) => {
   const cells = [];
   for (let row = 0; row < rows; row++) {
-    for (let cell = 0; cell < CELLS_IN_ROW; cell++) {
-      const value = `value${String(row * CELLS_IN_ROW + cell).padStart(7, '0')}`;
+    for (let cell = 0; cell < inRow; cell++) {
+      const value = `value${String(row * inRow + cell).padStart(7, '0')}`;
       cells.push([`row${row}`, `cell${cell}`, value]);
     }
   }
@@ -20,9 +20,9 @@ export const cellsOf = (rows) => {
 };
 
 /** The same as rows by id. */
-export const rowsOf = (rows) => {
+export const rowsOf = (rows, inRow = CELLS_IN_ROW) => {
   const table = {};
-  for (const [rowId, cellId, value] of cellsOf(rows)) {
+  for (const [rowId, cellId, value] of cellsOf(rows, inRow)) {
     (table[rowId] ??= {})[cellId] = value;
   }
   return table;

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
+from benchmarks.data import CELLS_IN_ROW
 from benchmarks.worker import serve_tasks
 
 __all__ = ["FILLED_ROWS", "Clients", "changed_rows", "there", "updates"]
@@ -42,8 +43,8 @@ class Clients(ABC):
         """Make an empty store."""
 
     @abstractmethod
-    def fill(self, store: str, rows: int) -> None:
-        """Write the data."""
+    def fill(self, store: str, rows: int, cells: int = CELLS_IN_ROW) -> None:
+        """Write the data: rows of so many cells."""
 
     @abstractmethod
     def copy(self, store: str, to: str) -> None:
@@ -81,18 +82,17 @@ class Clients(ABC):
         """A fresh store is connected; how long it takes until everything is there."""
         began = time.monotonic()
         self.new(store)
-        return await self._connected(store, url, store, until, began)
-
-    async def reconnect(self, store: str, url: str, watched: str, until: dict[str, Any]) -> dict[str, Any]:
-        """A store is connected again; how long it takes until something is there, perhaps in another one."""
-        return await self._connected(store, url, watched, until, time.monotonic())
-
-    async def _connected(
-        self, store: str, url: str, watched: str, until: dict[str, Any], began: float
-    ) -> dict[str, Any]:
-        arrived = self.arrival(watched, until)
+        arrived = self.arrival(store, until)
         await self.connect(store, url)
         return {"seconds": await arrived - began}
+
+    def expect(self, store: str, until: dict[str, Any]) -> None:
+        """Note when something will be there."""
+        self._expected = self.arrival(store, until)
+
+    async def arrived(self) -> dict[str, Any]:
+        """When what was expected last was there."""
+        return {"at": await self._expected}
 
     async def drop(self, store: str) -> None:
         """Disconnect and forget a store."""
@@ -107,7 +107,7 @@ class Clients(ABC):
 
         tasks = {
             **{name: getattr(self, name) for name in ("new", "fill", "copy", "connect", "change", "write_each")},
-            **{name: getattr(self, name) for name in ("disconnect", "drop", "join", "reconnect")},
+            **{name: getattr(self, name) for name in ("arrived", "disconnect", "drop", "expect", "join")},
             "digest": lambda store: {"digest": self.digest(store)},
             "wait": wait,
             **more,

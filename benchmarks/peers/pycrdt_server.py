@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import AsyncExitStack
 from importlib.metadata import version
+from logging import Logger
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.worker import serve_tasks
+
+
+def _goes_on(error: Exception, log: Logger) -> bool:
+    """Without this, a client that is cut off ends its room, and the server."""
+    return True
 
 
 class Socket(Channel):
@@ -55,7 +61,7 @@ class StoringServer(WebsocketServer):
     async def get_room(self, name: str) -> YRoom:
         """A room, made with a store."""
         if name not in self.rooms:
-            self.rooms[name] = YRoom(ready=self.rooms_ready, ystore=self.store(name))
+            self.rooms[name] = YRoom(ystore=self.store(name), exception_handler=_goes_on)
         room = self.rooms[name]
         await self.start_room(room)
         return room
@@ -66,7 +72,8 @@ async def start(stack: AsyncExitStack) -> dict[str, Any]:
     storage, folder = sys.argv[1], Path(sys.argv[2])
     if storage == "sqlite":
         StoringServer.store = type("Store", (SQLiteYStore,), {"db_path": str(folder / "pycrdt.db")})
-    server = (StoringServer if storage == "sqlite" else WebsocketServer)(auto_clean_rooms=False)
+    make = StoringServer if storage == "sqlite" else WebsocketServer
+    server = make(auto_clean_rooms=False, exception_handler=_goes_on)
 
     async def handle(connection: ServerConnection) -> None:
         await server.serve(Socket(connection))

@@ -15,7 +15,7 @@ from pycrdt import Doc, Map, create_sync_message, create_update_message, handle_
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from benchmarks.data import rows_of
+from benchmarks.data import CELLS_IN_ROW, rows_of
 from benchmarks.peers.clients import Clients, changed_rows, there, updates
 from benchmarks.yjs_frames import hocuspocus_prefix, hocuspocus_token
 
@@ -79,11 +79,11 @@ class YjsClients(Clients):
         """Make an empty document."""
         self._peers[store] = Peer()
 
-    def fill(self, store: str, rows: int) -> None:
+    def fill(self, store: str, rows: int, cells: int = CELLS_IN_ROW) -> None:
         """Write the data."""
         peer = self._peers[store]
         with peer.doc.transaction():
-            for row_id, row in rows_of(rows).items():
+            for row_id, row in rows_of(rows, cells).items():
                 peer.table[row_id] = Map(row)
 
     def copy(self, store: str, to: str) -> None:
