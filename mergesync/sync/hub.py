@@ -20,7 +20,7 @@ from mergesync.store import MergeableStore
 from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.sync.admission import body_of, changes_beyond, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
-from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.messages import EncodedBody, Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
 from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer, SyncState
@@ -150,6 +150,7 @@ class Hub:
                 authority=not self._relay,
                 knows_peers=True,
                 reviewer=self._reviewer,
+                encode=EncodedBody,
             )
             self._synchronizer.blind |= self._blind
             if self._relay:

@@ -100,6 +100,7 @@ class Synchronizer:
         operate: asks the server an operation, where `start_sync` was told that it can answer; its answers go to
             `receive_operation`.
         bounded: whether messages must fit frames.
+        encode: makes of the body of an answer what can be sent many times; see `Answering`.
 
     Attributes:
         state: stopped, starting or live.
@@ -119,6 +120,7 @@ class Synchronizer:
         reviewer: Reviewer | None = None,
         operate: Callable[[Operation], None] | None = None,
         bounded: bool = True,
+        encode: Callable[[Any], Any] | None = None,
     ) -> None:
         self.store = store
         self._ask_operation = operate
@@ -140,7 +142,7 @@ class Synchronizer:
             knows_peers=knows_peers,
         )
         self._ranges = Ranges(store)
-        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded)
+        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded, encode=encode)
         self._nothing = MergeableStore("") if authority else store
         self._telling_nothing = Answering(self._nothing, Ranges(self._nothing), learns=False)
         self._pulling = Pulling(
@@ -419,6 +421,7 @@ class Synchronizer:
         origin = self._intake.origin
         changes = store.get_transaction_mergeable_changes()
         self._ranges.note(changes)
+        self._answering.changed()
         beyond = changes if origin is None else changes_beyond(changes, origin.body)
         if origin is not None and self._authority and has_bare_containers(origin.body):
             changes = origin.body  # what it says beyond its leaves is nowhere else
