@@ -15,6 +15,7 @@ from mergesync.exceptions import RefusedConnectionError, RefusedError
 from mergesync.net.bans import Bans
 from mergesync.net.hooks import Hooks
 from mergesync.net.presence import main_of
+from mergesync.net.refusals import Refusals
 from mergesync.net.reporting import note_place
 from mergesync.net.turns import Turns, answer_of
 from mergesync.rooms.access import Access, Client, ClientInfo, Identity
@@ -81,7 +82,8 @@ class Reception:
 
     Args:
         hooks: of the server.
-        report: hears of whom is refused, and of what goes wrong in hooks.
+        report: hears of what goes wrong in hooks.
+        refusals: hears of whom is refused.
         get_now: the wall clock.
         bans: who may not come onto which path.
         gate: onto which paths nobody may.
@@ -92,6 +94,7 @@ class Reception:
         self,
         hooks: Hooks,
         report: Callable[[Exception], None],
+        refusals: Refusals,
         get_now: GetNow,
         bans: Bans,
         gate: Gate,
@@ -103,6 +106,7 @@ class Reception:
         self._gate = gate
         self._presence = presence
         self._report = report
+        self._refusals = refusals
         self._get_now = get_now
         self._turns: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
         self._visitors: weakref.WeakSet[Visitor] = weakref.WeakSet()
@@ -266,7 +270,7 @@ class Reception:
 
     def _report_refusal(self, refusal: RefusedConnectionError, path_id: str, client_id: str) -> None:
         refusal.path_id, refusal.client_id = path_id, client_id
-        self._report(refusal)
+        self._refusals.report(refusal)
 
     async def settled(self) -> None:
         """Return when the application is through with all that it was asked about paths."""
