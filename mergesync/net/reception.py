@@ -56,6 +56,14 @@ class Visitor:
     logged_out: bool = False
     gateway: tuple[Gateway, str] | None = None
 
+    def is_again(self, other: Visitor) -> bool:
+        """Whether it is another one who comes again, as the application says."""
+        return (
+            self.identity is not None
+            and other.identity is not None
+            and (self.identity.name == other.identity.name and self.identity.client_id == other.info.client_id)
+        )
+
     def set_info(self, info: ClientInfo) -> None:
         """Something is known otherwise of it."""
         self.info = info
@@ -157,10 +165,9 @@ class Reception:
         self._visitors.add(visitor)
         return visitor
 
-    def settle_id(self, visitor: Visitor, taken: Container[str]) -> None:
-        """Give a visitor another id, if somebody has come with the same meanwhile."""
-        if visitor.info.client_id in taken:
-            visitor.set_info(replace(visitor.info, client_id=_client_id("", taken)))
+    def give_another_id(self, visitor: Visitor, taken: Container[str]) -> None:
+        """Somebody else has the same."""
+        visitor.set_info(replace(visitor.info, client_id=_client_id("", taken)))
 
     async def receive(self, visitor: Visitor) -> RefusedConnectionError | None:
         """Ask who it is, and what it may do on its path, unless it names that later; returns why not, if it may not."""
@@ -170,6 +177,8 @@ class Reception:
         try:
             if self._hooks.authorize is not None:
                 visitor.identity = await self.identify(visitor.info)
+                if visitor.identity.client_id is not None:
+                    visitor.set_info(replace(visitor.info, client_id=visitor.identity.client_id))
             if not visitor.dialect.multiplexed and visitor.gateway is None:
                 visitor.client = await self.admitted(visitor.info.path_id, visitor)
         except RefusedConnectionError as refusal:
@@ -186,6 +195,8 @@ class Reception:
             identity = await answer_of(authorize, info, timeout_seconds=self._hooks.timeout_seconds)
             if not isinstance(identity, Identity):
                 raise TypeError(f"authorize must return an Identity, not {type(identity).__name__}")
+            if identity.client_id is not None and (len(identity.client_id) < 2 or "\n" in identity.client_id):
+                raise ValueError(f"a client cannot be called {identity.client_id!r:.80}")
             if identity.expires_at_seconds is not None and identity.expires_at_seconds * 1000 <= self._get_now():
                 raise RefusedError("the identity has expired")
         except Exception as error:
