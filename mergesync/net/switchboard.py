@@ -32,7 +32,7 @@ from mergesync.limits import (
 )
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.companion import CompanionPath
-from mergesync.net.fanout import Batch, Fanout
+from mergesync.net.fanout import Audience, Batch, Fanout
 from mergesync.net.farewells import CLOSE_REMOVED, Farewell, forbidden, removed
 from mergesync.net.frames import Frames
 from mergesync.net.gateway import GatewayConnection, GatewaySocket
@@ -112,7 +112,7 @@ class Switchboard:
         self._sockets: dict[Connection, ServerSocket] = {}
         self._by_client_id: dict[str, ServerSocket] = {}
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
-        self._fanout = Fanout(self._sockets_of, self._deliver)
+        self._fanout = Fanout(self._gather, self._deliver)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
@@ -458,6 +458,7 @@ class Switchboard:
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
             del self.on_path[path_id]
+            self._fanout.forget(path_id)
             self._life.occupied(path_id, False)
             self._tell("path", path_id, -1)
         path = self._paths.get(path_id)
@@ -624,27 +625,42 @@ class Switchboard:
     def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
         """A frame for clients of a path."""
         self._fanout.flush()
-        ready = [(socket, None) for socket in self._sockets_of(path_id, client_ids).values()]
-        for (prefix, _), sockets in _alike(path_id, ready).items():
-            self._post(sockets, [prefix + frame])
+        for prefix, sockets in self._sockets_of(path_id, client_ids).items():
+            self._post(list(sockets.values()), [prefix + frame])
 
-    def _sockets_of(self, path_id: str, client_ids: Iterable[str]) -> dict[str, ServerSocket]:
+    def _sockets_of(self, path_id: str, client_ids: Iterable[str]) -> dict[str, dict[str, ServerSocket]]:
+        """The sockets of clients of a path, by what precedes frames on them, then by client id."""
         clients = self.on_path.get(path_id, {})
-        return {client_id: clients[client_id] for client_id in client_ids if client_id in clients}
+        sockets: dict[str, dict[str, ServerSocket]] = {}
+        for client_id in client_ids:
+            socket = clients.get(client_id)
+            connection = None if socket is None else socket.connection
+            if socket is not None and isinstance(connection, ServerConnection):
+                prefix = connection.prefix(path_id)
+                if prefix is not None:
+                    sockets.setdefault(prefix, {})[client_id] = socket
+        return sockets
 
     def send_changes(self, path_id: str, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
         """A message that clients miss if they do not read; it goes out at the end of this turn of the event loop."""
         self._fanout.add(path_id, readers, frames, author)
 
+    def _gather(self, path_id: str, readers: tuple[str, ...]) -> Audience:
+        return Audience(path_id, readers, self._sockets_of(path_id, readers))
+
     def _deliver(self, batch: Batch) -> None:
-        """Send the changes of a turn to the readers of a path: those of one kind get the very same bytes."""
-        ready = [
-            (socket, client_id if client_id in batch.authors else None)
-            for client_id, socket in batch.sockets.items()
-            if not self._laggards.misses(socket.channel, batch.path_id, client_id, batch.size)
-        ]
-        for (prefix, author), sockets in _alike(batch.path_id, ready).items():
-            self._post(sockets, [prefix + frame for frame in batch.frames_for(author)])
+        """Send the changes of a turn to the readers of a path: all but their authors get the very same bytes."""
+        path_id, misses = batch.audience.path_id, self._laggards.misses
+        for prefix, sockets in batch.audience.sockets.items():
+            others = []
+            for client_id, socket in sockets.items():
+                if misses(socket.channel, path_id, client_id, batch.size):
+                    continue
+                if client_id in batch.authors:
+                    self._post([socket], batch.frames_for(client_id, prefix))
+                else:
+                    others.append(socket)
+            self._post(others, batch.frames_for(None, prefix))
 
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """An operation that a client has not asked for; whether it can be told, and reads."""
@@ -729,16 +745,3 @@ class Switchboard:
 
 def _does_not_read() -> LimitExceededError:
     return LimitExceededError("the client does not read what is sent to it", limit="socket")
-
-
-def _alike(
-    path_id: str, sockets: Iterable[tuple[ServerSocket, str | None]]
-) -> dict[tuple[str, str | None], list[ServerSocket]]:
-    """Sockets of which each has a key, by what precedes frames of a path on them, and by key."""
-    alike: dict[tuple[str, str | None], list[ServerSocket]] = {}
-    for socket, key in sockets:
-        connection = socket.connection
-        prefix = connection.prefix(path_id) if isinstance(connection, ServerConnection) else ""
-        if prefix is not None:
-            alike.setdefault((prefix, key), []).append(socket)
-    return alike

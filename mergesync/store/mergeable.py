@@ -133,6 +133,7 @@ class MergeableStore(Merging):
         behind = now - self._clock.now()
         if abs(behind) > tolerance_milliseconds:
             self._clock.offset += behind
+            self._transaction.has_time = False
             if self.is_in_transaction():
                 self._afterwards = self._restamp_what_is_ahead
             else:
@@ -157,7 +158,7 @@ class MergeableStore(Merging):
             for _, (table_id, row_id, leaf_id), stamp in sorted(ahead, key=itemgetter(0)):
                 leaves = self._values() if table_id is None else self._row(table_id, row_id)
                 new = NO_HLC.join((text_in(stamp), self._clock.tick().encode()))
-                self._put(leaves, table_id, row_id, leaf_id, new, is_live(stamp))
+                self._put(leaves, table_id, row_id, leaf_id, stamp, new, is_live(stamp))
 
     # --- hashes and differences (protocol section 8)
 

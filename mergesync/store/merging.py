@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mergesync.exceptions import TransactionError
+from mergesync.exceptions import ClockDriftError, TransactionError
+from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.bodies import hlc_of
-from mergesync.store.building import build
+from mergesync.store.building import Built, build
 from mergesync.store.cells import TOMBSTONE
+from mergesync.store.hlc import latest_allowed
 from mergesync.store.listening import Listening
 from mergesync.store.stamps import COLON, Stamp, is_live, pack, shown_text
 from mergesync.store.transaction import NEW, Transaction
@@ -127,7 +129,7 @@ class Merging(Listening):
                 newest = hlc
             if self._has_schema:
                 self._refuse_unfit(table_id, row_id, leaf_id, stamp)
-            self._put(leaves, table_id, row_id, leaf_id, stamp, self._shows(table_id, leaf_id, stamp))
+            self._put(leaves, table_id, row_id, leaf_id, old, stamp, self._shows(table_id, leaf_id, stamp))
         return newest
 
     def _refuse_unfit(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:
@@ -185,12 +187,32 @@ class Merging(Listening):
             raise
         self.finish_transaction()
 
+    def adopt(self, built: Built) -> bool:
+        """Take a tree that was made elsewhere as it is, if that comes to the same as loading or merging what is in it.
+
+        So it is if the store is blank, and nobody listens and no schema is set: then it costs nothing.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
+        """
+        if self._depth or self._has_schema or self._listeners.entries or not self._tree.is_blank:
+            return False
+        if built.newest > latest_allowed(self._clock.now()):
+            raise ClockDriftError(built.newest, MAX_CLOCK_OFFSET_MILLISECONDS)
+        self._tree = built.tree
+        self._transaction = Transaction(self._tree)
+        self._clock.observe(built.newest)
+        return True
+
     def _replace_tree(self, tables: Any, values: Any, *, hashed: bool) -> str:
         """Another tree, in the running transaction; returns the greatest HLC in it."""
         old = self._transaction
         self._tree, newest = build(tables, values, hashed=hashed)
         self._transaction = Transaction(self._tree, replaced=old)
-        if self._listeners:  # else nobody will ask what changed
+        if self._listeners.entries:  # else nobody will ask what changed
             self._compare_with(old)
         return newest
 

@@ -461,7 +461,7 @@ class Hub:
                 self._synchronizer.send_changes(beyond)
             return
         sender = None if origin is None else origin.sender
-        has_others = any(client_id != sender for client_id in self.readers[:2])
+        has_others = self.readers not in ((), (sender,))
         news = [changes]
         if origin is not None and self._passing is not None and self._is_all_new(origin, changes):
             if has_others:
