@@ -57,6 +57,9 @@ class MemberPath(Protocol):
     def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
         """Decide what of a client's changes may be made, now or later."""
 
+    def report(self, error: Exception, client_id: str | None = None) -> None:
+        """Hear of an error that nobody called for."""
+
 
 Wait: TypeAlias = Callable[[Callable[[Callable[[Any], None]], None]], Awaitable[Any]]
 """Begins something that calls back, and returns with what it is called back; raises if the client goes first."""
@@ -171,23 +174,31 @@ class Member:
 
         def begin(done: Callable[[Any], None]) -> None:
             def decided(verdict: Verdict) -> None:
-                if not verdict.denied:
-                    self._own = True
-                    try:
-                        carry_out(self.path.store, verdict)
-                    finally:
-                        self._own = False
-                done(verdict)
+                failure = None if verdict.denied else self._make(verdict)
+                done(failure or verdict)
 
             self._path.review(self.client.id, changes_of(self.path.store, edits), decided)
 
         verdict = await self._wait(begin)
+        if isinstance(verdict, Exception):
+            raise verdict
         if verdict.denied:
             raise RefusedError(
                 "; ".join(verdict.reasons) or "the application failed",
                 path_id=self.client.path_id,
                 client_id=self.client.id,
             )
+
+    def _make(self, verdict: Verdict) -> Exception | None:
+        """Make what was decided; returns what a listener raised that has taken it back."""
+        self._own = True
+        try:
+            carry_out(self.path.store, verdict, lambda error: self._path.report(error, self.client.id))
+        except Exception as error:
+            return error
+        finally:
+            self._own = False
+        return None
 
     async def compare_and_set(self, version: str, edits: Edits) -> str:
         """Make changes if something still has this version, as `WsSynchronizer.compare_and_set`.

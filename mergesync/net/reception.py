@@ -118,6 +118,7 @@ class Reception:
         self._get_now = get_now
         self._turns: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
         self._visitors: weakref.WeakSet[Visitor] = weakref.WeakSet()
+        self._closed = False
 
     @property
     def asks(self) -> bool:
@@ -175,7 +176,7 @@ class Reception:
         if not_ready is not None:
             return not_ready
         try:
-            if self._hooks.authorize is not None:
+            if self._hooks.authorize is not None and not self._closed:
                 visitor.identity = await self.identify(visitor.info)
                 if visitor.identity.client_id is not None:
                     visitor.set_info(replace(visitor.info, client_id=visitor.identity.client_id))
@@ -253,8 +254,8 @@ class Reception:
             decided(refusal)
             return
         admit = self._hooks.admit
-        if admit is None:
-            decided(Client(path_id, visitor.info, visitor.identity, Access()))
+        if admit is None or self._closed:
+            decided(Client(path_id, visitor.info, visitor.identity, Access() if admit is None else _NO_ACCESS))
             return
         client = Client(path_id, visitor.info, visitor.identity, _NO_ACCESS)
 
@@ -283,8 +284,12 @@ class Reception:
         refusal.path_id, refusal.client_id = path_id, client_id
         self._refusals.report(refusal)
 
-    async def settled(self) -> None:
-        """Return when the application is through with all that it was asked about paths."""
+    async def close(self) -> None:
+        """Ask the application nothing any more, and return when it is through with all that it was asked about paths.
+
+        Who comes nevertheless sees no path before it is told that the server has ended.
+        """
+        self._closed = True
         await asyncio.gather(*(turns.settled() for turns in list(self._turns.values())))
 
     def log_out(self, name: str) -> set[Visitor]:

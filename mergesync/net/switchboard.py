@@ -46,7 +46,17 @@ from mergesync.net.reporting import note_place
 from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
+from mergesync.sync.operations import (
+    ERROR,
+    EXCHANGES,
+    HELLO,
+    OK,
+    OPERATIONS,
+    REFUSED,
+    TOKEN,
+    Operation,
+    operation_remainder,
+)
 from mergesync.sync.payloads import Payload, fits_frame, fits_message
 from mergesync.sync.server_connection import ServerConnection
 
@@ -309,7 +319,7 @@ class Switchboard:
         while self._sockets:
             self._nobody.clear()
             await self._nobody.wait()
-        await self._reception.settled()
+        await self._reception.close()
         await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
 
     # --- what connections say
@@ -479,9 +489,9 @@ class Switchboard:
             LimitExceededError: too much that it has asked is not answered yet.
         """
         socket, client_id = self._sockets[connection], connection.client_id
-        if operation.name == HELLO:
-            body = {"server": self._id, "client": client_id, "now": self._options.get_now()}
-            self._answer(socket, path_id, operation, OK, body)
+        greets = operation.name == HELLO
+        if greets and operation.body is None:
+            self._answer(socket, path_id, operation, OK, self._greeting(client_id, 0.0))
         elif operation.name == TOKEN and self._reception.identifies:
             socket.renewal = asyncio.create_task(self._renew(path_id, socket, operation))
         elif operation.name in (OK, ERROR):
@@ -490,14 +500,25 @@ class Switchboard:
             if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
 
+            asked_at = asyncio.get_running_loop().time()
+
             def answer(name: str, body: Any) -> None:
                 if socket.unanswered.pop(answer, None) is not None:
+                    if greets and name == OK:
+                        held_seconds = asyncio.get_running_loop().time() - asked_at
+                        body = {**self._greeting(client_id, held_seconds), **body}
                     self._answer(socket, path_id, operation, name, body)
 
             socket.unanswered[answer] = path_id
             path = self._paths[path_id]
             path.operate(client_id, operation, answer)
-            self._wait_for(socket, path.turns)
+            if operation.name not in EXCHANGES or path.reviews(client_id):
+                self._wait_for(socket, path.turns)
+
+    def _greeting(self, client_id: str, held_seconds: float) -> dict[str, Any]:
+        """Who this is, who the client is, and what time it is, so long after it has asked."""
+        now = self._options.get_now()
+        return {"server": self._id, "client": client_id, "now": now, "held": round(held_seconds * 1000)}
 
     async def _renew(self, path_id: str, socket: ServerSocket, asked: Operation) -> None:
         """Who came with one token shows another: ask anew who it is, and what it may do on each of its paths."""

@@ -494,6 +494,7 @@ async def test_on_send_and_on_receive(server: ListeningWsServer) -> None:
     sent: list[Any] = []
     received: list[Any] = []
     options: Any = {"on_send": lambda *said: sent.append(said), "on_receive": lambda *said: received.append(said)}
+    options["connect_options"] = {"subprotocols": None}
     store = MergeableStore()
     async with synced(store, url_of(server), **options) as synchronizer:
         store.set_value("v", 1)
@@ -660,10 +661,11 @@ async def test_errors_of_channels_go_to_the_client(server: ListeningWsServer, er
     own: Errors = []
     options: Any = {"on_send": fail}
     async with (
-        synced(MergeableStore(), client, "a", **options),
-        synced(MergeableStore(), client, "b", on_ignored_error=own.append, **options),
+        synced(one := MergeableStore(), client, "a", **options),
+        synced(two := MergeableStore(), client, "b", on_ignored_error=own.append, **options),
     ):
-        pass
+        one.set_value("v", 1)
+        two.set_value("v", 1)
     assert errors
     assert own
 

@@ -229,6 +229,29 @@ async def test_a_path_lives_while_it_is_there(errors: list[Exception]) -> None:
     assert errors == []
 
 
+async def test_a_listener_that_takes_a_change_back(errors: list[Exception]) -> None:
+    """Who wants it hears of that, and hooks that take their time are called on."""
+
+    async def on_changes(*_: Any) -> None:
+        await asyncio.sleep(0)
+
+    async with serving(errors, on_changes=on_changes) as server, calling(server):
+        member = everybody[0].members["p"]
+        failing = True
+
+        def fail(*_: object) -> None:
+            if failing:
+                raise ZeroDivisionError
+
+        member.path.store.add_value_listener("v", fail, True)
+        with pytest.raises(ZeroDivisionError):
+            await within(member.change(({}, {"v": 1})))
+        failing = False
+        await within(member.change(({}, {"v": 2})))
+        assert member.store.get_values() == {"v": 2}
+    assert errors == []
+
+
 async def test_compare_and_set(errors: list[Exception]) -> None:
     async with serving(errors) as server, calling(server) as one, calling(server) as other:
         version = await one.do("version", "v")

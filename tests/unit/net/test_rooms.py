@@ -509,6 +509,30 @@ async def test_refused_from_a_channel_after_a_while() -> None:
         await eventually(lambda: w.server.get_path_ids() == ["good"])  # it may be refused after that
 
 
+async def test_a_server_that_is_destroyed_asks_nobody_any_more() -> None:
+    """Who was at the door still is not asked about a path (simulator, seed 34 of rooms)."""
+    asked: list[str] = []
+    may_go_on = asyncio.Event()
+
+    async def authorize(info: ClientInfo) -> Identity:
+        asked.append("authorize")
+        await may_go_on.wait()
+        return Identity("ann")
+
+    async def come(url: str) -> None:
+        async with raw(url):
+            pass
+
+    async with world(authorize=authorize, admit=lambda *_: asked.append("admit")) as w:
+        connecting = asyncio.create_task(come(w.url()))
+        await eventually(lambda: asked)
+        await w.server.destroy()
+        may_go_on.set()
+        await asyncio.wait([connecting])
+        assert connecting.exception() is not None
+        assert asked == ["authorize"]
+
+
 async def test_who_is_gone_before_its_turn_is_not_welcomed() -> None:
     """Nor missed."""
     gate = asyncio.Event()
