@@ -32,6 +32,7 @@ __all__ = [
     "MAX_COMPARED_RANGES",
     "MAX_DEPARTED_CLIENTS",
     "MAX_FRAGMENTS",
+    "MAX_FRAMES_AT_ONCE",
     "MAX_FRAMES_READ_AHEAD",
     "MAX_FRAME_BYTES",
     "MAX_FRUITLESS_REMINDERS",
@@ -39,6 +40,7 @@ __all__ = [
     "MAX_HELD_MESSAGES",
     "MAX_INCOMPLETE_MESSAGES",
     "MAX_INTEGER",
+    "MAX_JOINED_BYTES",
     "MAX_LEAPS",
     "MAX_LEAVES_AHEAD",
     "MAX_LEAVES_REJECTED",
@@ -144,6 +146,14 @@ Only answers to its own questions can make more wait."""
 MAX_TOTAL_CHANGES_OUTBOX_BYTES: Final = 64 * 1024 * 1024
 """What may wait for all slow readers together before no more changes are queued for those for whom most waits. A
 thousand that do not read at all then get 64 KiB each, where each by itself could have four times as much."""
+
+MAX_JOINED_BYTES: Final = 64 * 1024
+"""Characters of changes of a path that wait for the end of a turn of the event loop, to be written at once: hundreds of
+small ones, and little beside an outbox."""
+
+MAX_FRAMES_AT_ONCE: Final = 64
+"""Frames of a client that have come already and are acted on before others have their turn, and what follows from them
+goes out: some milliseconds of changes of one cell."""
 
 CATCH_UP_POLL_SECONDS: Final = 0.05
 """How often is looked whether slow readers read again; that costs a microsecond for each of them."""

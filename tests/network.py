@@ -291,12 +291,12 @@ class _PathExit:
         clients = self._network.on_path.get(self._path_id, {})
         for client_id in client_ids:
             socket = clients.get(client_id)
-            wrapped = None if socket is None else socket.server.outgoing(self._path_id, frame)
-            if socket is not None and wrapped is not None:
-                socket.push(wrapped)
+            prefix = None if socket is None else socket.server.prefix(self._path_id)
+            if socket is not None and prefix is not None:
+                socket.push(prefix + frame)
 
-    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
-        client_ids = list(client_ids)
+    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
+        client_ids = [reader for reader in readers if reader != author]
         for frame in frames:
             self.send(client_ids, frame)
 

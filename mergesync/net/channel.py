@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.connection import Connection, broadcast
 from websockets.exceptions import ConnectionClosed, ProtocolError
-from websockets.frames import Close
-from websockets.protocol import State
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import Side, State
 
 from mergesync.limits import CLOSE_TIMEOUT_SECONDS
 from mergesync.store.jsjson import utf8
@@ -108,23 +108,20 @@ def close_reason(text: str) -> str:
     return utf8(text)[:_MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
 
 
-def post_to_all(channels: Iterable[TextChannel], text: str) -> None:
-    """Post one text to several channels; it is encoded once for all `websockets` connections."""
-    connections = []
+def post_to_all(channels: Iterable[TextChannel], texts: Sequence[str]) -> None:
+    """Post texts to several channels: for all `websockets` connections they are encoded once, and written at once.
+
+    A system call for each of them is what bounds how many are delivered.
+    """
+    encoded: bytes | None = None
     for channel in channels:
-        if isinstance(channel, WebsocketsChannel):
-            connections.append(channel.connection)
+        if isinstance(channel, WebsocketsChannel) and channel.takes_frames:
+            if encoded is None:
+                encoded = b"".join(Frame(Opcode.TEXT, utf8(text)).serialize(mask=False) for text in texts)
+            channel.write(encoded)
         else:
-            channel.post(text)
-    if connections:
-        _broadcast(connections, text)
-
-
-def _broadcast(connections: Iterable[Connection], text: str) -> None:
-    try:
-        broadcast(connections, text)
-    except UnicodeEncodeError:  # a lone surrogate, noticed before anything was sent
-        broadcast(connections, utf8(text).decode())
+            for text in texts:
+                channel.post(text)
 
 
 def asgi_headers(scope: AsgiScope) -> dict[str, str]:
@@ -136,15 +133,19 @@ class WebsocketsChannel:
     """A channel over a connection of the `websockets` library.
 
     What is posted goes to the transport at once, so the transport's buffer is the only queue.
+
+    Attributes:
+        takes_frames: whether a frame is the same bytes for any such channel, as it is neither masked nor compressed.
     """
 
-    __slots__ = ("connection", "headers", "remote_address")
+    __slots__ = ("connection", "headers", "remote_address", "takes_frames")
 
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection = connection
         self.remote_address: Any = connection.remote_address
         request = connection.request
         self.headers: Mapping[str, str] = headers_of(() if request is None else request.headers.raw_items())
+        self.takes_frames: bool = connection.protocol.side is Side.SERVER and not connection.protocol.extensions
 
     async def receive(self) -> str:
         """The next text; a binary frame is read as UTF-8, as the peer does."""
@@ -159,7 +160,15 @@ class WebsocketsChannel:
 
     def post(self, text: str) -> None:
         """Write to the transport."""
-        _broadcast((self.connection,), text)
+        try:
+            broadcast((self.connection,), text)
+        except UnicodeEncodeError:  # a lone surrogate, noticed before anything was sent
+            broadcast((self.connection,), utf8(text).decode())
+
+    def write(self, frames: bytes) -> None:
+        """Write frames to the transport as they are."""
+        if self.connection.state is State.OPEN and not self.connection.transport.is_closing():
+            self.connection.transport.write(frames)
 
     async def wait_closed(self) -> None:
         """Return when the connection is closed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mergesync.limits import Limits
+from mergesync.limits import MAX_FRAMES_AT_ONCE, Limits
 from mergesync.net.channel import ChannelClosed
 from mergesync.net.pace import Pace
 from mergesync.net.server_socket import ServerSocket
@@ -24,7 +24,7 @@ class Frames:
         received: called for each frame.
     """
 
-    __slots__ = ("_bytes", "_closed", "_messages", "_received", "_socket", "_wait_seconds")
+    __slots__ = ("_bytes", "_closed", "_count", "_messages", "_received", "_socket", "_wait_seconds")
 
     def __init__(self, socket: ServerSocket, limits: Limits, received: Callable[[], None]) -> None:
         now = asyncio.get_running_loop().time()
@@ -33,6 +33,7 @@ class Frames:
         self._messages = Pace(limits.messages_per_second, limits.burst_seconds, now)
         self._bytes = Pace(limits.bytes_per_second, limits.burst_seconds, now)
         self._wait_seconds = 0.0
+        self._count = 0
         self._closed: ChannelClosed | None = None
 
     def check_open(self) -> None:
@@ -43,7 +44,8 @@ class Frames:
     async def next(self) -> str:
         """The next frame; raises ChannelClosed."""
         self.check_open()
-        if self._wait_seconds:
+        self._count += 1
+        if self._wait_seconds or self._count % MAX_FRAMES_AT_ONCE == 0:  # many may have come at once
             await asyncio.sleep(self._wait_seconds)
         frame = await self._frame()
         self._received()

@@ -117,8 +117,8 @@ class PathExit(Protocol):
     def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
         """Send a frame to clients of the path."""
 
-    def send_changes(self, path_id: str, client_ids: Iterable[str], frames: Sequence[str]) -> None:
-        """Send a message to clients of the path; `catch_up` is called for those that miss it."""
+    def send_changes(self, path_id: str, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
+        """Send a message to clients of the path but for its author; `catch_up` is called for those that miss it."""
 
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """Send an operation to a client of the path; False if it knows none, or does not read."""
@@ -612,16 +612,13 @@ class Path:
             if not await self._somebody_comes(RETRY_LOAD_CAP_SECONDS):
                 return False
         now = loop.time()
-        waiting = list(self._hub.clients)
+        # What they said was dropped, or they may have given up waiting for an answer.
+        is_late = refused or now - began > self._options.request_timeout_seconds / 2
         self.store, self.is_loaded = self._replica(), True
         for client in self.members:
             self._welcome(client)
-        self._hub.ready(self.store, now)
+        self._hub.ready(self.store, now, is_late=is_late)
         settle(self._waiting_to_open)
-        if not self._options.relay and (refused or now - began > self._options.request_timeout_seconds / 2):
-            # What they said was dropped, or they may have given up waiting for an answer: let them compare.
-            for client_id in waiting:
-                self._hub.resync(client_id, now)
         self._alarm.set()
         return True
 
@@ -745,9 +742,9 @@ class Path:
         """A frame for clients."""
         self._exit.send(self.path_id, client_ids, frame)
 
-    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
         """A message that clients may miss."""
-        self._exit.send_changes(self.path_id, client_ids, frames)
+        self._exit.send_changes(self.path_id, readers, frames, author)
 
     def close(self, client_id: str, error: SyncError) -> None:
         """A client has to go."""

@@ -56,10 +56,9 @@ class PathReviewer:
         client = self._path.client(proposal.sender)
         if client is None or not client.access.write:
             return self._refusal(client, proposal.body, _READ_ONLY)
-        verdict = self._by_rules(client, proposal)
         if self._hooks.on_changes is None:
-            return verdict
-        return self._by_hook(self._hooks.on_changes, client, proposal, verdict)
+            return self._by_rules(client, proposal)
+        return self._by_hook(self._hooks.on_changes, client, proposal)
 
     def _by_rules(self, client: Client, proposal: Proposal) -> Verdict:
         rules, body = self._hooks.rules, proposal.body
@@ -76,15 +75,17 @@ class PathReviewer:
             without(body, refused), refused, {}, _AGAINST_RULES, _corrects(client), denied=not proposal.pulled
         )
 
-    def _by_hook(
-        self, on_changes: Callable[..., Any], client: Client, proposal: Proposal, by_rules: Verdict
-    ) -> Verdict | None:
+    def _by_hook(self, on_changes: Callable[..., Any], client: Client, proposal: Proposal) -> Verdict | None:
+        """Rules are asked when it is the hook's turn: they look at what is there, and what came before is by then."""
         path = self._path
+        by_rules = Verdict(proposal.body)
         asked: list[Changes] = []
         decided: list[Verdict] = []
         later = False
 
         def ask() -> Any:
+            nonlocal by_rules
+            by_rules = self._by_rules(client, proposal)
             changes = Changes(path.handle.store, by_rules.taken, pulled=proposal.pulled)
             if not changes:
                 return None

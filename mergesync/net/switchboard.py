@@ -31,6 +31,7 @@ from mergesync.limits import (
 )
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.companion import CompanionPath
+from mergesync.net.fanout import Batch, Fanout
 from mergesync.net.farewells import CLOSE_REMOVED, Farewell, forbidden, removed
 from mergesync.net.frames import Frames
 from mergesync.net.gateway import GatewayConnection, GatewaySocket
@@ -119,6 +120,7 @@ class Switchboard:
         self._sockets: dict[Connection, ServerSocket] = {}
         self._client_ids: set[str] = set()
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
+        self._fanout = Fanout(self._sockets_of, self._deliver)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
@@ -339,9 +341,9 @@ class Switchboard:
     def _post_operation(self, socket: ServerSocket, path_id: str, operation: Operation) -> None:
         connection = socket.connection
         assert isinstance(connection, ServerConnection)
-        frame = connection.outgoing(path_id, f"{OPERATIONS}\n{operation_remainder(operation)}")
-        if frame is not None:
-            self._post([socket], frame)
+        prefix = connection.prefix(path_id)
+        if prefix is not None:
+            self._post_now(socket, f"{prefix}{OPERATIONS}\n{operation_remainder(operation)}")
 
     def _wait_for(self, socket: ServerSocket, turns: Turns) -> None:
         """Read no more of a socket until the application is through with what it has said."""
@@ -550,7 +552,7 @@ class Switchboard:
 
     def send_to(self, connection: Connection, frame: str) -> None:
         """A control for a socket, or a frame of a gateway."""
-        self._post([self._sockets[connection]], frame)
+        self._post_now(self._sockets[connection], frame)
 
     # --- what gateways say
 
@@ -625,31 +627,29 @@ class Switchboard:
     # --- what paths say
 
     def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
-        """A frame for clients of a path; those without channels get the very same text."""
-        clients = self.on_path.get(path_id, {})
-        plain = []
-        for client_id in client_ids:
-            socket = clients.get(client_id)
-            if socket is None:
-                continue
-            if isinstance(socket.connection, ServerConnection) and socket.connection.multiplexed:
-                if (wrapped := socket.connection.outgoing(path_id, frame)) is not None:
-                    self._post([socket], wrapped)
-            else:
-                plain.append(socket)
-        self._post(plain, frame)
+        """A frame for clients of a path."""
+        self._fanout.flush()
+        ready = [(socket, None) for socket in self._sockets_of(path_id, client_ids).values()]
+        for (prefix, _), sockets in _alike(path_id, ready).items():
+            self._post(sockets, [prefix + frame])
 
-    def send_changes(self, path_id: str, client_ids: Iterable[str], frames: Sequence[str]) -> None:
-        """A message that clients miss if they do not read."""
+    def _sockets_of(self, path_id: str, client_ids: Iterable[str]) -> dict[str, ServerSocket]:
         clients = self.on_path.get(path_id, {})
-        size = sum(map(len, frames))
-        readers = []
-        for client_id in client_ids:
-            socket = clients.get(client_id)
-            if socket is not None and not self._laggards.misses(socket.channel, path_id, client_id, size):
-                readers.append(client_id)
-        for frame in frames:
-            self.send(path_id, readers, frame)
+        return {client_id: clients[client_id] for client_id in client_ids if client_id in clients}
+
+    def send_changes(self, path_id: str, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
+        """A message that clients miss if they do not read; it goes out at the end of this turn of the event loop."""
+        self._fanout.add(path_id, readers, frames, author)
+
+    def _deliver(self, batch: Batch) -> None:
+        """Send the changes of a turn to the readers of a path: those of one kind get the very same bytes."""
+        ready = [
+            (socket, client_id if client_id in batch.authors else None)
+            for client_id, socket in batch.sockets.items()
+            if not self._laggards.misses(socket.channel, batch.path_id, client_id, batch.size)
+        ]
+        for (prefix, author), sockets in _alike(batch.path_id, ready).items():
+            self._post(sockets, [prefix + frame for frame in batch.frames_for(author)])
 
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """An operation that a client has not asked for; whether it can be told, and reads."""
@@ -668,24 +668,30 @@ class Switchboard:
         if path is not None:
             path.catch_up(client_id)
 
-    def _post(self, sockets: list[ServerSocket], frame: str) -> None:
-        if not fits_frame(frame):
+    def _post_now(self, socket: ServerSocket, frame: str) -> None:
+        """Send a frame, after all changes that were to be sent before."""
+        self._fanout.flush()
+        if not socket.closing:
+            self._post([socket], [frame])
+
+    def _post(self, sockets: list[ServerSocket], frames: list[str]) -> None:
+        if not all(map(fits_frame, frames)):
             for socket in sockets:
                 self._condemn(socket, LimitExceededError(f"more than {MAX_FRAME_BYTES} bytes to send", limit="socket"))
             return
         ready = []
-        size = len(frame)  # the bytes may be more, but that decides little
+        size = sum(map(len, frames))  # the bytes may be more, but that decides little
         for socket in sockets:
-            if socket.closing or socket.condemned:
+            if socket.condemned:
                 continue
             if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
                 error = LimitExceededError("the client does not read what is sent to it", limit="socket")
                 self._condemn(socket, error)
             else:
                 ready.append(socket.channel)
-        if ready:
-            self.sends += len(ready)
-            post_to_all(ready, frame)
+        if ready and frames:
+            self.sends += len(ready) * len(frames)
+            post_to_all(ready, frames)
 
     def close(self, path_id: str, client_id: str, error: SyncError) -> None:
         """A client of a path has to go."""
@@ -725,3 +731,16 @@ class Switchboard:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
+
+
+def _alike(
+    path_id: str, sockets: Iterable[tuple[ServerSocket, str | None]]
+) -> dict[tuple[str, str | None], list[ServerSocket]]:
+    """Sockets of which each has a key, by what precedes frames of a path on them, and by key."""
+    alike: dict[tuple[str, str | None], list[ServerSocket]] = {}
+    for socket, key in sockets:
+        connection = socket.connection
+        prefix = connection.prefix(path_id) if isinstance(connection, ServerConnection) else ""
+        if prefix is not None:
+            alike.setdefault((prefix, key), []).append(socket)
+    return alike

@@ -21,7 +21,7 @@ from mergesync.store.bodies import hlc_of
 from mergesync.store.diff import Room, stamped
 from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.unsaved import no_changes
-from mergesync.sync.admission import Leaf, body_of, correction, is_blank, is_empty, leaves_of
+from mergesync.sync.admission import Leaf, body_of, changes_beyond, correction, is_blank, is_empty, leaves_of
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
@@ -40,10 +40,15 @@ class Exit(Protocol):
     def send(self, client_ids: Iterable[str], frame: str) -> None:
         """Send the same frame to these clients of the path."""
 
-    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
-        """Send the frames of one message to these clients, but to those that do not read it may be left out.
+    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
+        """Send the frames of one message to readers but for its author, soon, and before anything else that is sent.
 
-        The hub must then be told to `remind` them when they read again.
+        To those that do not read it may be left out; the hub must then be told to `remind` them when they read again.
+
+        Args:
+            readers: the clients of the path that may read; the same tuple as long as they are the same.
+            frames: of the message.
+            author: the client that has it already, if there is one.
         """
 
     def close(self, client_id: str, error: SyncError) -> None:
@@ -120,24 +125,29 @@ class Hub:
         self._new_id = new_id
         self._reviewer = reviewer
         self._blind: set[str] = set()  # clients that may not know what is on the path
+        self._readers: tuple[str, ...] | None = None  # the others, once somebody has asked
         self._waiting = _Waiting()
         self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
         self._window: Window | None = None  # once somebody may come back
-        self._resuming: set[str] = set()  # clients that see to it by themselves that they are equal
+        self._has_failed = False  # and so something that clients have said was dropped
         self._questions: list[tuple[str, Callable[[bool], None]]] = []  # who waits to be merged, and what then
         self._asking: list[tuple[str, Callable[[], None]]] = []  # who waits for the path to be ready, and what then
         self._passing: tuple[str, Payload] | None = None  # the changes being merged: from whom, and as they came
 
     # --- life
 
-    def ready(self, store: MergeableStore | None, now: float) -> None:
+    def ready(self, store: MergeableStore | None, now: float, *, is_late: bool = False) -> None:
         """The path can serve its clients; what they have said meanwhile is handled in order.
 
         Args:
             store: the replica, loaded; None for a relay without one.
             now: seconds.
+            is_late: whether clients may have been missed, or may have given up: all that are there compare hashes.
         """
+        # Who waits for an answer to an operation does not give up, and checks by itself that both are equal.
+        patient = set() if self._has_failed else {client_id for client_id, _ in self._asking}
+        late = [client_id for client_id in self.clients if client_id not in patient] if is_late else []
         self.store = store
         self.state = HubState.READY
         if store is not None:
@@ -155,18 +165,27 @@ class Hub:
                 self._synchronizer.start_sync(now)
             else:
                 self._synchronizer.start_live()
-        waiting, self._waiting = self._waiting, _Waiting()
-        for held in waiting.messages:
-            if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
-                self.receive(held.client_id, held.address, held.payload, now)
+        for client_id in late:  # first, so that nothing is confirmed to them before it was got
+            self.resync(client_id, now)
+        self._receive_waiting(now)
         self._answer_questions()
         asking, self._asking = self._asking, []
         for _, act in asking:
             act()
 
+    def _receive_waiting(self, now: float) -> None:
+        """Act on what has waited; as long as something does, nobody is told that all is merged."""
+        waiting = self._waiting.messages
+        while waiting:
+            held = waiting.pop(0)
+            if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
+                self.receive(held.client_id, held.address, held.payload, now)
+        self._waiting = _Waiting()
+
     def fail(self) -> None:
         """The path cannot serve its clients for now; what they have said is dropped, to be asked for again later."""
         self.state = HubState.FAILED
+        self._has_failed = True
         self._waiting = _Waiting()
 
     def starting(self) -> None:
@@ -175,7 +194,7 @@ class Hub:
 
     def resync(self, client_id: str, now: float) -> None:
         """A client may have missed something, or we may: compare hashes both ways."""
-        if self._synchronizer is not None and client_id not in self._resuming:
+        if self._synchronizer is not None:
             self._synchronizer.announce(client_id)
             self._synchronizer.ask_hashes(client_id, now)
 
@@ -215,11 +234,13 @@ class Hub:
             reads: whether it may know what is on the path.
         """
         self.clients[client_id] = None
+        self._readers = None
         if not reads:
             self._set_blind(client_id)
 
     def _set_blind(self, client_id: str) -> None:
         self._blind.add(client_id)
+        self._readers = None
         if self._synchronizer is not None:
             self._synchronizer.blind.add(client_id)
 
@@ -229,6 +250,7 @@ class Hub:
             self._set_blind(client_id)
         elif client_id in self._blind:
             self._blind.discard(client_id)
+            self._readers = None
             if self._synchronizer is not None:
                 self._synchronizer.blind.discard(client_id)
             self.remind(client_id)
@@ -236,8 +258,8 @@ class Hub:
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
         self.clients.pop(client_id, None)
-        self._resuming.discard(client_id)
         self._blind.discard(client_id)
+        self._readers = None
         self._questions = [question for question in self._questions if question[0] != client_id]
         self._asking = [asking for asking in self._asking if asking[0] != client_id]
         self._ahead.forget(client_id)
@@ -334,7 +356,6 @@ class Hub:
         if self._synchronizer is None or self._relay:
             answer({})
             return
-        self._resuming.add(client_id)
         if changes is not None:
             message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, *changes)
             self._synchronizer.receive(client_id, message, now)
@@ -350,7 +371,7 @@ class Hub:
         return {"cursor": cursor, "changes": news, "hashes": store.get_mergeable_content_hashes()}
 
     def _answer_questions(self) -> None:
-        if self._questions and self.state is HubState.READY:
+        if self._questions and self.state is HubState.READY and not self._waiting.messages:
             questions, self._questions = self._questions, []
             for client_id, act in questions:
                 merged = self._synchronizer is None or self._synchronizer.has_all_of(client_id)
@@ -388,31 +409,40 @@ class Hub:
             for remainder in remainders:
                 self._exit.send(client_ids, f"{sender}\n{remainder}")
 
-    def _send_news(self, client_ids: list[str], news: MergeableChanges) -> None:
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The clients that may know what is on the path; the same tuple as long as they are the same."""
+        if self._readers is None:
+            self._readers = tuple(client_id for client_id in self.clients if client_id not in self._blind)
+        return self._readers
+
+    def _send_news(self, news: MergeableChanges, author: str | None) -> None:
         """Send changes of the replica's own, or let clients compare hashes where there are too many for a message."""
         message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, news)
         self._note_sent(message.request_id)
         try:
             remainders = remainders_of(message, self._fragment_size, self._new_id)
         except LimitExceededError:
-            for client_id in client_ids:
-                self.remind(client_id)
+            self._remind_all(author)
         else:
-            self._send_changes(client_ids, SERVER, remainders)
+            self._send_changes(SERVER, remainders, author)
 
     def _note_sent(self, message_id: str | None) -> None:
         if self._window is not None:
             self._window.sent(message_id)
 
-    def _send_changes(self, client_ids: list[str], sender: str, remainders: Iterable[str]) -> None:
+    def _send_changes(self, sender: str, remainders: Iterable[str], author: str | None) -> None:
         """Send changes that the replica has, so that who misses them can get them from it later."""
-        if not client_ids:
-            return
         frames = [f"{sender}\n{remainder}" for remainder in remainders]
         if all(map(fits_frame, frames)):
-            self._exit.send_changes(client_ids, frames)
+            self._exit.send_changes(self.readers, frames, author)
         else:  # it came in a frame that has no room for the sender's id (surprise 14)
-            for client_id in client_ids:
+            self._remind_all(author)
+
+    def _remind_all(self, author: str | None) -> None:
+        """All but the author of changes have missed them."""
+        for client_id in self.readers:
+            if client_id != author:
                 self.remind(client_id)
 
     # --- holding
@@ -490,23 +520,31 @@ class Hub:
                 self._synchronizer.send_changes(beyond)
             return
         sender = None if origin is None else origin.sender
-        others = [client_id for client_id in self.clients if client_id != sender and client_id not in self._blind]
+        has_others = any(client_id != sender for client_id in self.readers[:2])
         news = [changes]
-        if origin is not None and self._passing is not None and origin.body is self._passing[1].message.body:
+        if origin is not None and self._passing is not None and self._is_all_new(origin, changes):
             if is_blank(beyond):  # else the message that follows completes it
                 self._note_sent(self._passing[1].message.request_id)
-            self._send_changes(others, self._passing[0], self._passing[1].remainders)
+            if has_others:
+                self._send_changes(self._passing[0], self._passing[1].remainders, sender)
             news = [beyond]
         elif origin is not None and changes is origin.body:
             news = [changes, beyond]
         for body in news:
-            if others and not is_blank(body):
-                self._send_news(others, body)
+            if has_others and not is_blank(body):
+                self._send_news(body, sender)
         if sender is not None and sender not in self._blind and not is_empty(beyond):
             self._synchronizer.send_changes(beyond, sender)
         if self._ahead:
             for client_id, body in self._ahead.corrections(changes, self._new_id(CLIENT_PART_LENGTH)):
                 self._synchronizer.send_changes(body, client_id)
+
+    def _is_all_new(self, origin: Origin, changes: MergeableChanges) -> bool:
+        """Whether what came in may be passed on as it is: what is old already was reviewed by nobody."""
+        assert self._passing is not None
+        if origin.body is not self._passing[1].message.body:
+            return False
+        return self._reviewer is None or is_empty(changes_beyond(origin.body, changes))
 
 
 def _checked_place(body: Any) -> tuple[tuple[str, str | None] | None, tuple[MergeableChanges, str] | None]:

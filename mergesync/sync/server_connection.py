@@ -120,12 +120,12 @@ class ServerConnection:
         for path_id in path_ids:
             self._switchboard.leave(path_id, self)
 
-    def outgoing(self, path_id: str, frame: str) -> str | None:
-        """A frame of a path as it travels on this socket, or None if the client is no longer there."""
+    def prefix(self, path_id: str) -> str | None:
+        """What precedes the frames of a path on this socket, or None if the client is no longer there."""
         if not self.multiplexed:
-            return frame
+            return ""
         channel_id = self._channel_of(path_id)
-        return None if channel_id not in self._channels else channel_frame(channel_id, frame)
+        return None if channel_id not in self._channels else channel_frame(channel_id, "")
 
     def _path_of(self, channel_id: str) -> str:
         return f"{self._base_path_id}/{channel_id}" if self._base_path_id else channel_id

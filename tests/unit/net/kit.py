@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from mergesync import MergeableStore, WsServer
 from mergesync.net.client import WsClient, create_ws_synchronizer
 from mergesync.net.server import ListeningWsServer
+from mergesync.sync.subprotocols import CHANNELS
 from tests.support import eventually, within
 
 __all__ = [
@@ -82,9 +83,9 @@ async def closed_with(connection: ClientConnection) -> tuple[int, str]:
 
 
 @asynccontextmanager
-async def mux(url: str) -> AsyncIterator[ClientConnection]:
+async def mux(url: str, subprotocol: str = CHANNELS) -> AsyncIterator[ClientConnection]:
     """A raw peer that has said hello on a socket with channels."""
-    async with raw(url, subprotocols=["tinybase"]) as connection:
+    async with raw(url, subprotocols=[subprotocol]) as connection:
         await connection.send('S\n["hello",-1,[0,1]]')
         assert await within(connection.recv()) == 'S\n["hello",-1,[0,1]]'
         yield connection

@@ -16,6 +16,8 @@ import pytest
 from mergesync import LoadError, MergeableStore, SaveError, WsClient, create_ws_server
 from mergesync.net.server import ListeningWsServer
 from mergesync.persist import json_file_persisters, sqlite_persisters
+from mergesync.sync.messages import MessageType
+from mergesync.sync.subprotocols import EXTENDED_CHANNELS
 from tests.support import TIMEOUT_SECONDS, Leftovers, eventually, same_content, within
 from tests.unit.net.kit import Backend, closed_with, diff_frame, mux, raw, subscribed, synced, url_of
 
@@ -408,6 +410,44 @@ async def test_channel_that_joins_a_refused_path(monkeypatch: pytest.MonkeyPatch
             assert [json.loads(frame.split("\n", 3)[3])[1] for frame in frames] == [2, 1]
 
 
+@pytest.mark.parametrize("relay", [False, True])
+async def test_durable_after_an_announcement_that_was_dropped(relay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is confirmed of a client before it was asked what it has (simulator, seed 25495)."""
+    monkeypatch.setattr("mergesync.net.path.RETRY_LOAD_FIRST_SECONDS", 0.3)
+    backend = Backend()
+    backend.load_trouble = OSError("db down")
+    async with (
+        create_ws_server("localhost", 0, backend, relay=relay, on_ignored_error=lambda _: None) as server,
+        mux(url_of(server, ""), EXTENDED_CHANNELS) as socket,
+    ):
+        await subscribed(socket, "p")
+        await socket.send('M\np\n\n["1",2,[1,1]]')
+        await eventually(lambda: backend.persisters and not any(backend.open.values()))
+        backend.load_trouble = None
+        await socket.send('M\np\nX\n["stored","stored",true]')
+        questions: list[str] = []
+        operations: list[str] = []
+        while not operations or not questions:
+            sender, _, text = str(await within(socket.recv())).removeprefix("M\np\n").partition("\n")
+            request_id, kind, *_ = json.loads(text)
+            if sender == "X":
+                operations.append(request_id)
+            elif kind == MessageType.GET_CONTENT_HASHES:
+                questions.append(request_id)
+                await socket.send('M\np\nX\n["asked later","hello",null]')
+        assert operations == ["asked later"]
+        while "stored" not in operations:
+            for request_id in questions:
+                await socket.send(f'M\np\nS\n["{request_id}",0,[0,0]]')
+            questions.clear()
+            sender, _, text = str(await within(socket.recv())).removeprefix("M\np\n").partition("\n")
+            request_id, kind, *_ = json.loads(text)
+            if sender == "X":
+                operations.append(request_id)
+            elif kind == MessageType.GET_CONTENT_HASHES:
+                questions.append(request_id)
+
+
 # --- leaving
 
 
@@ -558,7 +598,7 @@ async def test_storage_that_hangs_holds_only_its_path() -> None:
 async def test_error_that_nobody_thought_of(errors: Errors, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends the life of a path is reported with the path, and its clients are told to come again."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("mergesync.sync.hub.Hub.ready", fail)

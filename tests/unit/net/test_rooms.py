@@ -31,6 +31,7 @@ from mergesync import (
     RefusedError,
     ServerPath,
     WsServer,
+    allow_write,
     allow_write_value,
     create_ws_server,
     create_ws_synchronizer,
@@ -1048,6 +1049,30 @@ async def test_a_rule_that_fails() -> None:
             assert store.get_values() == {}
         (error,) = w.errors
         assert isinstance(error, KeyError)
+
+
+async def test_rules_look_at_what_is_there_when_it_is_the_hook_s_turn() -> None:
+    """Of two who want a row for themselves, the second finds it taken (simulator, seed 843 of rooms)."""
+    asked: list[str] = []
+    may_go_on = asyncio.Event()
+
+    async def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        asked.append(client.identity.name if client.identity else "")
+        await may_go_on.wait()
+
+    rules = [allow_write("rows", owner="owner")]
+    async with world(authorize=lambda info: Identity(info.token), rules=rules, on_changes=on_changes) as w:
+        ann, bob = MergeableStore(), MergeableStore()
+        async with synced(ann, w.url(token="ann")), synced(bob, w.url(token="bob")):
+            ann.set_row("rows", "1", {"owner": "ann"})
+            await eventually(lambda: asked)
+            bob.set_row("rows", "1", {"owner": "bob"})
+            await eventually(lambda: w.server._reception.turns_of("p")._waiting)
+            may_go_on.set()
+            await eventually(lambda: w.errors and same_content(ann, bob, w.store()))
+            assert (ann.get_tables(), asked) == ({"rows": {"1": {"owner": "ann"}}}, ["ann"])
+        (error,) = w.errors
+        assert getattr(error, "reasons", None) == ("against the rules",)
 
 
 async def test_what_is_no_news_needs_no_review() -> None:

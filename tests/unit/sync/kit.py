@@ -124,9 +124,9 @@ class Exits:
         """A frame for clients."""
         self.sent.append((tuple(client_ids), frame))
 
-    def send_changes(self, client_ids: Iterable[str], frames: Sequence[str]) -> None:
+    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
         """Changes for clients."""
-        client_ids = tuple(client_ids)
+        client_ids = tuple(reader for reader in readers if reader != author)
         self.may_be_missed.append((client_ids, list(frames)))
         for frame in frames:
             self.send(client_ids, frame)

@@ -103,6 +103,18 @@ def test_what_passes_goes_on_as_it_came() -> None:
     assert path.exits.errors == []
 
 
+def test_what_is_old_already_is_not_passed_on() -> None:
+    """Nobody was asked about it, so nobody hears of it (simulator, seed 422 of rooms)."""
+    path = Path("A", "B")
+    path.hear("B", DIFF, value_changes(v=["newer", hlc(3)]))
+    path.take()
+    path.hear("A", DIFF, value_changes(v=["smuggled", hlc(1)], w=["good", hlc(2)]))
+    ((to, sender, kind, body),) = path.take()
+    assert (to, sender, kind) == (("B",), "S", 3)
+    assert body[1][0] == {"w": ["good", hlc(2)]}
+    assert path.store.get_values() == {"v": "newer", "w": "good"}
+
+
 def test_what_is_refused_is_answered_to_all_under_a_newer_stamp() -> None:
     """Nobody gets the refused value; what else was in the frame goes on; it is reported once."""
     path = Path("A", "B", store=new_store("server").set_value("v", "kept"))

@@ -79,7 +79,7 @@ def test_plain() -> None:
     board = Board()
     assert board.told == [("join", "p", "C", "None")]
     assert board.hear(f"S\n{MESSAGE}") == [("p", "C", "S", MESSAGE)]
-    assert board.connection.outgoing("p", f"S\n{MESSAGE}") == f"S\n{MESSAGE}"
+    assert board.connection.prefix("p") == ""
     board.told.clear()
     board.connection.close()
     board.connection.close()
@@ -95,11 +95,11 @@ def test_channels(base: str, path_id: str) -> None:
     assert board.hear(HELLO, subscribe, subscribe, HELLO) == [("join", path_id, "C", "c")]
     assert board.sent == [HELLO, subscribe, subscribe, HELLO]
     assert board.hear(f"M\nc\nS\n{MESSAGE}") == [(path_id, "C", "S", MESSAGE)]
-    assert board.connection.outgoing(path_id, f"S\n{MESSAGE}") == f"M\nc\nS\n{MESSAGE}"
+    assert board.connection.prefix(path_id) == "M\nc\n"
     board.told.clear()
     board.connection.close()
     assert board.told == [("leave", path_id, "C")]
-    assert board.connection.outgoing(path_id, f"S\n{MESSAGE}") is None
+    assert board.connection.prefix(path_id) is None
 
 
 def test_before_hello() -> None:
@@ -248,6 +248,6 @@ def test_removed_from_a_path() -> None:
     board.connection.silence("c")
     board.connection.silence("of nobody")
     assert board.hear(f"M\nc\n\n{MESSAGE}") == []
-    assert board.connection.outgoing("c", "X\n[]") == "M\nc\nX\n[]"
+    assert board.connection.prefix("c") == "M\nc\n"
     board.connection.close()
     assert board.told == []

@@ -1,0 +1,196 @@
+"""Many WebSocket clients in one process that does little more than count bytes, so that it is not the bottleneck.
+
+The sockets are raw and watched with epoll. What readers get is never parsed: all updates of a run are equally long, and
+so how many came is told by how many bytes came.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["Load", "frame_of", "open_socket", "updates"]
+
+_ALPHABET: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+_BUFFER_BYTES: Final = 1024 * 1024
+_PATIENCE_SECONDS: Final = 30.0
+_MASKED: Final = 0x80
+_TEXT: Final = 0x81
+
+
+def frame_of(text: str) -> bytes:
+    """A text as the frame of a client; masked with zeros, which is masking, and costs nothing."""
+    data = text.encode()
+    if len(data) < 126:
+        head = struct.pack("!BB", _TEXT, _MASKED | len(data))
+    elif len(data) < 65536:
+        head = struct.pack("!BBH", _TEXT, _MASKED | 126, len(data))
+    else:
+        head = struct.pack("!BBQ", _TEXT, _MASKED | 127, len(data))
+    return head + b"\0\0\0\0" + data
+
+
+def open_socket(port: int, path_id: str, subprotocol: str | None = None) -> tuple[socket.socket, bytes]:
+    """A WebSocket client, not blocking any more, with what came behind the handshake."""
+    plain = socket.create_connection(("127.0.0.1", port), _PATIENCE_SECONDS)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = base64.b64encode(os.urandom(16)).decode()
+    offer = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    plain.sendall(
+        f"GET /{path_id} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n".encode()
+    )
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        if not (more := plain.recv(4096)):
+            break
+        answer += more
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    if b" 101 " not in head.partition(b"\r\n")[0]:
+        raise ConnectionError(f"no WebSocket: {head[:200]!r}")
+    plain.setblocking(False)
+    return plain, rest
+
+
+def updates(rows: int = 1000) -> Callable[[int], bytes]:
+    """Makes TinyBase's frames for changes of one cell, all of one length, each newer than the one before.
+
+    Args:
+        rows: between which the changes go round.
+    """
+    now_milliseconds = int(time.time() * 1000)
+    moment = "".join(_ALPHABET[now_milliseconds >> shift & 63] for shift in range(36, -6, -6))
+
+    def update(index: int) -> bytes:
+        counter = "".join(_ALPHABET[index >> shift & 63] for shift in (18, 12, 6, 0))
+        cell = f'[{{"count":[{10_000_000 + index},"{moment}{counter}bench"]}}]'
+        return frame_of(f'\n["{index:016d}",3,[[{{"rows":[{{"r{index % rows:06d}":{cell}}}]}}],[{{}}],1]]')
+
+    return update
+
+
+class Load:
+    """One writer and many readers on a path.
+
+    Args:
+        port: of the server.
+        path_id: the path.
+        readers: how many.
+        update: makes the frame of each update, all of one length; the server must pass them on in frames of one length.
+        subprotocol: to offer.
+
+    Attributes:
+        frame_bytes: how long an update is on its way to a reader.
+    """
+
+    def __init__(
+        self, port: int, path_id: str, readers: int, update: Callable[[int], bytes], *, subprotocol: str | None = None
+    ) -> None:
+        self._update = update
+        self._sent = 0
+        self._came: dict[int, int] = {}
+        self._epoll = select.epoll()
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._sockets = {}
+        for _ in range(readers):
+            reader, rest = open_socket(port, path_id, subprotocol)
+            self._sockets[reader.fileno()] = reader
+            self._came[reader.fileno()] = len(rest)
+            self._epoll.register(reader, select.EPOLLIN)
+        self._writer, _ = open_socket(port, path_id, subprotocol)
+        self.frame_bytes: int = self._measure_frame()
+
+    def _measure_frame(self) -> int:
+        """Send a few updates, which also warms the server up."""
+        self._drain(0.3)
+        before = dict(self._came)
+        self._send(10)
+        self._drain(0.5)
+        lengths = {came - before[reader] for reader, came in self._came.items()}
+        assert len(lengths) == 1, f"readers got different lengths: {lengths}"
+        length, rest = divmod(lengths.pop(), 10)
+        assert length, "nothing came"
+        assert not rest, "updates of different lengths"
+        self._came = dict.fromkeys(self._came, 10 * length)
+        return length
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for each in (*self._sockets.values(), self._writer):
+            each.close()
+        self._epoll.close()
+
+    def _send(self, count: int) -> None:
+        data = b"".join(self._update(index) for index in range(self._sent, self._sent + count))
+        self._sent += count
+        while data:
+            try:
+                data = data[self._writer.send(data) :]
+            except BlockingIOError:
+                select.select([], [self._writer], [], _PATIENCE_SECONDS)
+
+    def _receive(self, timeout_seconds: float) -> list[int]:
+        """Take what came; the readers to which something came."""
+        ready = [reader for reader, _ in self._epoll.poll(timeout_seconds)]
+        for reader in ready:
+            size = self._sockets[reader].recv_into(self._buffer)
+            if not size:
+                raise ConnectionError("the server has closed a reader")
+            self._came[reader] += size
+        return ready
+
+    def _drain(self, quiet_seconds: float) -> None:
+        while self._receive(quiet_seconds):
+            pass
+
+    def saturated(self, seconds: float, in_flight: int) -> float:
+        """Updates delivered per second where so many are on their way to some reader; one means one at a time."""
+        step = max(1, in_flight // 2)
+        began = time.perf_counter()
+        first = self._sent
+        for _ in range(in_flight // step):
+            self._send(step)
+        mark = first + step
+        behind = set(self._came)
+        while True:
+            ready = self._receive(_PATIENCE_SECONDS)
+            assert ready, f"{len(behind)} readers did not get all"
+            target = mark * self.frame_bytes
+            behind.difference_update([reader for reader in ready if self._came[reader] >= target])
+            while not behind:
+                if time.perf_counter() - began >= seconds:
+                    elapsed = time.perf_counter() - began
+                    self._drain(0.2)
+                    return (mark - first) * len(self._came) / elapsed
+                self._send(step)
+                mark += step
+                target = mark * self.frame_bytes
+                behind = {reader for reader, came in self._came.items() if came < target}
+
+    def paced(self, seconds: float, deliveries_per_second: float) -> list[float]:
+        """How long each update took to each reader, in seconds, where they are sent at an even pace; sorted."""
+        interval = len(self._came) / deliveries_per_second
+        count = int(seconds / interval)
+        base, seen = dict(self._came), dict.fromkeys(self._came, 0)
+        sent_at: list[float] = []
+        latencies: list[float] = []
+        began = time.perf_counter()
+        while len(latencies) < count * len(self._came):
+            now = time.perf_counter()
+            if len(sent_at) < count and began + len(sent_at) * interval <= now:
+                sent_at.append(now)
+                self._send(1)
+            for reader in self._receive(0):
+                came_at = time.perf_counter()
+                has = (self._came[reader] - base[reader]) // self.frame_bytes
+                latencies += [came_at - at for at in sent_at[seen[reader] : has]]
+                seen[reader] = has
+            if now - began > seconds + _PATIENCE_SECONDS:
+                raise TimeoutError(f"only {len(latencies)} of {count * len(self._came)} came")
+        return sorted(latencies)
