@@ -18,7 +18,7 @@ import time
 
 from .mutants import MUTANTS, SEEDS, record
 from .mutation import find
-from .schedule import run_schedule
+from .running import run_schedule
 from .shrink import shrink
 
 _SEEDS_AT_A_TIME = 4

@@ -30,11 +30,13 @@ class Hooks:
     Attributes:
         failing: how often they do, from 0 to 1.
         failing_loads: how many persisters cannot be made from now on.
+        load_seconds: how long it takes to make one.
     """
 
     def __init__(self, random: Random) -> None:
         self.failing = 0.0
         self.failing_loads = 0
+        self.load_seconds = 0.0
         self._random = random
 
     def _fails(self) -> bool:
@@ -64,6 +66,8 @@ class Hooks:
             if self.failing_loads > 0:
                 self.failing_loads -= 1
                 raise InjectedError("this persister cannot be made")
+            if self.load_seconds:
+                await asyncio.sleep(self.load_seconds)
             await self.may_do_anything()
             return make_persister(path_id), self.may_do_anything
 

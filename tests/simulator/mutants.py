@@ -78,7 +78,7 @@ _SYNC = (
     Mutant("a correction skips a client", "sync.hub:Hub.changed", "client_id not in self._blind]", "client_id not in self._blind][1:]"),
     Mutant("a listener's answer skips the sender", "sync.hub:Hub.changed", "if sender is not None and sender not in self._blind and not is_empty(beyond):", "if False:"),
     Mutant("clients ahead are forgotten", "sync.hub:Hub.changed", "if self._ahead:", "if False:"),
-    Mutant("the last held message is lost", "sync.hub:Hub.ready", "in waiting.messages:", "in waiting.messages[:-1]:"),
+    Mutant("the last held message is lost", "sync.hub:Hub._receive_waiting", "while waiting:", "while len(waiting) > 1:"),
     Mutant("nothing is held", "sync.hub:Hub.receive", "self._hold(_Held(client_id, address, payload, payload.size_bytes), now)", "pass"),
     Mutant("who leaves is waited for", "sync.hub:Hub.leave", "self._synchronizer.forget_peer(client_id)", "pass"),
     Mutant("a gone peer is waited for", "sync.conversations:Conversations.forget_peer", "if talk.question is not None and talk.question.address == address:", "if False:"),
@@ -152,4 +152,52 @@ _DURABILITY = (
     Mutant("what is asked for is never confirmed", "net.durability:Durability.answered", "confirmed = [self._asked.pop(request_id) for request_id in self._until(operation.request_id)]", "confirmed = []"),
 )  # fmt: skip
 
-MUTANTS: tuple[Mutant, ...] = _STORE + _SYNC + _NET + _PERSIST + _DURABILITY
+_ROOMS = (
+    Mutant("promised before it is reviewed", "sync.synchronizer:Synchronizer.has_all_of", "if self._held or self.reviews(address):", "if self._held:"),
+    Mutant("promised though it is refused", "sync.synchronizer:Synchronizer.has_all_of", "pulled and address not in self._intake.rejected", "pulled"),
+    Mutant("promised while something waits", "sync.hub:Hub._answer_questions", " and not self._waiting.messages", ""),
+    Mutant("what is old is passed on unreviewed", "sync.hub:Hub._is_all_new", "is_empty(changes_beyond(origin.body, changes))", "True"),
+    Mutant("what is pulled is not reviewed", "sync.intake:Intake._propose", "if self._reviewer is None:", "if self._reviewer is None or pulled:"),
+    Mutant("who may only read may write", "net.reviewing:PathReviewer.review", "if client is None or not client.access.write:", "if client is None:"),
+    Mutant("rules are not asked", "net.reviewing:PathReviewer._by_hook", "by_rules = self._by_rules(client, proposal)", "pass"),
+    Mutant("a rule refuses one cell of many", "rooms.rules:Rules.refused", "return news_in(store, body)", "return sitting.refused"),
+    Mutant("a new row needs no owner", "rooms.rules:_Sitting._owns", "return is_new and after == name", "return True"),
+    Mutant("a row is given away", "rooms.rules:_Sitting._owns", "and after in (name, MISSING)", ""),
+    Mutant("a hook that fails lets all through", "net.reviewing:PathReviewer._decided", "return _both(by_rules, self._refusal(client, by_rules.taken, reasons))", "return by_rules"),
+    Mutant("what a hook takes out passes", "rooms.changes:verdict_of", "for leaf_id in given.keys() - cells.keys():", "for leaf_id in ():"),
+    Mutant("a row that a hook takes out passes", "rooms.changes:verdict_of", "for leaf_id in given:", "for leaf_id in ():"),
+    Mutant("an edit of a hook is lost", "rooms.changes:verdict_of", "instead[table_id, row_id, leaf_id] = wire", "pass"),
+    Mutant("what a hook refuses is silent", "sync.intake:Intake._carry_out", "self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))", "pass"),
+    Mutant("what a hook refuses is not answered", "net.reviewing:_corrects", "client.access.overwrite and client.access.read", "False"),
+    Mutant("a ruling has the stamp of what it refuses", "sync.review:rulings", "successors[newest] = successor(newest, client)", "successors[newest] = newest or None"),
+    Mutant("what is taken is merged after the rulings", "sync.intake:Intake._apply", "if verdict.refused or verdict.instead:", "if False:"),
+    Mutant("hooks of one path are called at once", "net.turns:Turns.call", "if not self._busy:", "if True:"),
+    Mutant("who is refused on its path stays", "net.path:Path._welcome", "self._exit.put_out(self.path_id, client.id, forbidden(error.message))", "pass"),
+    Mutant("a client is welcomed twice", "net.path:Path.join", "if self.is_loaded:", "if True:"),
+    Mutant("who is gone is welcomed", "net.path:Path._welcome", "if self._members.get(client.id) is not client:\n            return None", "pass"),
+    Mutant("nobody hears who was lost", "net.path:Path.leave", "client in self._joined:", 'client in self._joined and reason != "lost":'),
+    Mutant("who may not be seen is listed", "net.path:Path._show", "if client.access.presence:", "if True:"),
+    Mutant("who is logged out stays", "net.switchboard:Switchboard.log_out", "self._close_logged_out(socket)", "pass"),
+    Mutant("an identity does not expire", "net.switchboard:Switchboard._look_at_expiry", 'socket.close(CLOSE_UNAUTHORIZED, "mergesync:expired", "unauthorized")', "pass"),
+    Mutant("a new token does not last", "net.switchboard:Switchboard._renew", "self._watch_expiry(socket)", "pass"),
+    Mutant("a new token changes no access", "net.switchboard:Switchboard._readmit", "client.identity, client.access = admitted.identity, admitted.access", "pass"),
+    Mutant("who may not read any more reads on", "sync.hub:Hub.set_reads", "self._set_blind(client_id)", "pass"),
+    Mutant("who may not read hears changes", "sync.hub:Hub.changed", "client_id != sender and client_id not in self._blind]", "client_id != sender]"),
+    Mutant("who may not read hears hashes", "sync.synchronizer:Synchronizer.announce", "if address not in self.blind:", "if True:"),
+    Mutant("who may not read compares", "sync.synchronizer:Synchronizer.shown_to", "self._nothing if address in self.blind else self.store", "self.store"),
+)  # fmt: skip
+
+_REQUESTS = (
+    Mutant("a stale version is taken", "sync.versions:check_version", "if present != version:", "if False:"),
+    Mutant("the loser is told its own version", "sync.versions:check_version", "version=present", "version=version"),
+    Mutant("a version is not looked at again", "net.service:Service._change", "check_version(store, version)  #", "pass  #"),
+    Mutant("a refused change is made on a condition", "net.service:Service._change", 'raise _refused("; ".join(verdict.reasons) or "the change is not let through")', "pass"),
+    Mutant("a change on a condition has old stamps", "net.service:Service._change", "replace(verdict, taken=taken)", "verdict"),
+    Mutant("a change on a condition is forgotten", "net.service:carry_out", "store.merge_checked(verdict.taken)", "pass"),
+    Mutant("what was made is called failed", "net.service:carry_out", "report(error)", "raise"),
+    Mutant("an action with a key is done again", "net.actions:Actions.recall", "request = self._requests.get(key)", "request = None"),
+    Mutant("an action with a key is asked for once", "net.requests:Requests.closed", "if request.sent and not request.repeated:", "if request.sent:"),
+    Mutant("a request is not answered", "net.switchboard:Switchboard.operate", "self._answer(socket, path_id, operation, name, body)", "pass"),
+)  # fmt: skip
+
+MUTANTS: tuple[Mutant, ...] = _STORE + _SYNC + _NET + _PERSIST + _DURABILITY + _ROOMS + _REQUESTS

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from .schedule import Outcome, run_schedule
+from .running import run_schedule
+from .schedule import Outcome
 
 __all__ = ["Mutant", "find", "planted"]
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Protocol
 
 from mergesync.net.channel import ChannelClosed
 
-__all__ = ["Accept", "Link", "Network", "SimulatedChannel"]
+__all__ = ["Link", "Listening", "Network", "SimulatedChannel"]
 
 _DEAD_AFTER_SECONDS = 40.0
 """When the pings of both ends find out that nobody is there (the `websockets` library: 20 s and 20 s)."""
 
 
-class Accept(Protocol):
+class Listening(Protocol):
     """A server that listens."""
 
-    def __call__(
-        self, channel: SimulatedChannel, target: str, key: str, subprotocol: str | None
-    ) -> Awaitable[None]: ...
+    async def receive(self, name: str, target: str, headers: Mapping[str, str], subprotocol: str | None) -> Any:
+        """Let somebody in who asks for a socket; raises what a client then hears."""
+
+    async def serve(self, channel: SimulatedChannel, visitor: Any) -> None:
+        """Serve the socket of one that was let in."""
 
 
 class SimulatedChannel:
@@ -51,6 +54,7 @@ class SimulatedChannel:
     def post(self, text: str) -> None:
         """Send a text."""
         if self._closed is None:
+            self._link.network.on_post(self._link, self, text)
             self._queued_bytes += len(text)
             self._link.send(self.other, lambda: self._deliver(text))
 
@@ -66,6 +70,16 @@ class SimulatedChannel:
     def is_open(self) -> bool:
         """Whether this end is not closed."""
         return self._closed is None
+
+    @property
+    def close_code(self) -> int | None:
+        """What this end was closed with; None while it is open."""
+        return None if self._closed is None else self._closed.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Likewise, why."""
+        return None if self._closed is None else self._closed.reason
 
     @property
     def is_delayed(self) -> bool:
@@ -100,8 +114,9 @@ class SimulatedChannel:
 class Link:
     """A connection between a client and a server."""
 
-    def __init__(self, network: Network, client_name: str, subprotocol: str | None) -> None:
+    def __init__(self, network: Network, client_name: str, key: str, subprotocol: str | None) -> None:
         self.network = network
+        self.key = key
         self.client_name = client_name
         self.client = SimulatedChannel(self, "server", subprotocol)
         self.server = SimulatedChannel(self, client_name, subprotocol)
@@ -126,7 +141,8 @@ class Link:
         """Let something arrive at an end, after everything sent there before."""
         loop = asyncio.get_running_loop()
         jitter = self.network.random.random() * self.latency_seconds
-        when = max(loop.time() + self.latency_seconds + jitter, self._stalled_until, target._next_arrival)
+        after_the_last = math.nextafter(target._next_arrival, math.inf)  # the loop keeps no order among equal times
+        when = max(loop.time() + self.latency_seconds + jitter, self._stalled_until, after_the_last)
         target._next_arrival = when
 
         def arrive_unless_deaf() -> None:
@@ -158,6 +174,7 @@ class Network:
     Args:
         random: draws latencies.
         on_frame: told of every frame that arrives: `(link, sending end, text)`.
+        on_post: told of every frame that is sent, likewise.
 
     Attributes:
         listening: the server that can be reached; None for none.
@@ -168,10 +185,16 @@ class Network:
         frames: how many have arrived.
     """
 
-    def __init__(self, random: Random, on_frame: Callable[[Link, SimulatedChannel, str], None]) -> None:
+    def __init__(
+        self,
+        random: Random,
+        on_frame: Callable[[Link, SimulatedChannel, str], None],
+        on_post: Callable[[Link, SimulatedChannel, str], None],
+    ) -> None:
         self.random = random
         self.on_frame = on_frame
-        self.listening: Accept | None = None
+        self.on_post = on_post
+        self.listening: Listening | None = None
         self.unreachable: set[str] = set()
         self.links: list[Link] = []
         self.connecting: set[str] = set()
@@ -180,21 +203,32 @@ class Network:
         self._keys = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def connect(self, client_name: str, target: str, subprotocol: str | None) -> SimulatedChannel:
-        """Connect a client; raises OSError where no server can be reached."""
+    async def connect(
+        self, client_name: str, target: str, subprotocol: str | None, headers: Mapping[str, str] | None = None
+    ) -> SimulatedChannel:
+        """Connect a client; raises OSError where no server can be reached, or what the server refuses it with."""
         self.connecting.add(client_name)
         try:
             await asyncio.sleep(0.001 + self.random.random() * 0.01)
+            listening = self._reached_by(client_name)
+            self._keys += 1
+            key = f"{self._keys:021d}A=="
+            visitor = await listening.receive(
+                client_name, target, {"sec-websocket-key": key, **(headers or {})}, subprotocol
+            )
+            if self._reached_by(client_name) is not listening:
+                raise ConnectionResetError("simulated")
         finally:
             self.connecting.discard(client_name)
-        if self.listening is None or client_name.partition(".")[0] in self.unreachable:
-            raise ConnectionRefusedError("simulated")
-        link = Link(self, client_name, subprotocol)
+        link = Link(self, client_name, key, subprotocol)
         self.links = [other for other in self.links if other.client.is_open or other.server.is_open]
         self.links.append(link)
-        self._keys += 1
-        key = f"{self._keys:021d}A=="
-        task = asyncio.ensure_future(self.listening(link.server, target, key, subprotocol))
+        task = asyncio.ensure_future(listening.serve(link.server, visitor))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return link.client
+
+    def _reached_by(self, client_name: str) -> Listening:
+        if self.listening is None or client_name.partition(".")[0] in self.unreachable:
+            raise ConnectionRefusedError("simulated")
+        return self.listening

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 from mergesync import MergeableStore
 from mergesync.types import MISSING, CellOrMissing
 
 from . import oracles
+from .application import GUEST
 from .clock import Clock
 from .hooks import injected_only
 from .hostile import Hostile
 from .network import Link
-from .world import Client, World, simulated
+from .tokens import COPIED
+from .world import Client, World
 
-__all__ = ["STEPS", "Outcome", "run_schedule"]
+__all__ = ["PEACE_SECONDS", "STEPS", "Outcome", "Schedule", "Step"]
 
 STEPS = 200
 PEACE_SECONDS = 90.0  # enough to find out that a link is deaf, and for the longest wait between two attempts
@@ -28,6 +29,9 @@ QUIET_SECONDS = 40.0  # then nobody says anything any more
 _CELLS: tuple[Any, ...] = (0, 1, 2.5, True, False, None, "", "dog", "é😀", {"a": [1]}, [], "\U0001f600" * 9)
 _OFTEN = 6
 _STEP_SEEDS = 1_000_003
+
+Step: TypeAlias = tuple[str, int, Callable[[], Awaitable[None]]]
+"""A name, how often it is drawn, and what happens."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Outcome:
     failures: list[str]
 
 
-class _Schedule:
+class Schedule:
     """The steps, each drawn by its own index, so that the others stay the same if some are left out."""
 
     def __init__(self, world: World, seed: int, skip: Collection[int]) -> None:
@@ -62,7 +66,7 @@ class _Schedule:
         self.multiplexed = self.random.choice((0.0, 0.0, 0.5))
         self.hostile: Hostile | None = None
         self.answering: set[str] = set()  # clients with a listener that writes
-        steps: list[tuple[str, int, Callable[[], Awaitable[None]]]] = [
+        steps: list[Step] = [
             ("write", 40, self.write),
             ("transaction", 6, self.transaction),
             ("delete", 8, self.delete),
@@ -88,15 +92,32 @@ class _Schedule:
             ("hooks", 1, self.hooks),
             ("listener", 2, self.listener),
             ("hostile", 3 if self.random.random() < 0.25 and not world.options.relay else 0, self.lie),
+            *self.more_steps(),
         ]
         # A swarm: each schedule has only some of the faults, so that rare combinations come up.
         self.steps = [step for step in steps if step[1] >= _OFTEN or self.random.random() < 0.6]
         self.weights = [weight for _, weight, _ in self.steps]
 
+    def more_steps(self) -> list[Step]:
+        """Steps of other kinds of schedules."""
+        return []
+
+    async def begin(self) -> None:
+        """The first server is there, and nobody else."""
+
+    def add_client(self, path_id: str, clock: Clock, multiplexed: bool = False) -> Client:
+        """A program starts."""
+        return self.world.add_client(path_id, clock, multiplexed)
+
+    def cell(self, client: Client) -> Any:
+        """Something to write."""
+        return self.random.choice(_CELLS)
+
     async def run(self) -> list[str]:
         await self.world.start_server()
+        await self.begin()
         for index in range(self.first_clients):
-            await self.world.connect(self.world.add_client(self.paths[index % len(self.paths)], Clock()))
+            await self.world.connect(self.add_client(self.paths[index % len(self.paths)], Clock()))
         for index in range(STEPS):
             self.random.seed(self.seed * _STEP_SEEDS + index)
             if index not in self.skip:
@@ -109,6 +130,8 @@ class _Schedule:
         failures = self.world.unexpected
         for path_id in self.paths:
             failures += oracles.at_rest(self.world, path_id)
+        if self.world.application is not None:
+            failures += self.world.application.at_rest()
         failures += await self.check_storage()
         failures += await self.end()
         return failures + list(oracles.errors(self.world))
@@ -120,7 +143,7 @@ class _Schedule:
 
     async def write(self) -> None:
         if (client := self.any_client()) is not None:
-            self.act(lambda: self.write_one(client.store))
+            self.act(lambda: self.write_one(client))
 
     def act(self, work: Callable[[], object]) -> bool:
         """Change a store; whether all its listeners liked it."""
@@ -132,8 +155,8 @@ class _Schedule:
             return False
         return True
 
-    def write_one(self, store: MergeableStore) -> None:
-        cell = self.random.choice(_CELLS)
+    def write_one(self, client: Client) -> None:
+        store, cell = client.store, self.cell(client)
         if self.random.random() < 0.2:
             store.set_value(self.random.choice("vw"), cell)
         else:
@@ -149,7 +172,7 @@ class _Schedule:
         before = content() if self.random.random() < 0.5 else None
         store.start_transaction()
         for _ in range(self.random.randint(1, 6)):
-            self.write_one(store)
+            self.write_one(client)
             if self.random.random() < 0.3:
                 self.world.note(f"{store.get_mergeable_content_hashes()}")
         if self.random.random() < 0.3:
@@ -186,7 +209,7 @@ class _Schedule:
             clock = Clock(self.random.choice((0, 0, 0, -1000, 5000, 100_000)))
             clock.far = self.world.options.has_far_clocks and self.random.random() < 0.3
             multiplexed = self.random.random() < self.multiplexed
-            await self.world.connect(self.world.add_client(self.random.choice(self.paths), clock, multiplexed))
+            await self.world.connect(self.add_client(self.random.choice(self.paths), clock, multiplexed))
 
     async def online(self) -> None:
         if (client := self.any_client()) is not None:
@@ -203,7 +226,7 @@ class _Schedule:
             return
         for _ in range(self.random.randint(1, 4)):
             client.synchronizer.stop_sync()
-            self.act(lambda: self.write_one(client.store))
+            self.act(lambda: self.write_one(client))
             self.world.spawn(client.synchronizer.start_sync())
             await asyncio.sleep(self.random.choice((0.0, 0.005, 0.02, 0.05)))
 
@@ -226,15 +249,20 @@ class _Schedule:
             return
         if len(links) != 1 or links[0].is_troubled:
             return
+        is_told_of = self.is_told_of(client)
         await client.synchronizer.destroy()
         client.synchronizer = None
         self.world.clients.remove(client)
         same_hub = self.world.replica(client.path_id) is hub and hub.store is not None
-        if same_hub and not links[0].is_troubled:
+        if is_told_of and same_hub and not links[0].is_troubled:
             held = oracles.stamps_of(hub.store)
             for leaf, hlc in client.held.items():
                 if held.get(leaf, "") < hlc:
                     self.world.fail("left", f"{client.name} leaves, and nobody has its {leaf} {hlc}")
+
+    def is_told_of(self, client: Client) -> bool:
+        """Whether the server has what a client has as soon as it is told of it, or something newer."""
+        return True
 
     async def clock(self) -> None:
         clocks = [client.clock for client in self.world.clients]
@@ -345,6 +373,7 @@ class _Schedule:
         for client in self.world.clients:
             await self.world.connect(client)
         await asyncio.sleep(PEACE_SECONDS)
+        await self.take_leave()
         if not self.world.options.has_far_clocks and not self.world.options.relay and self.random.random() < 0.5:
             await self.join_in_peace()
         await self.write_in_peace()
@@ -355,23 +384,30 @@ class _Schedule:
         else:
             await self.be_quiet()
 
+    async def take_leave(self) -> None:
+        """Whoever is not there now will not be."""
+
     async def write_in_peace(self) -> None:
         """Nothing is in the way of these, and nobody compares hashes afterwards."""
         for client in self.world.clients:
-            self.act(lambda store=client.store: self.write_one(store))  # type: ignore[misc]
-            self.act(lambda store=client.store: store.set_cell("t", "1", "a", self.random.random()))  # type: ignore[misc]
+            self.act(lambda client=client: self.write_one(client))  # type: ignore[misc]
+            self.act(lambda client=client: client.store.set_cell("t", "1", "a", self.last_cell(client)))  # type: ignore[misc]
             if self.random.random() < 0.3:
                 client.store.start_transaction()
                 self.world.loop.call_later(0.3, self.act, client.store.finish_transaction)
             await asyncio.sleep(self.random.choice((0.0, 0.02, 0.2)))
         await asyncio.sleep(10.0)
 
+    def last_cell(self, client: Client) -> Any:
+        """Something to write that nobody has written before."""
+        return self.random.random()
+
     async def join_in_peace(self) -> None:
         """Who comes with something to say, where nothing is in the way, is soon live, and then has everything."""
         self.world.network.is_calm = True
         for path_id in (self.paths[0], "fresh"):
-            client = self.world.add_client(path_id, Clock())
-            self.act(lambda store=client.store: self.write_one(store))  # type: ignore[misc]
+            client = self.world.add_client(path_id, Clock(), identity=GUEST)
+            self.act(lambda client=client: self.write_one(client))  # type: ignore[misc]
             seen = len(self.world.errors)
             hub = self.world.replica(path_id)
             before = {} if hub is None else oracles.stamps_of(hub.store)
@@ -390,10 +426,10 @@ class _Schedule:
     async def join_late(self) -> None:
         """A path cannot be loaded at first; a client with channels stays, and is not cut off to begin anew."""
         self.world.hooks.failing_loads = 2  # so long that what the client announces is lost
-        client = self.world.add_client("late", Clock(), multiplexed=True)
+        client = self.world.add_client("late", Clock(), multiplexed=True, identity=GUEST)
         await self.world.connect(client)
         for _ in range(4):
-            self.act(lambda: self.write_one(client.store))
+            self.act(lambda: self.write_one(client))
             await asyncio.sleep(0.4)
         self.world.hooks.failing_loads = 0
 
@@ -430,6 +466,8 @@ class _Schedule:
                 await asyncio.sleep(QUIET_SECONDS / 2)
                 failures = list(oracles.nobody_left(self.world))
                 await self.world.stop_server()
+                if self.world.application is not None:
+                    failures += self.world.application.nobody_left()
         except TimeoutError:
             return ["end: somebody does not come to an end"]
         await asyncio.sleep(1.0)
@@ -439,30 +477,4 @@ class _Schedule:
 
 def _answer(store: MergeableStore, _table: str, _row: str, _cell: str, new: CellOrMissing, *_: object) -> None:
     if new is not MISSING:
-        store.set_cell("t", "1", "seen", new)
-
-
-def run_schedule(seed: int, skip: Collection[int] = ()) -> Outcome:
-    """Run one schedule.
-
-    Args:
-        seed: which one.
-        skip: the indexes of steps to leave out.
-    """
-    with simulated(seed) as world:
-        schedule = _Schedule(world, seed, skip)
-        try:
-            failures = world.loop.run_until_complete(schedule.run())
-        except Exception as error:
-            failures = [*world.unexpected, f"raised: {type(error).__name__}: {error}\n{traceback.format_exc()}"]
-        _end_tasks(world)
-        return Outcome(seed, world.trace_hash, schedule.taken, failures)
-
-
-def _end_tasks(world: World) -> None:
-    """What a failed schedule has left is ended here."""
-    tasks = asyncio.all_tasks(world.loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        world.loop.run_until_complete(asyncio.wait(tasks, timeout=PEACE_SECONDS))
+        store.set_cell("t", "1", COPIED, new)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .schedule import STEPS, Outcome, run_schedule
+from .running import run_schedule
+from .schedule import STEPS, Outcome
 
 __all__ = ["shrink"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mergesync import MergeableStore, WsServer
@@ -9,19 +11,40 @@ from mergesync.exceptions import SaveError
 from mergesync.persist import JsonFilePersister, SqlitePersister
 from mergesync.persist.base import Persister
 from mergesync.store.bodies import hlc_of
+from mergesync.store.jsjson import parse
 from mergesync.sync.admission import Leaf, leaves_of
 
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["Durable", "WatchedJsonPersister", "WatchedSqlitePersister"]
+__all__ = ["Durable", "WatchedJsonPersister", "WatchedSqlitePersister", "json_file", "stored_stamps"]
 
 Durable: TypeAlias = dict[Leaf, str]
 """The greatest stamp of each leaf of a path that was said to be stored."""
 
 
-def _stamps(body: Any) -> Durable:
+def stamps_in(body: Any) -> Durable:
+    """The stamp of each leaf of a body."""
     return {leaf: hlc_of(stamp) for leaf, stamp in leaves_of(body)}
+
+
+def stored_stamps(world: World, path_id: str) -> Durable:
+    """What would be there if the power was lost now."""
+    if world.options.storage == "json":
+        file = world.disk.synced_names.get(json_file(path_id))
+        return {} if file is None or file.synced is None else stamps_in(parse(file.synced.decode()))
+    with closing(sqlite3.connect(world.databases.file)) as database:
+        cells = database.execute(
+            "SELECT table_id, row_id, cell_id, hlc FROM mergesync_cells WHERE path = ?1 "
+            "UNION ALL SELECT NULL, '', value_id, hlc FROM mergesync_values WHERE path = ?1",
+            (path_id,),
+        )
+        return {(table_id, row_id, leaf_id): hlc for table_id, row_id, leaf_id, hlc in cells}
+
+
+def json_file(path_id: str) -> str:
+    """Where a path is on the disk."""
+    return f"/data/{path_id}.json"
 
 
 class _Watched(Persister):
@@ -37,13 +60,13 @@ class _Watched(Persister):
                 self.world.fail("double", f"{self.path_id}: loaded while another persister has it")
         durable = dict(self.world.durable.get(self.path_id or "", {}))
         await super().load(initial_content)
-        loaded = _stamps(self.store.get_mergeable_content())
+        loaded = stamps_in(self.store.get_mergeable_content())
         for leaf, hlc in durable.items():
             if loaded.get(leaf, "") < hlc:
                 self.world.fail("durable", f"{self.path_id}: {leaf} {hlc} was stored; {loaded.get(leaf)} is loaded")
 
     async def flush(self) -> None:
-        before = _stamps(self.store.get_mergeable_content())
+        before = stamps_in(self.store.get_mergeable_content())
         await super().flush()
         self._note(before)
 
@@ -61,9 +84,18 @@ class _Watched(Persister):
         if was_saving and self._unsaved:
             self.world.fail("unsaved", f"{self.path_id}: let go of what was not stored")
 
+    async def remove(self) -> None:
+        """What is stored goes, and with it all that was promised."""
+        if self.server is not None and (self.server, self.path_id or "") in self.world.holders:
+            self.world.fail("double", f"{self.path_id}: removed while another persister has it")
+        await super().remove()  # type: ignore[misc]
+        self.world.durable.pop(self.path_id or "", None)
+
     async def _save(self, body: Any) -> None:
+        if self.world.application is not None:
+            self.world.application.stored(self.path_id or "", body)
         await super()._save(body)  # type: ignore[safe-super]
-        self._note(_stamps(body))
+        self._note(stamps_in(body))
 
     def _note(self, stored: Durable) -> None:
         known = self.world.durable.setdefault(self.path_id or "", {})

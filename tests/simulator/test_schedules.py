@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from .schedule import run_schedule
+from .running import run_schedule
 
 SCHEDULES = int(os.environ.get("MERGESYNC_SCHEDULES", "2000"))
 BATCH = 100

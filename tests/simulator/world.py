@@ -7,18 +7,22 @@ import hashlib
 import random
 import secrets
 import tempfile
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
+
+from websockets.exceptions import InvalidStatus
 
 from mergesync import MergeableStore, WsServer
 from mergesync.exceptions import MergesyncError
 from mergesync.net import link as net_link
+from mergesync.net import lives as net_lives
 from mergesync.net import path as net_path
 from mergesync.net import presence as net_presence
 from mergesync.net import server as net_server
@@ -26,19 +30,23 @@ from mergesync.net import switchboard
 from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
 from mergesync.persist import Persister, SqliteDatabase, poller, sqlite
 from mergesync.store.hlc import client_part, latest_allowed
-from mergesync.sync import synchronizer
+from mergesync.sync import hub, synchronizer
 from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.subprotocols import choose
 
+from .application import GUEST, Application, Grant
 from .clock import Clock
 from .database import Databases
 from .disk import Disk
 from .hooks import Hooks, InjectedError, injected_only
 from .loop import SimulatedLoop
 from .network import Link, Network, SimulatedChannel
-from .storage import Durable, WatchedJsonPersister, WatchedSqlitePersister
+from .storage import Durable, WatchedJsonPersister, WatchedSqlitePersister, json_file, stored_stamps
 
 __all__ = ["Client", "World", "simulated"]
+
+ROOMS_SHARE = 0.3
+"""How many of the schedules have an application that decides who may do what."""
 
 _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
@@ -49,6 +57,7 @@ class Client:
 
     Attributes:
         is_stock: whether it speaks TinyBase's protocol and no more.
+        identity: who it is for an application.
         shadow: what listeners have heard.
         held: per leaf the stamp that the store holds, as listeners have heard it; it never shrinks.
         last_stamp: the greatest that the store has made, once its clock is not too far ahead.
@@ -63,6 +72,7 @@ class Client:
     store: MergeableStore
     multiplexed: bool
     is_stock: bool
+    identity: str = GUEST
     synchronizer: WsSynchronizer | None = None
     shadow: dict[Leaf, Any] = field(default_factory=dict)
     held: dict[Leaf, str] = field(default_factory=dict)
@@ -87,6 +97,8 @@ class Options:
         has_far_clocks: whether clocks of clients may be so far ahead that their stamps are refused.
         has_small_outboxes: whether who reads slowly is soon cut off.
         fragment_size: in how large pieces messages travel.
+        rooms: whether an application decides who may do what.
+        lives: whether it also makes and removes paths.
     """
 
     storage: str
@@ -94,18 +106,26 @@ class Options:
     has_far_clocks: bool
     has_small_outboxes: bool
     fragment_size: int | None
+    rooms: bool
+    lives: bool
 
     @classmethod
-    def draw(cls, random: Random) -> Options:
+    def draw(cls, seed: int, random: Random) -> Options:
         """Draw one."""
         relay = random.random() < 0.15
-        return cls(
+        options = cls(
             random.choice(("none", "json", "json", "sqlite")),
             relay,
             not relay and random.random() < 0.15,
             not relay and random.random() < 0.15,
             random.choice((None, None, 60)),
+            rooms=False,
+            lives=False,
         )
+        choice = Random(f"rooms {seed}").random()  # apart, so that it changes nothing else
+        if choice < ROOMS_SHARE and not relay:
+            options.rooms, options.lives, options.has_far_clocks = True, False, False
+        return options
 
 
 class World:
@@ -119,10 +139,10 @@ class World:
     def __init__(self, seed: int, folder: Path) -> None:
         self.random = Random(seed)
         self.loop = SimulatedLoop(self._draw_delay)
-        self.network = Network(Random(self.random.random()), self._note_frame)
+        self.network = Network(Random(self.random.random()), self._note_frame, self._note_post)
         self.disk = Disk(Random(self.random.random()))
         self.databases = Databases(folder, self.disk)
-        self.options = Options.draw(self.random)
+        self.options = Options.draw(seed, self.random)
         self.slowest_seconds = self.random.choice((0.003, 0.003, 0.05))  # of work in threads
         self.hooks = Hooks(Random(self.random.random()))
         self.server: WsServer | None = None
@@ -141,6 +161,9 @@ class World:
         self._ids = Random(self.random.random())
         self._names = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.application: Application | None = None
+        if self.options.rooms:
+            self.application = Application(self, Random(f"application {seed}"), lives=self.options.lives)
 
     # --- determinism
 
@@ -153,6 +176,10 @@ class World:
 
     def _note_frame(self, link: Link, target: SimulatedChannel, text: str) -> None:
         self.note(f"{link.client_name} {target is link.client} {text}")
+
+    def _note_post(self, link: Link, end: SimulatedChannel, text: str) -> None:
+        if self.application is not None:
+            self.application.posted(link, end, text)
 
     @property
     def trace_hash(self) -> str:
@@ -203,14 +230,18 @@ class World:
             fragment_size=self.options.fragment_size,
             presence=True,
             on_ignored_error=self.report,
+            **({} if self.application is None else self.application.options()),
         )
-        self.network.listening = partial(_accept, server)
+        if self.application is not None:
+            self.application.serve(server)
+        await server.__aenter__()
+        self.network.listening = _Entrance(server)
 
     def make_persister(self, path_id: str, server: WsServer | None) -> Persister:
         """A persister of a server, or of nobody who only looks."""
         if self.options.storage == "json":
-            file = f"/data/{path_id}.json"
-            return WatchedJsonPersister(self, server, self.make_store(), file, path_id=path_id, files=self.disk.view)
+            file, files = json_file(path_id), self.disk.view
+            return WatchedJsonPersister(self, server, self.make_store(), file, path_id=path_id, files=files)
         database = self.database if server is not None else self._open_database()
         return WatchedSqlitePersister(self, server, self.make_store(), database, path_id)
 
@@ -240,12 +271,12 @@ class World:
 
     # --- clients
 
-    def add_client(self, path_id: str, clock: Clock, multiplexed: bool = False) -> Client:
+    def add_client(self, path_id: str, clock: Clock, multiplexed: bool = False, identity: str = GUEST) -> Client:
         """A program starts, without a connection yet."""
         self._names += 1
         name = f"c{self._names}"
         store = MergeableStore(name, get_now=lambda: clock.read(self.loop.time()))
-        client = Client(name, path_id, clock, store, multiplexed, self.random.random() < 0.4)
+        client = Client(name, path_id, clock, store, multiplexed, self.random.random() < 0.4, identity)
         store.add_did_finish_transaction_listener(lambda store: self._note_written(client, store))
         store.add_cell_listener(None, None, None, lambda _, t, r, c, new: client.shadow.__setitem__((t, r, c), new))
         store.add_value_listener(None, lambda _, v, new: client.shadow.__setitem__((None, "", v), new))
@@ -255,6 +286,8 @@ class World:
     def _note_written(self, client: Client, store: MergeableStore) -> None:
         stamps = self.written.setdefault(client.path_id, {})
         own = client_part(client.name)
+        if self.application is not None:
+            self.application.written(client, store.get_transaction_mergeable_changes(), own)
         # What a clock that was too far ahead has stamped is stamped anew in the server's time.
         latest = latest_allowed(self.server_now())
         last = "" if client.last_stamp > latest else client.last_stamp
@@ -284,7 +317,11 @@ class World:
             wait=False,
             fragment_size=self.options.fragment_size,
             on_ignored_error=self.report,
+            token=None if self.application is None else partial(self.application.token_for, client),
+            name=None if self.application is None else client.name,
         )
+        if self.application is not None:
+            self.application.requests.listen(client)
         client.told_status = client.synchronizer.status
         client.synchronizer.add_status_listener(lambda told_by, status: self._note_status(client, told_by, status))
         self.spawn(client.synchronizer.start_sync())
@@ -303,8 +340,15 @@ class World:
         """What the server has promised to have stored for a client is there whenever it is looked for."""
         if client.synchronizer is None or self.options.has_far_clocks:  # what is refused is not stored
             return
-        held = dict(client.held)
+        held, application = dict(client.held), self.application
+        removals = 0 if application is None else application.removals_of(client.path_id)
         await client.synchronizer.durable()
+        if removals is None or (application is not None and removals != application.removals_of(client.path_id)):
+            return
+        stored = stored_stamps(self, client.path_id)
+        for leaf, hlc in held.items():
+            if stored.get(leaf, "") < hlc:
+                self.fail("durable", f"{client.path_id}: {leaf} {hlc} is promised, and {stored.get(leaf)} is stored")
         durable = self.durable.setdefault(client.path_id, {})
         for leaf, hlc in held.items():
             durable[leaf] = max(hlc, durable.get(leaf, ""))
@@ -312,6 +356,16 @@ class World:
     def links_of(self, client: Client) -> list[Link]:
         """The open links of a client."""
         return [link for link in self.network.links if link.client_name == client.address and link.open]
+
+    def grant_of(self, client: Client) -> Grant | None:
+        """What a client was granted on its present connection."""
+        links = self.links_of(client)
+        return None if self.application is None or not links else self.application.grants.get(links[-1].key)
+
+    def ends_equal(self, client: Client) -> bool:
+        """Whether a client that is on its path is to end equal to the server."""
+        grant = self.grant_of(client)
+        return self.application is None or (grant is not None and grant.ends_equal)
 
     def spawn(self, work: Awaitable[Any]) -> None:
         """Do something meanwhile; errors of mergesync are part of life, all others are not."""
@@ -360,7 +414,8 @@ def simulated(seed: int) -> Iterator[World]:
             name, _, path_id = url.removeprefix("ws://").partition("/")
             is_stock = any(client.is_stock for client in world.clients if client.address == name)
             names = options["subprotocols"]
-            return await world.network.connect(name, f"/{path_id}", names[0] if is_stock else choose(names))
+            said = {name.lower(): value for name, value in options.get("additional_headers", {}).items()}
+            return await world.network.connect(name, f"/{path_id}", names[0] if is_stock else choose(names), said)
 
         def patch(target: Any, name: str, value: Any) -> None:
             patches.enter_context(mock.patch.object(target, name, value))
@@ -369,6 +424,9 @@ def simulated(seed: int) -> Iterator[World]:
         patch(net_link, "WebsocketsChannel", lambda channel: channel)
         patch(net_server, "get_now", world.server_now)
         patch(net_path, "MergeableStore", world.make_store)  # that of a path without storage
+        patch(net_lives, "MergeableStore", world.make_store)
+        patch(net_server, "time", SimpleNamespace(monotonic=world.loop.time))
+        patch(hub.Hub, "ready", _watched(world, hub.Hub.ready))
         patch(net_presence, "MergeableStore", lambda: MergeableStore("presence", get_now=world.server_now))
         patch(random, "uniform", Random(seed).uniform)
         # Nobody edits files from outside here; looking for it would be most of the work.
@@ -391,9 +449,30 @@ def simulated(seed: int) -> Iterator[World]:
             world.loop.close()
 
 
-async def _accept(server: WsServer, channel: SimulatedChannel, target: str, key: str, subprotocol: str | None) -> None:
-    """Serve a socket, as after its handshake."""
-    offered = [] if subprotocol is None else [subprotocol]
-    visitor = server._visitor(target, {"sec-websocket-key": key}, channel.remote_address, offered)
-    assert await server._reception.receive(visitor) is None
-    await server._switchboard.serve(channel, visitor)
+class _Entrance:
+    """Where a server is asked for sockets, and serves them; what `websockets` is in reality."""
+
+    def __init__(self, server: WsServer) -> None:
+        self._server = server
+
+    async def receive(self, name: str, target: str, headers: Mapping[str, str], subprotocol: str | None) -> Any:
+        offered = [] if subprotocol is None else [subprotocol]
+        visitor = self._server._visitor(target, headers, (name, 0), offered)
+        refusal = await self._server._reception.receive(visitor)
+        if refusal is not None:
+            raise InvalidStatus(net_server._response(refusal))
+        return visitor
+
+    async def serve(self, channel: SimulatedChannel, visitor: Any) -> None:
+        await self._server._switchboard.serve(channel, visitor)
+
+
+def _watched(world: World, ready: Callable[..., None]) -> Callable[..., None]:
+    """`Hub.ready` that tells of what was loaded."""
+
+    def watched(path: hub.Hub, store: MergeableStore | None, now: float) -> None:
+        if world.application is not None and store is not None and "~" not in path.path_id:
+            world.application.loaded(path.path_id, store)
+        ready(path, store, now)
+
+    return watched

@@ -1,0 +1,215 @@
+"""How an application makes and removes paths, and puts clients out; what is removed stays away."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from mergesync import WsServer
+from mergesync.exceptions import LoadError, PathClosedError, PathExistsError, PersisterError
+from mergesync.store.bodies import hlc_of
+from mergesync.store.hlc import encode_hlc
+from mergesync.sync.admission import leaves_of
+
+from .tokens import token_in, tokens_in
+
+if TYPE_CHECKING:
+    from .application import Application
+    from .world import World
+
+__all__ = ["BRIEF", "Lifetimes"]
+
+BRIEF = "brief"
+"""A path with a time to live."""
+
+_TABLES = ("mergesync_cells", "mergesync_values", "mergesync_containers", "mergesync_paths")
+_RETRIED_SECONDS = 31.0  # what could not be removed is tried again by then
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A path that the application has made.
+
+    Attributes:
+        server: on which server.
+        token: what it began with.
+        ttl_seconds, idle_ttl_seconds: how long it may live, if not for ever.
+        since: when, in seconds of the loop.
+    """
+
+    server: WsServer
+    token: str
+    ttl_seconds: float | None
+    idle_ttl_seconds: float | None
+    since: float
+
+
+class Lifetimes:
+    """The paths that an application makes and removes.
+
+    Args:
+        world: the world.
+        application: whose they are.
+        random: draws who may make paths.
+
+    Attributes:
+        removals: how often the removal of each path was begun.
+    """
+
+    def __init__(self, world: World, application: Application, random: Random) -> None:
+        self.removals: dict[str, int] = {}
+        self._world = world
+        self._application = application
+        self._only_here = random.random() < 0.4
+        self._made: dict[str, _Made] = {}
+        self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
+
+    def options(self) -> dict[str, Any]:
+        """What a server is made with."""
+        return {"create": "server" if self._only_here else "any", "lives": True}
+
+    def may_forget(self, path_id: str) -> bool:
+        """Whether a path may have been removed."""
+        return path_id == BRIEF or path_id in self.removals
+
+    # --- making
+
+    async def make(
+        self, path_id: str, *, ttl_seconds: float | None = None, idle_ttl_seconds: float | None = None
+    ) -> None:
+        """Make a path, if there is none."""
+        server, token = self._world.server, self._application.own_cell(path_id)
+        if server is None:
+            return
+        content: Any = ({"init": {"1": {"c": token}}}, {})
+        since = self._world.loop.time()
+        try:
+            await server.create_path(
+                path_id, content=content, ttl_seconds=ttl_seconds, idle_ttl_seconds=idle_ttl_seconds
+            )
+        except (PathExistsError, PathClosedError, PersisterError):
+            return
+        self._made[path_id] = _Made(server, token, ttl_seconds, idle_ttl_seconds, since)
+
+    async def make_all(self, path_ids: list[str]) -> bool:
+        """See to it that there are these paths, where nobody else makes them; whether they are there."""
+        server = self._world.server
+        if server is None or not self._only_here:
+            return True
+        for path_id in path_ids:
+            if not server._life.is_made(path_id):
+                await self.make(path_id)
+            if not server._life.is_made(path_id):
+                try:
+                    async with server.open_path(path_id):
+                        pass
+                except (LoadError, PathClosedError):
+                    return False
+        return True
+
+    # --- removing
+
+    async def remove(self, path_id: str) -> bool:
+        """Remove a path; whether that is done."""
+        server = self._world.server
+        if server is None:
+            return False
+        self.removals[path_id] = self.removals.get(path_id, 0) + 1
+        self._world.durable.pop(path_id, None)
+        self._made.pop(path_id, None)
+        dying = self._written_so_far(path_id)
+        try:
+            await server.remove_path(path_id, "it is over")
+        except PathClosedError:
+            return False
+        except PersisterError:
+            self._pending[path_id] = (server, dying)
+            return False
+        self._is_gone(path_id, dying)
+        return True
+
+    def _written_so_far(self, path_id: str) -> set[str]:
+        """What is there of a path, and what clients have written to it and is stamped no later than that."""
+        tokens, hub = self._application.tokens, self._world.replica(path_id)
+        here = [] if hub is None or hub.store is None else list(leaves_of(hub.store.get_mergeable_content()))
+        latest = max([encode_hlc(self._world.server_now() - 1, 0, "app"), *(hlc_of(stamp) for _, stamp in here)])
+        of_clients = {token for token, hlc in tokens.latest.items() if hlc <= latest and tokens.paths[token] == path_id}
+        in_store = {token for _, stamp in here if (token := token_in(stamp[0])) is not None}
+        return of_clients | in_store | set(tokens_in(self._stored(path_id)))
+
+    def _is_gone(self, path_id: str, dead: set[str]) -> None:
+        self._application.tokens.dead |= dead
+        self._pending.pop(path_id, None)
+        server, stored = self._world.server, self._stored(path_id)
+        is_anew = server is None or server._life.is_made(path_id) or server._switchboard.path(path_id) is not None
+        if stored and not is_anew:
+            self._world.fail("removed", f"{path_id}: {stored:.100} is still stored")
+        self._world.unexpected += self._left_of(path_id)
+
+    def _left_of(self, path_id: str) -> Iterator[str]:
+        """What should be nowhere any more, and is."""
+        if left := self._application.tokens.dead.intersection(tokens_in(self._stored(path_id))):
+            yield f"removed: {path_id}: {sorted(left)} are still stored"
+
+    def _stored(self, path_id: str) -> str:
+        """All that is stored of a path."""
+        if self._world.options.storage == "json":
+            files = self._world.disk.files.items()
+            return "".join(f"{name}: {file.data!r}" for name, file in files if f"/{path_id}.json" in name)
+        if self._world.options.storage == "none" or not self._world.databases.file.exists():
+            return ""
+        with closing(sqlite3.connect(self._world.databases.file)) as database:
+            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            found = [
+                database.execute(f"SELECT * FROM {name} WHERE path = ?", (path_id,)).fetchall()
+                for name in sorted(there.intersection(_TABLES))
+            ]
+        return "".join(map(repr, filter(None, found)))
+
+    # --- in the end
+
+    def at_rest(self) -> Iterator[str]:
+        """What was to go has gone, and what was made is there."""
+        server = self._world.server
+        for path_id, (of_server, dying) in list(self._pending.items()):
+            if of_server is server:
+                self._is_gone(path_id, dying)
+        for path_id in self.removals:
+            yield from self._left_of(path_id)
+        for path_id, made in self._made.items():
+            if self._has_ended(path_id, made):
+                yield from self._mind_ended(path_id, made)
+            elif made.ttl_seconds is made.idle_ttl_seconds is None:
+                yield from self._mind_beginning(path_id, made)
+
+    def _has_ended(self, path_id: str, made: _Made) -> bool:
+        """Whether the time of a path is over for sure."""
+        seconds = made.ttl_seconds
+        if seconds is None:
+            is_used = any(client.path_id == path_id for client in self._world.clients)
+            seconds = None if is_used else made.idle_ttl_seconds
+        if seconds is None or not self._is_remembered(made):
+            return False
+        return self._world.loop.time() > made.since + seconds + _RETRIED_SECONDS
+
+    def _is_remembered(self, made: _Made) -> bool:
+        """Whether the present server knows that it was made."""
+        return self._world.options.storage != "none" or made.server is self._world.server
+
+    def _mind_ended(self, path_id: str, made: _Made) -> Iterator[str]:
+        server, hub = self._world.server, self._world.replica(path_id)
+        if server is not None and not self._only_here and server._life.is_made(path_id):
+            yield f"ttl: {path_id}: it is there, {self._world.loop.time() - made.since} s after it was made"
+        content = [] if hub is None or hub.store is None else leaves_of(hub.store.get_mergeable_content())
+        here = {token_in(stamp[0]) for _, stamp in content}
+        if made.token in here or made.token in tokens_in(self._stored(path_id)):
+            yield f"ttl: {path_id}: {made.token} is there, {self._world.loop.time() - made.since} s after it was made"
+
+    def _mind_beginning(self, path_id: str, made: _Made) -> Iterator[str]:
+        hub = self._world.replica(path_id)
+        if self._is_remembered(made) and hub is not None and hub.store.get_cell("init", "1", "c") != made.token:
+            yield f"created: {path_id}: {hub.store.get_cell('init', '1', 'c')} is there, and it began with {made.token}"
