@@ -27,6 +27,7 @@ from mergesync.persist import sqlite_persisters
 from tests.served import busy_seconds
 
 _IN_FLIGHT: Final = 64
+_READ_AGAIN: Final = 50
 
 
 async def _serve(database: str | None) -> None:
@@ -73,6 +74,28 @@ def measured(port: int, pid: int, readers: int, seconds: float, pace: float) -> 
     return found
 
 
+def stalled(port: int, readers: int, stalled_readers: int, seconds: float, pace: float) -> dict[str, Any]:
+    """Latencies of live readers alone, and beside others that do not read; in turns, as a machine has its moods."""
+    load, lonely = Load(port, "bench", readers, updates()), Load(port, "lonely", readers, updates())
+    try:
+        load.stall(stalled_readers, megabytes=3)
+        latencies: dict[Load, list[float]] = {load: [], lonely: []}
+        for _ in range(5):
+            for each in (lonely, load):
+                latencies[each] += each.paced(seconds / 5, pace)
+        found: dict[str, Any] = {"readers": readers, "stalled": stalled_readers}
+        for each, name in ((lonely, "alone"), (load, "beside_stalled")):
+            each_sorted = sorted(latencies[each])
+            for percent in (50, 99):
+                found[f"{name}_p{percent}_ms"] = round(each_sorted[len(each_sorted) * percent // 100] * 1e3, 3)
+        waits = load.read_again(_READ_AGAIN)
+        found["read_again_until_told_hashes_seconds"] = {"median": waits[len(waits) // 2], "most": waits[-1]}
+    finally:
+        load.close()
+        lonely.close()
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--readers", type=int, default=100)
@@ -81,6 +104,7 @@ def main() -> None:
     parser.add_argument("--sqlite", action="store_true", help="the server stores what it gets")
     parser.add_argument("--uvloop", action="store_true", help="the server has that event loop, as `mergesync serve`")
     parser.add_argument("--no-ceiling", action="store_true")
+    parser.add_argument("--stalled", type=int, default=0, help="measure only latency, with so many that do not read")
     parser.add_argument("--serve", choices=("mergesync", "bare"), help=argparse.SUPPRESS)
     parser.add_argument("--database", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -96,11 +120,14 @@ def main() -> None:
         if options.sqlite:
             more.append(f"--database={Path(folder) / 'bench.db'}")
         sides = {"mergesync": ["--serve=mergesync", *more]}
-        if not options.no_ceiling:
+        if not (options.no_ceiling or options.stalled):
             sides["ceiling"] = ["--serve=bare"]
         for side, arguments in sides.items():
             with serving(*arguments) as (port, pid):
-                results[side] = measured(port, pid, options.readers, options.seconds, options.pace)
+                if options.stalled:
+                    results[side] = stalled(port, options.readers, options.stalled, options.seconds, options.pace)
+                else:
+                    results[side] = measured(port, pid, options.readers, options.seconds, options.pace)
     print(json.dumps(results, indent=1))
 
 

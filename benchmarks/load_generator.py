@@ -20,6 +20,10 @@ __all__ = ["Load", "begin_to_open", "frame_of", "handshake", "open_socket", "upd
 _ALPHABET: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 _BUFFER_BYTES: Final = 1024 * 1024
 _PATIENCE_SECONDS: Final = 30.0
+_SMALL_BUFFER_BYTES: Final = 4096
+_LARGE_TEXT: Final = '"' + 60_000 * "x" + '"'
+_HASHES: Final = b",2,["
+_HASHES_BYTES: Final = 100
 _MASKED: Final = 0x80
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
@@ -47,20 +51,30 @@ def handshake(port: int, path_id: str, subprotocol: str | None = None) -> bytes:
     )
 
 
-def begin_to_open(port: int) -> socket.socket:
+def begin_to_open(port: int, receive_buffer_bytes: int | None = None) -> socket.socket:
     """A socket that does not block, about to be connected; when that is done, epoll says that it can be written."""
     plain = socket.socket()
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if receive_buffer_bytes is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     plain.setblocking(False)
     plain.connect_ex(("127.0.0.1", port))
     return plain
 
 
-def open_socket(port: int, path_id: str, subprotocol: str | None = None) -> tuple[socket.socket, bytes]:
+def _wait_until_writable(plain: socket.socket) -> None:
+    poll = select.poll()  # select() knows only low file descriptors
+    poll.register(plain, select.POLLOUT)
+    poll.poll(_PATIENCE_SECONDS * 1000)
+
+
+def open_socket(
+    port: int, path_id: str, subprotocol: str | None = None, receive_buffer_bytes: int | None = None
+) -> tuple[socket.socket, bytes]:
     """A WebSocket client, not blocking any more, with what came behind the handshake."""
-    plain = begin_to_open(port)
+    plain = begin_to_open(port, receive_buffer_bytes)
     plain.settimeout(_PATIENCE_SECONDS)
-    select.select([], [plain], [], _PATIENCE_SECONDS)
+    _wait_until_writable(plain)
     plain.sendall(handshake(port, path_id, subprotocol))
     answer = b""
     while b"\r\n\r\n" not in answer:
@@ -74,7 +88,7 @@ def open_socket(port: int, path_id: str, subprotocol: str | None = None) -> tupl
     return plain, rest
 
 
-def updates(rows: int = 1000) -> Callable[[int], bytes]:
+def updates(rows: int = 1000) -> Callable[[int, str], bytes]:
     """Makes TinyBase's frames for changes of one cell, all of one length, each newer than the one before.
 
     Args:
@@ -83,9 +97,9 @@ def updates(rows: int = 1000) -> Callable[[int], bytes]:
     now_milliseconds = int(time.time() * 1000)
     moment = "".join(_ALPHABET[now_milliseconds >> shift & 63] for shift in range(36, -6, -6))
 
-    def update(index: int) -> bytes:
+    def update(index: int, text: str) -> bytes:
         counter = "".join(_ALPHABET[index >> shift & 63] for shift in (18, 12, 6, 0))
-        cell = f'[{{"count":[{10_000_000 + index},"{moment}{counter}bench"]}}]'
+        cell = f'[{{"count":[{text or 10_000_000 + index},"{moment}{counter}bench"]}}]'
         return frame_of(f'\n["{index:016d}",3,[[{{"rows":[{{"r{index % rows:06d}":{cell}}}]}}],[{{}}],1]]')
 
     return update
@@ -98,7 +112,8 @@ class Load:
         port: of the server.
         path_id: the path.
         readers: how many.
-        update: makes the frame of each update, all of one length; the server must pass them on in frames of one length.
+        update: makes the frame of an update from its index and a text, all of one length if that is empty; the server
+            must pass them on in frames of one length.
         subprotocol: to offer.
 
     Attributes:
@@ -106,9 +121,19 @@ class Load:
     """
 
     def __init__(
-        self, port: int, path_id: str, readers: int, update: Callable[[int], bytes], *, subprotocol: str | None = None
+        self,
+        port: int,
+        path_id: str,
+        readers: int,
+        update: Callable[[int, str], bytes],
+        *,
+        subprotocol: str | None = None,
     ) -> None:
+        self._port = port
+        self._path_id = path_id
         self._update = update
+        self._stalled: list[socket.socket] = []
+        self._filled_bytes = 0
         self._sent = 0
         self._came: dict[int, int] = {}
         self._epoll = select.epoll()
@@ -136,20 +161,50 @@ class Load:
         self._came = dict.fromkeys(self._came, 10 * length)
         return length
 
+    def stall(self, readers: int, megabytes: float) -> None:
+        """Add readers that do not read, and write until all that may wait for them does."""
+        for _ in range(readers):
+            self._stalled.append(open_socket(self._port, self._path_id, receive_buffer_bytes=_SMALL_BUFFER_BYTES)[0])
+        while self._filled_bytes < megabytes * 1e6:
+            frame = self._update(self._sent, _LARGE_TEXT)
+            self._sent += 1
+            self._filled_bytes += len(frame)
+            self._write(frame)
+            self._drain(0.1)
+        self._drain(3.0)
+        self._came = dict.fromkeys(self._came, self._sent * self.frame_bytes)
+
+    def read_again(self, readers: int) -> list[float]:
+        """Let some of those who stalled read on, one after the other; the seconds until each was told the hashes."""
+        waits = []
+        for each in self._stalled[:readers]:
+            began, end = time.perf_counter(), b""
+            poll = select.poll()
+            poll.register(each, select.POLLIN)
+            while _HASHES not in end:
+                if not poll.poll(_PATIENCE_SECONDS * 1000):
+                    raise TimeoutError("a reader that had stalled was not told the hashes")
+                end = (end + each.recv(_BUFFER_BYTES))[-_HASHES_BYTES:]
+            waits.append(time.perf_counter() - began)
+        return sorted(waits)
+
     def close(self) -> None:
         """Close all sockets."""
-        for each in (*self._sockets.values(), self._writer):
+        for each in (*self._sockets.values(), self._writer, *self._stalled):
             each.close()
         self._epoll.close()
 
     def _send(self, count: int) -> None:
-        data = b"".join(self._update(index) for index in range(self._sent, self._sent + count))
+        data = b"".join(self._update(index, "") for index in range(self._sent, self._sent + count))
         self._sent += count
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         while data:
             try:
                 data = data[self._writer.send(data) :]
             except BlockingIOError:
-                select.select([], [self._writer], [], _PATIENCE_SECONDS)
+                _wait_until_writable(self._writer)
 
     def _receive(self, timeout_seconds: float) -> list[int]:
         """Take what came; the readers to which something came."""

@@ -23,6 +23,8 @@ __all__ = [
     "HELLO_TIMEOUT_SECONDS",
     "HOOK_TIMEOUT_SECONDS",
     "KEPT_ANSWER_SECONDS",
+    "LAGGARDS_LOOKED_AT",
+    "LOOKS_AT_ALL_LAGGARDS",
     "MAX_ANSWER_BYTES",
     "MAX_ASK_SECONDS",
     "MAX_BANS",
@@ -161,6 +163,12 @@ from those frames have their turn: what else a server does is late by some milli
 
 CATCH_UP_POLL_SECONDS: Final = 0.05
 """How often is looked whether slow readers read again; that costs a microsecond for each of them."""
+
+LAGGARDS_LOOKED_AT: Final = 100
+"""At so many of them at once, so that others do not wait for that;"""
+
+LOOKS_AT_ALL_LAGGARDS: Final = 20
+"""or at more, where all would not be looked at within so many times, which is a second."""
 
 # --- large stores -----------------------------------------------------------------------------------------
 

@@ -118,5 +118,5 @@ class Fanout:
                 self._deliver(batch)
 
     def forget(self, path_id: str) -> None:
-        """Nobody is on a path."""
+        """The audience of a path is another one from now on, or nobody."""
         self._audiences.pop(path_id, None)

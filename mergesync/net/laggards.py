@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 
-from mergesync.limits import CATCH_UP_POLL_SECONDS
+from mergesync.limits import CATCH_UP_POLL_SECONDS, LAGGARDS_LOOKED_AT, LOOKS_AT_ALL_LAGGARDS
 from mergesync.net.channel import TextChannel
 
 __all__ = ["Laggards"]
@@ -54,6 +55,8 @@ class Laggards:
         """Whether so much more may wait for a client, of which by itself no more than a bound may; then it counts."""
         queued_bytes = channel.queued_bytes
         if not queued_bytes:
+            if channel in self._waiting:
+                self._note(channel, 0)
             return True
         self._note(channel, queued_bytes)
         fits = queued_bytes + size_bytes <= min(most_bytes, self._max_total_bytes - self.waiting_bytes)
@@ -71,16 +74,23 @@ class Laggards:
         self.waiting_bytes += queued_bytes - self._waiting.get(channel, 0)
         if queued_bytes:
             self._waiting[channel] = queued_bytes
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(CATCH_UP_POLL_SECONDS, self._look)
+            self._look_again()
         elif self._waiting.pop(channel, None) and not self._waiting and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _look(self) -> None:
+        """Look at some of those for whom something waits, for the longest first; soon it is the others' turn."""
         self._timer = None
-        for channel in list(self._waiting):
+        count = max(LAGGARDS_LOOKED_AT, len(self._waiting) // LOOKS_AT_ALL_LAGGARDS)
+        for channel in list(islice(self._waiting, count)):
+            self.waiting_bytes -= self._waiting.pop(channel)
             self._note(channel, channel.queued_bytes)
+        self._look_again()
         for channel in [channel for channel in self._missed if channel not in self._waiting]:
             for path_id, client_id in self._missed.pop(channel).items():
                 self._catch_up(path_id, client_id)
+
+    def _look_again(self) -> None:
+        if self._waiting and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(CATCH_UP_POLL_SECONDS, self._look)

@@ -676,15 +676,17 @@ class Switchboard:
         """Send the changes of a turn to the readers of a path: all but their authors get the very same bytes."""
         path_id, misses = batch.audience.path_id, self._laggards.misses
         for prefix, sockets in batch.audience.sockets.items():
-            others = []
+            others, missing = [], []
             for client_id, socket in sockets.items():
                 if misses(socket.channel, path_id, client_id, batch.size):
-                    continue
-                if client_id in batch.authors:
+                    missing.append(client_id)
+                elif client_id in batch.authors:
                     self._post([socket], batch.frames_for(client_id, prefix))
                 else:
                     others.append(socket)
             self._post(others, batch.frames_for(None, prefix))
+            for client_id in missing:  # until it has caught up, it costs nothing
+                del sockets[client_id]
 
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """An operation that a client has not asked for; whether it can be told, and reads."""
@@ -699,6 +701,7 @@ class Switchboard:
         return True
 
     def _catch_up(self, path_id: str, client_id: str) -> None:
+        self._fanout.forget(path_id)
         path = self._paths.get(path_id)
         if path is not None:
             path.catch_up(client_id)

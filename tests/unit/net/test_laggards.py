@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mergesync.net import laggards as laggards_module
 from mergesync.net.laggards import Laggards
 from tests.support import eventually
 
@@ -100,3 +101,33 @@ async def test_what_was_read_does_not_wait() -> None:
     channel.queued_bytes = 0
     await eventually(lambda: laggards.waiting_bytes == 0)
     assert laggards._timer is None
+
+
+async def test_each_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are looked at each time, and all of them soon, whoever else reads on or does not."""
+    monkeypatch.setattr(laggards_module, "LAGGARDS_LOOKED_AT", 1)
+    caught_up: list[str] = []
+    laggards = Laggards(100, 10_000, lambda _, client_id: caught_up.append(client_id))
+    many = [Channel() for _ in range(45)]
+    for channel in many:
+        channel.queued_bytes = 101
+    assert written(laggards, many, 1) == many
+    for channel in many[::3]:
+        channel.queued_bytes = 0
+    await eventually(lambda: len(caught_up) == 15)
+    assert caught_up == [f"c{number}" for number in range(0, 45, 3)]
+    assert laggards.waiting_bytes == 30 * 101
+    for channel in many:
+        laggards.forget(channel)
+
+
+async def test_who_reads_everything_is_not_counted_on() -> None:
+    """Also where nobody has looked meanwhile."""
+    laggards = Laggards(100, 1000, lambda *_: None)
+    channel = Channel()
+    channel.queued_bytes = 60
+    assert written(laggards, [channel], 1) == []
+    assert laggards.waiting_bytes == 61
+    channel.queued_bytes = 0
+    assert written(laggards, [channel], 0) == []
+    assert (laggards.waiting_bytes, laggards._timer) == (0, None)
