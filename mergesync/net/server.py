@@ -52,7 +52,8 @@ from mergesync.net.heartbeat import HeartbeatConnection
 from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, OnPresence, SelfDestruct
 from mergesync.net.lifecycle import Create, LifeCycle
 from mergesync.net.mounting import refuse_http, target_below_mount
-from mergesync.net.path import CreatePersisterForPath, PathOptions
+from mergesync.net.path import PathOptions
+from mergesync.net.path_persister import CreatePersisterForPath
 from mergesync.net.proxies import Proxies
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.refusals import Refusals
