@@ -27,7 +27,8 @@ from mergesync.net.alarm import Alarm
 from mergesync.net.backoff import full_jitter
 from mergesync.net.bans import Bans
 from mergesync.net.lives import LIVES, Life, Lives
-from mergesync.net.path import CreatePersisterForPath, Path, made_persister
+from mergesync.net.path import Path
+from mergesync.net.path_persister import CreatePersisterForPath, made_persister
 from mergesync.net.reporting import note_place
 from mergesync.net.turns import Turns
 from mergesync.system import new_id

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from mergesync.exceptions import LimitExceededError, PathClosedError, RefusedError
 from mergesync.limits import DEFAULT_ACTION_TIMEOUT_SECONDS, MAX_ASK_SECONDS, MAX_UNANSWERED_OPERATIONS
+from mergesync.net.members import Members
 from mergesync.net.requests import failure_of
 from mergesync.net.server_path import ServerPath
 from mergesync.net.service import Answer, carry_out
@@ -43,10 +44,7 @@ class MemberPath(Protocol):
     """The path that a member is on."""
 
     handle: ServerPath
-
-    @property
-    def clients_store(self) -> MergeableStore | None:
-        """Who is on the path, as on its companion."""
+    members: Members
 
     def operate(self, client_id: str, operation: Operation, answer: Answer) -> None:
         """A client asks for something."""
@@ -93,7 +91,7 @@ class Member:
         self.client = client
         self.path: ServerPath = path.handle
         self.store: MergeableStore = path.handle.store if client.access.read else MergeableStore()
-        clients_store = path.clients_store if client.access.presence else None
+        clients_store = path.members.store if client.access.presence else None
         self.clients_store: MergeableStore = MergeableStore() if clients_store is None else clients_store
         self.on_transaction: OnTransaction | None = None
         self.on_message: OnMessage | None = None

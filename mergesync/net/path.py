@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol
 
 from mergesync.exceptions import (
     LoadError,
-    MergesyncError,
     NotDurableError,
     PathClosedError,
     PersisterError,
-    RefusedError,
     RequestFailedError,
     SaveError,
     SyncError,
@@ -31,10 +28,12 @@ from mergesync.net.actions import Actions
 from mergesync.net.alarm import Alarm
 from mergesync.net.bans import Bans, is_the_same
 from mergesync.net.bell import Bell
-from mergesync.net.farewells import Farewell, closed, ejected, forbidden, removed
+from mergesync.net.farewells import Farewell, closed, ejected, removed
 from mergesync.net.hooks import Hooks, LeaveReason
 from mergesync.net.latecomers import Latecomers
-from mergesync.net.presence import Presence, mistake
+from mergesync.net.members import Members
+from mergesync.net.path_persister import CreatePersisterForPath, PathPersister, Then, awaited, made_persister
+from mergesync.net.presence import Presence
 from mergesync.net.reporting import note_place
 from mergesync.net.reviewing import PathReviewer, judge_by
 from mergesync.net.server_path import ServerPath
@@ -51,47 +50,10 @@ from mergesync.sync.talk import Talk
 from mergesync.types import GetNow, MergeableChanges, NewId
 from mergesync.waiting import settle
 
-__all__ = [
-    "Answer",
-    "CreatePersisterForPath",
-    "Path",
-    "PathExit",
-    "PathOptions",
-    "PathPersister",
-    "Then",
-    "made_persister",
-]
+__all__ = ["Path", "PathExit", "PathOptions"]
 
 _THINGS_THAT_MAY_HANG = 3
 """A flush, then letting go, then what both do when they are cancelled."""
-
-
-class PathPersister(Protocol):
-    """What the server needs of a persister; `mergesync.persist.Persister` has it all."""
-
-    store: MergeableStore
-
-    async def start_auto_load(self) -> object:
-        """Read what is stored, and from now on what others store; raises LoadError."""
-
-    async def start_auto_save(self) -> object:
-        """Store what changes from now on."""
-
-    async def flush(self) -> None:
-        """Return when all that was written is stored; raises SaveError."""
-
-    async def wait_saved(self) -> None:
-        """The same without hurrying: wait until the auto-save has done it."""
-
-    async def destroy(self) -> None:
-        """Store what is unsaved, if auto-save was started, and let go of everything."""
-
-
-Then: TypeAlias = Callable[[MergeableStore], object]
-"""Called with the store once it is loaded, before any client sees it; may be async."""
-
-CreatePersisterForPath: TypeAlias = Callable[[str], Any]
-"""`(path_id) -> persister, (persister, then), None, or an awaitable of any of these`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +131,7 @@ class Path:
         turns: see above.
         handle: what the application has of it.
         talk: the messages of its clients.
+        members: who is on it.
         is_loaded: whether it is in use.
         store: the replica while it is; None for a relay without one.
     """
@@ -190,9 +153,6 @@ class Path:
         self.handle: ServerPath = ServerPath(self)
         self.is_loaded: bool = False
         self.store: MergeableStore | None = None
-        self._members: dict[str, Client] = {}
-        self._departed: dict[str, Client] = {}  # something they have said may be held still
-        self._joined: set[Client] = set()  # those of whom the application has been told
         self._calls = 0  # callbacks that are not through
         self._keepers = 0
         self._waiting_to_open: set[asyncio.Future[None]] = set()
@@ -206,9 +166,7 @@ class Path:
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
         self._confirming: set[asyncio.Task[None]] = set()
-        self._presence = presence
         self._born_after = born_after
-        self._created_at_seconds = created_at_seconds
         self._reviewer = self._make_reviewer()
         self._decisions: dict[Proposal, Callable[[Verdict], None]] = {}  # who waits for what the application decides
         self._hub = Hub(
@@ -221,6 +179,7 @@ class Path:
             reviewer=self._reviewer,
         )
         self.talk: Talk = Talk(self, options.names, options.new_id)
+        self.members: Members = Members(self, options.hooks, presence, self.talk.names.name_of, created_at_seconds)
         self._service = Service(self, self._hub, self.talk, options.actions, asyncio.get_running_loop().time)
         self._alarm = Alarm(self._deadline, self._wake)
         self._life = asyncio.create_task(self._live(predecessor), name=f"mergesync path {path_id!r:.80}")
@@ -236,21 +195,17 @@ class Path:
         """A client brings what was removed; when its message is dealt with, it goes."""
 
         def put_out() -> None:
-            if client_id in self._members:
-                self._exit.put_out(self.path_id, client_id, removed("what it has is of before"))
+            client = self.members.find(client_id)
+            if client is not None and client in self.members:
+                self.put_out(client, removed("what it has is of before"))
 
         asyncio.get_running_loop().call_soon(put_out)
 
     # --- clients
 
-    @property
-    def members(self) -> list[Client]:
-        """Who is on the path."""
-        return list(self._members.values())
-
     def client(self, client_id: str) -> Client | None:
         """Who is on the path, or was a while ago."""
-        return self._members.get(client_id) or self._departed.get(client_id)
+        return self.members.find(client_id)
 
     def join(self, client: Client, *, syncs: bool = True) -> None:
         """A client comes; while the path cannot be loaded, it is refused at once.
@@ -260,12 +215,12 @@ class Path:
             syncs: whether it speaks the protocol; else a gateway speaks for it.
         """
         client_id = client.id
-        self._members[client_id] = client
+        self.members.add(client)
         if syncs:
             self._hub.join(client_id, reads=client.access.read)
         self._somebody_came()
         if self.is_loaded:
-            self._welcome(client)
+            self.members.welcome(client)
         if self._retry_at is not None:
             wait_seconds = max(0.0, self._retry_at - asyncio.get_running_loop().time())
             self._exit.refuse(self.path_id, [client_id], wait_seconds)
@@ -274,45 +229,20 @@ class Path:
         """A client may do more, or less, than before."""
         self._hub.set_reads(client.id, client.access.read)
         if self.store is not None:
-            self._show(client)
+            self.members.show(client)
 
     def leave(self, client_id: str, reason: LeaveReason) -> None:
         """A client goes."""
-        client = self._members.pop(client_id)
-        if self._hub.holds:
-            self._departed[client_id] = client
-        else:
-            self._departed.clear()
+        client = self.members.remove(client_id, held=self._hub.holds)
         self._hub.leave(client_id)
         self.talk.leave(client_id)
-        if self._presence is not None:
-            self._presence.hide(client_id)
         self._alarm.set()
         self._somebody_went()
-        on_leave = self._options.hooks.on_leave
-        if on_leave is not None and client in self._joined:
-            self.call(lambda: on_leave(self.handle, client, reason), self._said_goodbye(client))
-        self._joined.discard(client)
-        if reason not in ("shutdown", "removed"):
-            self._ask_whether_to_end()
-
-    def _ask_whether_to_end(self) -> None:
-        """Somebody has left: does the path go as well?"""
-        self_destruct = self._options.hooks.self_destruct
-        if self_destruct is None:
-            return
-
-        def decided(ends: Any, error: Exception | None) -> None:
-            if error is not None:
-                self.report(error)
-            elif ends:
-                self._exit.remove(self.path_id)
-
-        self.call(lambda: self_destruct(self.handle, len(self._members), self._created_at_seconds), decided)
+        self.members.miss(client, reason)
 
     def _somebody_came(self) -> None:
         self._joins += 1
-        if len(self._members) + self._keepers == 1:
+        if len(self.members) + self._keepers == 1:
             self._bell.ring()
 
     def _somebody_went(self) -> None:
@@ -320,7 +250,7 @@ class Path:
             self._bell.ring()
 
     def _is_empty(self) -> bool:
-        return not (self._members or self._keepers)
+        return not (self.members or self._keepers)
 
     def _is_occupied(self) -> bool:
         return not self._is_empty()
@@ -329,78 +259,17 @@ class Path:
         """Whether no callback of the application is under way, or waits for its turn."""
         return not self._calls
 
-    def _welcome(self, client: Client) -> None:
-        """Tell the application of a client, unless it is gone by then."""
-        on_join = self._options.hooks.on_join
+    def put_out(self, client: Client, farewell: Farewell) -> None:
+        """A client must go."""
+        self._exit.put_out(self.path_id, client.id, farewell)
 
-        def welcome() -> Any:
-            if self._members.get(client.id) is not client:
-                return None
-            self._joined.add(client)
-            return None if on_join is None else on_join(self.handle, client)
-
-        def welcomed(_: Any, error: Exception | None) -> None:
-            if error is not None:
-                if not isinstance(error, RefusedError):
-                    cause, error = error, RefusedError("the application failed")
-                    self.report(cause, client.id)
-                if self._members.get(client.id) is client:
-                    self._exit.put_out(self.path_id, client.id, forbidden(error.message))
-            else:
-                self._show(client)
-
-        if on_join is not None or self._options.hooks.on_leave is not None:
-            self.call(welcome, welcomed)
-        else:
-            self._show(client)
-
-    def _show(self, client: Client) -> None:
-        """Let others see a client, if it may be seen."""
-        if self._presence is None or self._members.get(client.id) is not client:
-            return
-        if client.access.presence:
-            self._presence.show(client, self.talk.names.name_of(client.id))
-        else:
-            self._presence.hide(client.id)
-
-    @property
-    def clients_store(self) -> MergeableStore | None:
-        """Who is on the path, as on its companion; None if nobody says so."""
-        return None if self._presence is None else self._presence.store
+    def end(self) -> None:
+        """The application wants the path to go."""
+        self._exit.remove(self.path_id)
 
     def announce(self, client_id: str, state: dict[str, Any], done: Done) -> None:
-        """A client says something of itself to all who see who is there, unless the application says no.
-
-        Args:
-            client_id: the client.
-            state: what it says; the application may edit it.
-            done: called when it is said, or is not.
-        """
-        presence, on_presence = self._presence, self._options.hooks.on_presence
-
-        def ask() -> Any:  # after its join, of which the application may be thinking still
-            client = self._members.get(client_id)
-            if presence is None:
-                raise RequestFailedError("the server does not say who is there", "unknown")
-            presence.check(client_id, state)
-            return None if on_presence is None or client is None else on_presence(self.handle, client, state)
-
-        def decided(_: Any, error: Exception | None) -> None:
-            if error is None and presence is not None:
-                try:
-                    presence.announce(client_id, state)
-                except MergesyncError as failure:
-                    error = mistake(failure) if presence.shows(client_id) else failure
-            done(None, error)
-
-        self.call(ask, decided)
-
-    def _said_goodbye(self, client: Client) -> Done:
-        def done(_: Any, error: Exception | None) -> None:
-            if error is not None:
-                self.report(error, client.id)
-
-        return done
+        """A client says something of itself to all who see who is there, if it may."""
+        self.members.announce(client_id, state, done)
 
     def call(self, callback: Callable[[], Any], done: Done) -> None:
         """Call the application when it is its turn; the path stays until that is through."""
@@ -507,17 +376,17 @@ class Path:
 
     def eject(self, client: Client, code: int, reason: str, ban_seconds: float) -> None:
         """Put a client out, and with a ban all that it is for."""
-        members = [client] if self._members.get(client.id) is client else []
+        members = [client] if client in self.members else []
         if ban_seconds:
             self._options.bans.ban(self.path_id, client, ban_seconds)
             members = [member for member in self.members if is_the_same(client, member)]
         for member in members:
-            self._exit.put_out(self.path_id, member.id, ejected(code, reason, ban_seconds))
+            self.put_out(member, ejected(code, reason, ban_seconds))
 
     async def close_clients(self, code: int, reason: str) -> None:
         """Put all clients out, and return when all that they have written is stored."""
         for member in self.members:
-            self._exit.put_out(self.path_id, member.id, closed(code, reason))
+            self.put_out(member, closed(code, reason))
         if self._persister is not None:
             await self._persister.flush()
 
@@ -613,9 +482,7 @@ class Path:
 
     def _has_ended(self, life: asyncio.Task[None]) -> None:
         self._alarm.cancel()
-        for client in self.members:  # there are none unless something unforeseen has ended it
-            if self._presence is not None:
-                self._presence.hide(client.id)
+        self.members.hide_all()  # there are none unless something unforeseen has ended it
         error = None if life.cancelled() else life.exception()
         if isinstance(error, Exception):
             self.report(error)
@@ -642,7 +509,7 @@ class Path:
         is_late = refused or now - began > self._options.request_timeout_seconds / 2
         self.store, self.is_loaded = self._replica(), True
         for client in self.members:
-            self._welcome(client)
+            self.members.welcome(client)
         self._hub.ready(self.store, now, is_late=is_late)
         settle(self._waiting_to_open)
         self._alarm.set()
@@ -662,7 +529,7 @@ class Path:
             if self._persister is not None:
                 await self._persister.start_auto_load()
                 if then is not None:
-                    await _awaited(then(self._persister.store))
+                    await awaited(then(self._persister.store))
                 await self._persister.start_auto_save()
         except Exception as error:
             self._retry_at = asyncio.get_running_loop().time() + retry_after_seconds
@@ -670,7 +537,7 @@ class Path:
             self._alarm.set()
             self._failure = self._report(error, LoadError, "the path could not be started")
             settle(self._waiting_to_open, self._failure)
-            self._exit.refuse(self.path_id, list(self._members), retry_after_seconds)
+            self._exit.refuse(self.path_id, [client.id for client in self.members], retry_after_seconds)
             await self._let_go()
             return False
         return True
@@ -759,8 +626,7 @@ class Path:
 
     def renamed(self, client_id: str) -> None:
         """A client has another name, or none any more."""
-        if self._presence is not None:
-            self._presence.rename(client_id, self.talk.names.name_of(client_id))
+        self.members.renamed(client_id)
 
     # --- what the hub says (Exit)
 
@@ -780,15 +646,3 @@ class Path:
         """An error."""
         note_place(error, self.path_id, client_id)
         self._exit.report(error)
-
-
-async def made_persister(create: CreatePersisterForPath, path_id: str) -> tuple[PathPersister | None, Then | None]:
-    """What the application makes for a path: its persister, and what to call once it is loaded."""
-    made = await _awaited(create(path_id))
-    return cast(
-        "tuple[PathPersister | None, Then | None]", tuple(made) if isinstance(made, tuple | list) else (made, None)
-    )
-
-
-async def _awaited(result: Any) -> Any:
-    return await result if inspect.isawaitable(result) else result

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from websockets.asyncio.server import Server as WebsocketsServer
 from websockets.asyncio.server import ServerConnection as WebsocketsConnection
@@ -52,7 +52,8 @@ from mergesync.net.heartbeat import HeartbeatConnection
 from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, OnPresence, SelfDestruct
 from mergesync.net.lifecycle import Create, LifeCycle
 from mergesync.net.mounting import refuse_http, target_below_mount
-from mergesync.net.path import CreatePersisterForPath, PathOptions
+from mergesync.net.path import PathOptions
+from mergesync.net.path_persister import CreatePersisterForPath
 from mergesync.net.proxies import Proxies
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.refusals import Refusals
@@ -72,6 +73,7 @@ __all__ = [
     "ListeningWsServer",
     "OnConnection",
     "PathIdsListener",
+    "ServerOptions",
     "ServerStats",
     "WsServer",
     "create_ws_server",
@@ -143,6 +145,34 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:  # an application's own
         return "Refused"
+
+
+class ServerOptions(TypedDict, total=False):
+    """The keyword arguments of `WsServer`, which `create_ws_server` takes as well."""
+
+    relay: bool
+    request_timeout_seconds: float
+    fragment_size: float | None
+    origins: Collection[str]
+    trusted_proxies: Collection[str]
+    limits: Limits
+    names: NamePolicy | str
+    presence: bool
+    create: Create
+    lives: bool
+    self_destruct: SelfDestruct | None
+    idle_grace_seconds: float
+    authorize: Authorize | None
+    admit: Admit | None
+    rules: Iterable[Rule]
+    on_changes: OnChanges | None
+    on_join: OnJoin | None
+    on_leave: OnLeave | None
+    on_presence: OnPresence | None
+    hook_timeout_seconds: float
+    gateways: Mapping[str, Gateway] | None
+    on_connection: OnConnection | None
+    on_ignored_error: OnIgnoredError | None
 
 
 class WsServer:
@@ -617,35 +647,12 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
     Args:
         host: where to listen: a name or an address, several of them, or None for all interfaces.
         port: 0 for a free one, see `server.port`.
-        create_persister_for_path: see `WsServer`, as for the options below.
-        relay: be a switchboard between clients.
-        request_timeout_seconds: how long the server waits for a client's answer.
-        fragment_size: bytes of message text per fragment sent.
-        origins: web pages of which other origins may connect.
-        trusted_proxies: who is believed about who is behind them.
-        limits: what clients may use.
-        names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
-        presence: say on the path `<path>/~clients` who is on a path; see docs/paths.md.
-        create: who makes paths: `any` for whoever comes, or `server` for the application alone.
-        lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
-        self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
-            path is to be removed.
-        idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
-        authorize: who asks for a socket.
-        admit: what a client may do on a path.
-        rules: who may write what.
-        on_changes: reviews what clients want to change.
-        on_join: hears who has come onto a path.
-        on_leave: hears who has gone.
-        on_presence: reviews what clients say of themselves.
-        hook_timeout_seconds: how long each hook may take.
-        gateways: what speaks with clients of other protocols, by prefix.
-        on_connection: called with a `ClientInfo` for each socket.
-        on_ignored_error: called with every error that nobody called for.
+        create_persister_for_path: see `WsServer`.
         tls: serve wss with the certificate in these files: one with all, or `(certificate, key)`. TLS is 1.2 or newer.
         ssl_context: serve wss with this instead, for what `tls` cannot do.
         serve_options: passed to `websockets.serve`, such as `ping_interval`, `process_request`, or `sock` in place of
             host and port.
+        **options: any keyword argument of `WsServer`.
 
     Example:
         async with create_ws_server("localhost", 8047, sqlite_persisters("data.db")) as server:
@@ -658,61 +665,14 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         port: int = 8047,
         create_persister_for_path: CreatePersisterForPath | None = None,
         *,
-        relay: bool = False,
-        request_timeout_seconds: float = DEFAULT_REQUEST_TIMEOUT_SECONDS,
-        fragment_size: float | None = None,
-        origins: Collection[str] = (),
-        trusted_proxies: Collection[str] = (),
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
-        names: NamePolicy | str = NamePolicy.REFUSE,
-        presence: bool = False,
-        create: Create = "any",
-        lives: bool = False,
-        self_destruct: SelfDestruct | None = None,
-        idle_grace_seconds: float = 0.0,
-        authorize: Authorize | None = None,
-        admit: Admit | None = None,
-        rules: Iterable[Rule] = (),
-        on_changes: OnChanges | None = None,
-        on_join: OnJoin | None = None,
-        on_leave: OnLeave | None = None,
-        on_presence: OnPresence | None = None,
-        hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
-        gateways: Mapping[str, Gateway] | None = None,
-        on_connection: OnConnection | None = None,
-        on_ignored_error: OnIgnoredError | None = None,
         tls: TlsFiles | None = None,
         ssl_context: ssl.SSLContext | None = None,
         serve_options: dict[str, Any] | None = None,
+        **options: Unpack[ServerOptions],
     ) -> None:
         if tls is not None and ssl_context is not None:
             raise ValueError("tls and ssl_context exclude each other")
-        self._server = ListeningWsServer(
-            create_persister_for_path,
-            relay=relay,
-            request_timeout_seconds=request_timeout_seconds,
-            fragment_size=fragment_size,
-            origins=origins,
-            trusted_proxies=trusted_proxies,
-            limits=limits,
-            names=names,
-            presence=presence,
-            create=create,
-            lives=lives,
-            self_destruct=self_destruct,
-            idle_grace_seconds=idle_grace_seconds,
-            authorize=authorize,
-            admit=admit,
-            rules=rules,
-            on_changes=on_changes,
-            on_join=on_join,
-            on_leave=on_leave,
-            on_presence=on_presence,
-            hook_timeout_seconds=hook_timeout_seconds,
-            gateways=gateways,
-            on_connection=on_connection,
-            on_ignored_error=on_ignored_error,
-        )
+        self._server = ListeningWsServer(create_persister_for_path, **options)
         self._host = host
         self._port = port
         if tls is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -15,7 +15,17 @@ from mergesync.store import MergeableStore
 from mergesync.sync.talk import SendResult, Talk, addressed
 from mergesync.sync.versions import Edits, compare_and_set, version_of
 
-__all__ = ["OpenPath", "ServerPath"]
+__all__ = ["OpenPath", "PathClients", "ServerPath"]
+
+
+class PathClients(Protocol):
+    """Who is on a path."""
+
+    def __iter__(self) -> Iterator[Client]:
+        """In order of joining."""
+
+    def state_of(self, client: Client) -> dict[str, Any]:
+        """What a client says of itself, or has said last, if it has just gone."""
 
 
 class OpenPath(Protocol):
@@ -28,7 +38,7 @@ class OpenPath(Protocol):
         """The replica while it is in use."""
 
     @property
-    def members(self) -> list[Client]:
+    def members(self) -> PathClients:
         """Who is on the path."""
 
     @property
@@ -74,7 +84,14 @@ class ServerPath:
     @property
     def clients(self) -> list[Client]:
         """Who is there, in order of joining."""
-        return self._path.members
+        return list(self._path.members)
+
+    def state_of(self, client: Client) -> dict[str, Any]:
+        """What a client says of itself (`WsSynchronizer.set_presence`); in `on_leave`, what it has said last.
+
+        Empty unless clients can see who is there: with `presence=True`, or gateways.
+        """
+        return self._path.members.state_of(client)
 
     @property
     def version(self) -> str:

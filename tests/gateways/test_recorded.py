@@ -66,7 +66,8 @@ async def _on_changes(path: ServerPath, client: Client, changes: Changes) -> Non
 
 def _on_leave(path: ServerPath, client: Client, reason: str) -> None:
     if path.clients:
-        path.store.set_value(f"gone:{client.info.hello['clientState'].get('nick', '?')}", "1")
+        state = path.state_of(client).get("clientState", {})
+        path.store.set_value(f"gone:{state.get('nick', '?')}", "1")
 
 
 def _split_news(frame: Any) -> Iterator[Any]:

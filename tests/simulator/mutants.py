@@ -120,8 +120,8 @@ _NET = (
     Mutant("a path ends unstored", "net.path:Path._serve", "flushed = await self._flush()", "flushed = True"),
     Mutant("nothing is saved by itself", "net.path:Path._load", "await self._persister.start_auto_save()", "pass"),
     Mutant("saved before it is loaded", "net.path:Path._load", "await self._persister.start_auto_load()", "self._persister._loaded = True"),
-    Mutant("who leaves stays listed", "net.path:Path.leave", "self._presence.hide(client_id)", "pass"),
-    Mutant("nobody is listed", "net.path:Path._show", "self._presence.show(client, self.talk.names.name_of(client.id))", "pass"),
+    Mutant("who leaves stays listed", "net.members:Members.miss", "self._presence.hide(client.id)", "pass"),
+    Mutant("nobody is listed", "net.members:Members.show", "self._presence.show(client, self._name_of(client.id))", "pass"),
     Mutant("clients of a late path are forgotten", "net.path:Path._start", "self._hub.resync(client_id, now)", "pass"),
 )  # fmt: skip
 

@@ -267,6 +267,30 @@ async def test_on_presence_of_who_goes_meanwhile(errors: list[Exception]) -> Non
     assert [type(error) for error in errors] == [RefusedChangesError]  # for what would have been merged
 
 
+async def test_what_somebody_says_of_itself(errors: list[Exception]) -> None:
+    """The application knows it while the client is there, and when it hears that it has gone; not after that."""
+    heard: list[tuple[str, Any]] = []
+
+    async def on_leave(path: ServerPath, client: Client, reason: str) -> None:
+        await asyncio.sleep(0)
+        heard.append((reason, path.state_of(client)))
+
+    options: Any = {"presence": True, "on_leave": on_leave, "on_ignored_error": errors.append}
+    async with create_ws_server("127.0.0.1", 0, **options) as server, server.open_path("p") as path:
+        async with synced(MergeableStore(), url_of(server)) as client:
+            await eventually(lambda: path.clients)
+            [member] = path.clients
+            assert path.state_of(member) == {}
+            await within(client.set_presence({"seat": 3}))
+            assert path.state_of(member) == {"seat": 3}
+        await eventually(lambda: heard == [("left", {"seat": 3})])
+        assert path.state_of(member) == {}
+    async with create_ws_server("127.0.0.1", 0) as server, server.open_path("p") as path, raw(url_of(server)):
+        await eventually(lambda: path.clients)
+        assert path.state_of(path.clients[0]) == {}
+    assert errors == []
+
+
 async def test_who_may_not_be_seen(errors: list[Exception]) -> None:
     """It is not listed, cannot say anything of itself, and is not let onto the companion by any door."""
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import logging
 
 import pytest
 
-from mergesync import ConnectionLostError
+from mergesync import ConnectionLostError, WsServer
 from mergesync.limits import MAX_RETRY_AFTER_SECONDS
 from mergesync.net.alarm import Alarm
 from mergesync.net.backoff import full_jitter, retry_after_seconds
 from mergesync.net.reporting import Reporter
+from mergesync.net.server import ServerOptions
 from tests.support import eventually
 
 pytestmark = pytest.mark.usefixtures("leftovers")
@@ -146,3 +148,10 @@ def test_reporter_whose_callback_fails(caplog: pytest.LogCaptureFixture) -> None
     assert record.getMessage() == "on_ignored_error failed"
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "reporting"
+
+
+def test_options_of_servers() -> None:
+    """`create_ws_server` takes what `WsServer` takes, under the same names and types."""
+    parameters = inspect.signature(WsServer).parameters.values()
+    keywords = {each.name: each.annotation for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert {name: str(said.__forward_arg__) for name, said in ServerOptions.__annotations__.items()} == keywords
