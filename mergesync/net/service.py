@@ -97,10 +97,10 @@ class Service:
         self._now = now
         self._hub = hub
         self._talk = talk
-        self._services = {
+        self._services: dict[str, Callable[[Client, Any, Answer], None]] = {
             STORED: self._stored,
             COMPARE: self._compare,
-            HELLO: self._resume,
+            HELLO: partial(self._resume, begins=True),
             SINCE: self._resume,
             COMPARE_AND_SET: self._compare_and_set,
             ACT: self._act,
@@ -172,10 +172,10 @@ class Service:
 
         self._hub.when_ready(client.id, ready)
 
-    def _resume(self, client: Client, body: Any, answer: Answer) -> None:
+    def _resume(self, client: Client, body: Any, answer: Answer, *, begins: bool = False) -> None:
         def ready() -> None:
             with self._answering(client, answer):
-                self._hub.resume(client.id, body, partial(answer, OK), self._now())
+                self._hub.resume(client.id, body, partial(answer, OK), self._now(), begins=begins)
 
         self._hub.when_ready(client.id, ready)
 

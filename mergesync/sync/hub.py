@@ -341,7 +341,15 @@ class Hub:
             self._window = Window(self._new_id(TRANSACTION_ID_LENGTH))
         return self._window.cursor
 
-    def resume(self, client_id: str, body: Any, answer: Callable[[dict[str, Any]], None], now: float) -> None:
+    def resume(
+        self,
+        client_id: str,
+        body: Any,
+        answer: Callable[[dict[str, Any]], None],
+        now: float,
+        *,
+        begins: bool = False,
+    ) -> None:
         """Merge what a client has for us, and tell it what has changed since it was there.
 
         Args:
@@ -349,6 +357,7 @@ class Hub:
             body: see `SINCE`.
             answer: called with the result; empty if there is nobody here who has all of the path.
             now: seconds.
+            begins: whether it begins to sync: what it was asked before, it has not heard.
 
         Raises:
             RemoteProtocolError: it is no such body.
@@ -357,6 +366,8 @@ class Hub:
         if self._synchronizer is None or self._relay:
             answer({})
             return
+        if begins:
+            self._synchronizer.forget_questions(client_id)
         if changes is not None:
             message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, *changes)
             self._synchronizer.receive(client_id, message, now)

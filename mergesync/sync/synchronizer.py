@@ -245,6 +245,11 @@ class Synchronizer:
         self.blind.discard(address)
         self._talks.forget_peer(address)
 
+    def forget_questions(self, address: str) -> None:
+        """A peer begins anew, and will tell of itself what we have asked; do not wait for it."""
+        self._talks.forget_peer(address)
+        self._pulling.forget_peer(address)
+
     @property
     def is_pulling(self) -> bool:
         """Whether something that peers have is still to be got, or merged."""

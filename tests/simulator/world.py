@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -425,7 +424,6 @@ def simulated(seed: int) -> Iterator[World]:
         patch(net_server, "get_now", world.server_now)
         patch(net_path, "MergeableStore", world.make_store)  # that of a path without storage
         patch(net_lives, "MergeableStore", world.make_store)
-        patch(net_server, "time", SimpleNamespace(monotonic=world.loop.time))
         patch(hub.Hub, "ready", _watched(world, hub.Hub.ready))
         patch(net_presence, "MergeableStore", lambda: MergeableStore("presence", get_now=world.server_now))
         patch(random, "uniform", Random(seed).uniform)
@@ -434,7 +432,7 @@ def simulated(seed: int) -> Iterator[World]:
         patch(sqlite, "SQLITE_POLL_SECONDS", 30.0)
         patch(secrets, "token_bytes", world.random_bytes)
         patch(secrets, "token_hex", lambda count=32: world.random_bytes(count).hex())
-        if world.options.has_far_clocks:
+        if world.options.has_far_clocks or world.options.rooms:
             # TinyBase's clients do not look whether the server has got all; ours find by it what they were not told,
             # and for long, as a server never gets what it refuses.
             patch(synchronizer, "ServerCheck", lambda _now: None)
@@ -470,9 +468,9 @@ class _Entrance:
 def _watched(world: World, ready: Callable[..., None]) -> Callable[..., None]:
     """`Hub.ready` that tells of what was loaded."""
 
-    def watched(path: hub.Hub, store: MergeableStore | None, now: float) -> None:
+    def watched(path: hub.Hub, store: MergeableStore | None, now: float, **options: Any) -> None:
         if world.application is not None and store is not None and "~" not in path.path_id:
             world.application.loaded(path.path_id, store)
-        ready(path, store, now)
+        ready(path, store, now, **options)
 
     return watched

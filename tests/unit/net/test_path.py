@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mergesync import LoadError, MergeableStore, SaveError, WsClient, create_ws_server
+from mergesync import LoadError, MergeableStore, SaveError, WsClient, create_ws_server, create_ws_synchronizer
 from mergesync.net.server import ListeningWsServer
 from mergesync.persist import json_file_persisters, sqlite_persisters
 from mergesync.sync.messages import MessageType
@@ -446,6 +446,33 @@ async def test_durable_after_an_announcement_that_was_dropped(relay: bool, monke
                 operations.append(request_id)
             elif kind == MessageType.GET_CONTENT_HASHES:
                 questions.append(request_id)
+
+
+async def test_client_that_starts_after_it_was_asked(errors: Errors) -> None:
+    """What a client did not hear before it began to sync is not waited for."""
+    backend = Backend()
+    backend.stored["p"] = stored(1)
+    trouble: list[Exception] = [OSError("db down")]
+
+    def create(path_id: str) -> Any:
+        if trouble:
+            raise trouble.pop()
+        return backend(path_id)
+
+    store = MergeableStore().set_value("w", 2)
+    heard: list[int] = []
+    async with create_ws_server("localhost", 0, create, on_ignored_error=errors.append) as server:
+        client = WsClient(url_of(server, ""), multiplexed=True)
+        synchronizer = await create_ws_synchronizer(
+            store, client, "p", on_receive=lambda _sender, _id, kind, _body: heard.append(kind)
+        )
+        await eventually(lambda: MessageType.GET_CONTENT_HASHES in heard)
+        await within(synchronizer.start_sync())
+        await eventually(lambda: store.get_values() == {"v": 1, "w": 2})
+        await within(synchronizer.durable())
+        assert backend.values("p") == {"v": 1, "w": 2}
+        await within(synchronizer.destroy())
+    assert [type(error) for error in errors] == [LoadError]
 
 
 # --- leaving
