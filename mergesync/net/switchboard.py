@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Never
 
 from mergesync.exceptions import (
@@ -42,10 +43,21 @@ from mergesync.net.path import Path, PathOptions
 from mergesync.net.presence import Presence, companion_of, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
+from mergesync.net.rounds import Rounds
 from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
+from mergesync.sync.operations import (
+    ERROR,
+    EXCHANGES,
+    HELLO,
+    OK,
+    OPERATIONS,
+    REFUSED,
+    TOKEN,
+    Operation,
+    operation_remainder,
+)
 from mergesync.sync.payloads import Payload, fits_frame, fits_message
 from mergesync.sync.server_connection import ServerConnection
 
@@ -57,6 +69,7 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 4401
+CLOSE_REPLACED = 4409
 
 _ID_LENGTH = 11
 _CLOSED_ORDERLY = (1000, 1001, 1005)
@@ -80,6 +93,7 @@ class Switchboard:
         on_path: the sockets on each path that has clients, by client id.
         sends: frames sent.
         receives: frames received.
+        rounds: of the event loop.
     """
 
     def __init__(
@@ -108,8 +122,9 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._presences: weakref.WeakValueDictionary[str, Presence] = weakref.WeakValueDictionary()
         self._sockets: dict[Connection, ServerSocket] = {}
-        self._client_ids: set[str] = set()
+        self._by_client_id: dict[str, ServerSocket] = {}
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
+        self.rounds: Rounds = Rounds()
         self._fanout = Fanout(self._gather, self._deliver)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
@@ -123,7 +138,7 @@ class Switchboard:
     @property
     def client_ids(self) -> Container[str]:
         """The ids of all clients that have sockets."""
-        return self._client_ids
+        return self._by_client_id
 
     # --- sockets
 
@@ -152,7 +167,12 @@ class Switchboard:
                 self._remove_socket(socket)
 
     def _add_socket(self, channel: TextChannel, visitor: Visitor) -> ServerSocket:
-        self._reception.settle_id(visitor, self._client_ids)
+        older = self._by_client_id.get(visitor.info.client_id)
+        if older is not None:
+            if visitor.is_again(older.visitor):
+                older.close(CLOSE_REPLACED, "mergesync:replaced", "lost")
+            else:
+                self._reception.give_another_id(visitor, self._by_client_id)
         info = visitor.info
         connection: Connection
         if visitor.gateway is not None:
@@ -168,7 +188,7 @@ class Switchboard:
         socket = self._sockets[connection] = ServerSocket(channel, connection, visitor)
         if visitor.client is not None:
             socket.clients[info.path_id] = visitor.client
-        self._client_ids.add(connection.client_id)
+        self._by_client_id[connection.client_id] = socket
         self._nobody.clear()
         self._watch_expiry(socket)
         return socket
@@ -176,7 +196,8 @@ class Switchboard:
     def _remove_socket(self, socket: ServerSocket) -> None:
         del self._sockets[socket.connection]
         self._laggards.forget(socket.channel)
-        self._client_ids.discard(socket.connection.client_id)
+        if self._by_client_id[socket.connection.client_id] is socket:
+            del self._by_client_id[socket.connection.client_id]
         socket.let_go()
         if not self._sockets:
             self._nobody.set()
@@ -214,7 +235,7 @@ class Switchboard:
     async def _converse(self, socket: ServerSocket) -> None:
         try:
             await self._introduce(socket)
-            frames = Frames(socket, self._limits, self._count_receive)
+            frames = Frames(socket, self._limits, self.rounds, self._count_receive)
             if isinstance(socket.connection, GatewayConnection):
                 await self._pass_to_gateway(socket, socket.connection, frames)
             else:
@@ -301,7 +322,7 @@ class Switchboard:
         while self._sockets:
             self._nobody.clear()
             await self._nobody.wait()
-        await self._reception.settled()
+        await self._reception.close()
         await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
 
     # --- what connections say
@@ -321,7 +342,7 @@ class Switchboard:
                 self._tell_refused(socket, path_id, forbidden(outcome.message))
 
         self._reception.admit(path_id, socket.visitor, done)
-        self._wait_for(socket, self._reception.turns_to_admit(path_id))
+        self._wait_for(socket, self._reception.turns_of(path_id))
 
     def _tell_refused(self, socket: ServerSocket, path_id: str, farewell: Farewell) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
@@ -396,7 +417,8 @@ class Switchboard:
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
         main_id = main_of(path_id) if self._options.presence else None
-        presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
+        seen = self._options.presence or self._options.gateways  # their protocols may know of other clients
+        presence = self._presence_of(path_id if main_id is None else main_id) if seen else None
         if main_id is None or presence is None:
             path = Path(
                 path_id,
@@ -409,7 +431,8 @@ class Switchboard:
                 created_at_seconds=self._life.created_at(path_id),
             )
         else:
-            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
+            get_main = partial(self._paths.get, main_id)
+            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor, get_main)
         self._paths[path_id] = path
         return path
 
@@ -469,9 +492,9 @@ class Switchboard:
             LimitExceededError: too much that it has asked is not answered yet.
         """
         socket, client_id = self._sockets[connection], connection.client_id
-        if operation.name == HELLO:
-            body = {"server": self._id, "client": client_id, "now": self._options.get_now()}
-            self._answer(socket, path_id, operation, OK, body)
+        greets = operation.name == HELLO
+        if greets and operation.body is None:
+            self._answer(socket, path_id, operation, OK, self._greeting(client_id, 0.0))
         elif operation.name == TOKEN and self._reception.identifies:
             socket.renewal = asyncio.create_task(self._renew(path_id, socket, operation))
         elif operation.name in (OK, ERROR):
@@ -480,14 +503,25 @@ class Switchboard:
             if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
 
+            asked_at = asyncio.get_running_loop().time()
+
             def answer(name: str, body: Any) -> None:
                 if socket.unanswered.pop(answer, None) is not None:
+                    if greets and name == OK:
+                        held_seconds = asyncio.get_running_loop().time() - asked_at
+                        body = {**self._greeting(client_id, held_seconds), **body}
                     self._answer(socket, path_id, operation, name, body)
 
             socket.unanswered[answer] = path_id
             path = self._paths[path_id]
             path.operate(client_id, operation, answer)
-            self._wait_for(socket, path.turns)
+            if operation.name not in EXCHANGES or path.reviews(client_id):
+                self._wait_for(socket, path.turns)
+
+    def _greeting(self, client_id: str, held_seconds: float) -> dict[str, Any]:
+        """Who this is, who the client is, and what time it is, so long after it has asked."""
+        now = self._options.get_now()
+        return {"server": self._id, "client": client_id, "now": now, "held": round(held_seconds * 1000)}
 
     async def _renew(self, path_id: str, socket: ServerSocket, asked: Operation) -> None:
         """Who came with one token shows another: ask anew who it is, and what it may do on each of its paths."""
@@ -531,8 +565,14 @@ class Switchboard:
             self._post_operation(socket, path_id, answer)
 
     def send_to(self, connection: Connection, frame: str) -> None:
-        """A control for a socket, or a frame of a gateway."""
-        self._post_now(self._sockets[connection], frame)
+        """A control for a socket, or a frame of a gateway, whose client can miss nothing."""
+        socket = self._sockets[connection]
+        if isinstance(connection, GatewayConnection) and not self._laggards.may_wait(
+            socket.channel, len(frame), MAX_OUTBOX_BYTES
+        ):
+            self._condemn(socket, _does_not_read())
+        else:
+            self._post_now(socket, frame)
 
     # --- what gateways say
 
@@ -680,8 +720,7 @@ class Switchboard:
             if socket.condemned:
                 continue
             if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
-                error = LimitExceededError("the client does not read what is sent to it", limit="socket")
-                self._condemn(socket, error)
+                self._condemn(socket, _does_not_read())
             else:
                 ready.append(socket.channel)
         if ready and frames:
@@ -726,3 +765,7 @@ class Switchboard:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
+
+
+def _does_not_read() -> LimitExceededError:
+    return LimitExceededError("the client does not read what is sent to it", limit="socket")
