@@ -83,11 +83,8 @@ class Leaves:
         return self._hash_of(leaf_id, self.stamps[leaf_id])
 
     def _hash_of(self, leaf_id: str, stamp: Stamp) -> int:
-        if self._given is not None:
-            said = self._given.get(leaf_id)
-            if said is not None and said[0] is stamp:
-                return said[1]
-        return stamp_hash(stamp)
+        said = self._given.get(leaf_id) if self._given is not None else None
+        return said[1] if said is not None and said[0] is stamp else stamp_hash(stamp)
 
     def leaf_hashes(self) -> dict[str, int]:
         """The hash of each stamp."""
@@ -315,16 +312,14 @@ class Tree:
         if count:
             table.cells[leaf_id] = count + change
         else:
-            self.count_cell(table.cells, leaf_id)
+            self.begin_cell(table.cells, leaf_id)
         if live == (change > 0):
             self.count_row(table_id, table, row_id, change)
 
-    def count_cell(self, cells: dict[str, int], cell_id: str) -> None:
-        """One more row of a table shows a cell of this id."""
-        count = cells.get(cell_id, 0)
-        cells[cell_id] = count + 1
-        if not count:
-            self.order.goes_last(cells, cell_id)
+    def begin_cell(self, cells: dict[str, int], cell_id: str) -> None:
+        """The first row of a table shows a cell of this id."""
+        cells[cell_id] = 1
+        self.order.goes_last(cells, cell_id)
 
     def count_row(self, table_id: str, table: Table, row_id: str, change: int) -> None:
         """A row came to show (1) or ceased to (-1)."""
