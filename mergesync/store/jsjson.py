@@ -128,7 +128,10 @@ def js_ordered(keys: Iterable[str]) -> list[str]:
         ['9', '10', 'b', 'a']
     """
     keys = list(keys)
-    if not any(key[:1].isdecimal() for key in keys):
+    for key in keys:
+        if key[:1].isdecimal():
+            break
+    else:
         return keys
     indices = sorted((key for key in keys if _is_array_index(key)), key=int)
     return indices + [key for key in keys if not _is_array_index(key)]

@@ -103,7 +103,7 @@ class Merging(Listening):
                 if counts.get(leaf_id):
                     counts[leaf_id] += 1
                 else:
-                    self._tree.count_cell(counts, leaf_id)
+                    self._tree.begin_cell(counts, leaf_id)
         leaves.live = live
         if live and table is not None and table_id is not None:
             self._tree.count_row(table_id, table, row_id, 1)

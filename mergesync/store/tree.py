@@ -11,7 +11,7 @@ named without leaves. A container without anything in it has no hash, and adds n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from fnv_hash_fast import fnv1a_32
@@ -46,12 +46,6 @@ class _LeafHashing(dict[str, tuple[bytes, int]]):
 
 _MOST_AT_HAND: Final = 4096
 _leaf_hashing: Final = _LeafHashing()
-
-
-def _leaf_share(leaf_id: str, hash_: int) -> int:
-    """What a leaf adds to the hash of its container (protocol section 4)."""
-    prefix, zero_share = _leaf_hashing[leaf_id]
-    return fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
 
 
 def _hlc_share(hlc: str) -> int:
@@ -89,11 +83,8 @@ class Leaves:
         return self._hash_of(leaf_id, self.stamps[leaf_id])
 
     def _hash_of(self, leaf_id: str, stamp: Stamp) -> int:
-        if self._given is not None:
-            said = self._given.get(leaf_id)
-            if said is not None and said[0] is stamp:
-                return said[1]
-        return stamp_hash(stamp)
+        said = self._given.get(leaf_id) if self._given is not None else None
+        return said[1] if said is not None and said[0] is stamp else stamp_hash(stamp)
 
     def leaf_hashes(self) -> dict[str, int]:
         """The hash of each stamp."""
@@ -106,29 +97,25 @@ class Leaves:
         stamps, stale = self.stamps, self._stale
         if self._hash is None:
             if stamps or self.hlc:
-                self._hash = _hlc_share(self.hlc) ^ self._share_of_all()
+                self._hash = _hlc_share(self.hlc) ^ self._share_of(stamps)
         elif stale is not None:
-            hash_, is_true = self._hash, self._given is None
-            for leaf_id, old in stale.items():
-                new = stamps.get(leaf_id)
-                if old is not None:
-                    hash_ ^= _leaf_share(leaf_id, stamp_hash(old) if is_true else self._hash_of(leaf_id, old))
-                if new is not None:
-                    hash_ ^= _leaf_share(leaf_id, stamp_hash(new) if is_true else self._hash_of(leaf_id, new))
+            hash_ = self._hash ^ self._share_of(stale)
+            hash_ ^= self._share_of({leaf_id: stamps.get(leaf_id) for leaf_id in stale})
             self._hash = hash_ if stamps or self.hlc else None
         self._stale = None
         return self._hash
 
-    def _share_of_all(self) -> int:
-        """What all leaves add to the hash; for most, what `_leaf_share` and `stamp_hash` do is written out."""
-        share = 0
-        if self._given is not None:
-            for leaf_id, stamp in self.stamps.items():
-                share ^= _leaf_share(leaf_id, self._hash_of(leaf_id, stamp))
-            return share
-        for leaf_id, stamp in self.stamps.items():
+    def _share_of(self, stamps: Mapping[str, Stamp | None]) -> int:
+        """What leaves with these stamps add to the hash (protocol section 4)."""
+        share, given = 0, self._given
+        for leaf_id, stamp in stamps.items():
+            if stamp is None:
+                continue
+            if given is None:  # the common case, written out
+                hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
+            else:
+                hash_ = self._hash_of(leaf_id, stamp)
             prefix, zero_share = _leaf_hashing[leaf_id]
-            hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
             share ^= fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
         return share
 
@@ -294,7 +281,8 @@ class Tree:
         """Take note that the hash of a row is about to change, or just did so without having been computed."""
         tables = self.tables
         table = tables.children[table_id]
-        tables.soil(table_id, table._hash)
+        if table_id not in tables._stale:
+            tables.soil(table_id, table._hash)
         if table._hash is not None and row_id not in table._stale:
             table._stale[row_id] = table.children[row_id]._hash
 
@@ -324,16 +312,14 @@ class Tree:
         if count:
             table.cells[leaf_id] = count + change
         else:
-            self.count_cell(table.cells, leaf_id)
+            self.begin_cell(table.cells, leaf_id)
         if live == (change > 0):
             self.count_row(table_id, table, row_id, change)
 
-    def count_cell(self, cells: dict[str, int], cell_id: str) -> None:
-        """One more row of a table shows a cell of this id."""
-        count = cells.get(cell_id, 0)
-        cells[cell_id] = count + 1
-        if not count:
-            self.order.goes_last(cells, cell_id)
+    def begin_cell(self, cells: dict[str, int], cell_id: str) -> None:
+        """The first row of a table shows a cell of this id."""
+        cells[cell_id] = 1
+        self.order.goes_last(cells, cell_id)
 
     def count_row(self, table_id: str, table: Table, row_id: str, change: int) -> None:
         """A row came to show (1) or ceased to (-1)."""

@@ -74,6 +74,19 @@ def test_a_clock_that_is_behind_the_store() -> None:
         store.set_value("v", 2)
 
 
+def test_a_cell_that_cannot_be_written_in_a_transaction() -> None:
+    """The transaction goes on if the application catches that."""
+    store = new_store()
+    store.merge_checked([[{"t": [{"r": [{"c": [1, encode_hlc(T0 + 10**9, 0, "AAAAA")]}]}]}], [{}], 1])
+    with store.transaction():
+        with pytest.raises(ClockError, match="not above"):
+            store.set_cell("t", "r", "c", 2)
+        assert store.is_in_transaction()
+        store.set_cell("t", "r", "d", 3)
+    assert store.get_row("t", "r") == {"c": 1, "d": 3}
+    assert not store.is_in_transaction()
+
+
 def test_writing_the_same_again() -> None:
     """A write of what shows already takes no stamp; after a deletion it does."""
     store = new_store().set_value("v", 1)

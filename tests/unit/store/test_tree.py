@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mergesync.store.jsjson import child_hash, fnv1a
-from mergesync.store.stamps import leaf_hash, pack
+from mergesync.store.stamps import leaf_hash, pack, stamp_hash
 from mergesync.store.tree import Leaves, Table, Tree
 
 from .kit import hlc
@@ -21,6 +21,15 @@ def leaves_of(**wires: Any) -> Leaves:
 def share(leaf_id: str, hash_: int) -> int:
     """What a leaf adds to its row."""
     return child_hash(leaf_id, hash_) ^ child_hash(leaf_id, 0)
+
+
+def test_a_great_many_leaves() -> None:
+    """More ids than are kept at hand."""
+    leaves = leaves_of(**{f"leaf{number}": number for number in range(9000)})
+    expected = 0
+    for leaf_id, stamp in leaves.stamps.items():
+        expected ^= share(leaf_id, stamp_hash(stamp))
+    assert leaves.hash() == expected
 
 
 def test_empty_leaves() -> None:
