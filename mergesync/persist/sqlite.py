@@ -110,6 +110,7 @@ class SqliteDatabase(Shared):
         self._batch: list[_Write] = []
         self._poller: asyncio.Task[None] | None = None
         self._committer: asyncio.Task[None] | None = None
+        self._commit_seconds = SQLITE_COMMIT_INTERVAL_SECONDS  # how long the last one took
 
     async def get_path_ids(self) -> list[str]:
         """The paths for which something is stored, sorted."""
@@ -236,11 +237,14 @@ class SqliteDatabase(Shared):
             self._committer = asyncio.create_task(self._commit_all())
 
     async def _commit_all(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SQLITE_COMMIT_INTERVAL_SECONDS)
+            await asyncio.sleep(min(self._commit_seconds, SQLITE_COMMIT_INTERVAL_SECONDS))
             batch, self._batch = self._batch, []
             try:
+                began = loop.time()
                 await self._commit(batch)
+                self._commit_seconds = loop.time() - began
             except Exception as error:
                 self._fail(batch, error)
                 if not self._batch:

@@ -94,7 +94,7 @@ def _upsert(name: str, key: tuple[str, ...], data: tuple[str, ...]) -> str:
 
 
 WRITE: Final = {
-    "paths": "INSERT INTO mergesync_paths VALUES(?, ?) ON CONFLICT DO UPDATE SET changed = excluded.changed",
+    "paths": "INSERT INTO mergesync_paths VALUES(?, ?) ON CONFLICT DO NOTHING",
     "cells": _upsert("cells", ("path", *_CELL_IDS), ("type", "value")),
     "values": _upsert("values", ("path", *_VALUE_IDS), ("type", "value")),
     "containers": _upsert("containers", ("path", "kind", "table_id", "row_id"), ()),

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mergesync.exceptions import LoadError
+from mergesync.limits import SQLITE_PAGE_BYTES, SQLITE_WAL_BYTES
 from mergesync.persist.sqlite_opening import OPEN, READ_THE_REST, Opening
 from mergesync.persist.sqlite_rows import (
     FORMAT,
@@ -80,8 +81,11 @@ async def check(connection: Connection, file: str, size: int) -> None:
 
 async def prepare(writer: Connection) -> None:
     """Make every commit durable, and the tables if there are none."""
+    await writer.execute(f"PRAGMA page_size = {SQLITE_PAGE_BYTES}")  # of a new database
     await _use_wal(writer)
     await writer.execute("PRAGMA synchronous = FULL")
+    page_bytes = await number(writer, "PRAGMA page_size")
+    await writer.execute(f"PRAGMA wal_autocheckpoint = {SQLITE_WAL_BYTES // page_bytes}")
     if await _tables(writer):
         return
     try:
