@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Never
 
 from mergesync.exceptions import (
@@ -31,7 +32,7 @@ from mergesync.limits import (
 )
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.companion import CompanionPath
-from mergesync.net.fanout import Batch, Fanout
+from mergesync.net.fanout import Audience, Batch, Fanout
 from mergesync.net.farewells import CLOSE_REMOVED, Farewell, forbidden, removed
 from mergesync.net.frames import Frames
 from mergesync.net.gateway import GatewayConnection, GatewaySocket
@@ -45,7 +46,17 @@ from mergesync.net.reporting import note_place
 from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
+from mergesync.sync.operations import (
+    ERROR,
+    EXCHANGES,
+    HELLO,
+    OK,
+    OPERATIONS,
+    REFUSED,
+    TOKEN,
+    Operation,
+    operation_remainder,
+)
 from mergesync.sync.payloads import Payload, fits_frame, fits_message
 from mergesync.sync.server_connection import ServerConnection
 
@@ -110,7 +121,7 @@ class Switchboard:
         self._sockets: dict[Connection, ServerSocket] = {}
         self._client_ids: set[str] = set()
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
-        self._fanout = Fanout(self._sockets_of, self._deliver)
+        self._fanout = Fanout(self._gather, self._deliver)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
@@ -301,7 +312,7 @@ class Switchboard:
         while self._sockets:
             self._nobody.clear()
             await self._nobody.wait()
-        await self._reception.settled()
+        await self._reception.close()
         await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
 
     # --- what connections say
@@ -321,7 +332,7 @@ class Switchboard:
                 self._tell_refused(socket, path_id, forbidden(outcome.message))
 
         self._reception.admit(path_id, socket.visitor, done)
-        self._wait_for(socket, self._reception.turns_to_admit(path_id))
+        self._wait_for(socket, self._reception.turns_of(path_id))
 
     def _tell_refused(self, socket: ServerSocket, path_id: str, farewell: Farewell) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
@@ -396,7 +407,8 @@ class Switchboard:
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
         main_id = main_of(path_id) if self._options.presence else None
-        presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
+        seen = self._options.presence or self._options.gateways  # their protocols may know of other clients
+        presence = self._presence_of(path_id if main_id is None else main_id) if seen else None
         if main_id is None or presence is None:
             path = Path(
                 path_id,
@@ -409,7 +421,8 @@ class Switchboard:
                 created_at_seconds=self._life.created_at(path_id),
             )
         else:
-            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
+            get_main = partial(self._paths.get, main_id)
+            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor, get_main)
         self._paths[path_id] = path
         return path
 
@@ -448,6 +461,7 @@ class Switchboard:
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
             del self.on_path[path_id]
+            self._fanout.forget(path_id)
             self._life.occupied(path_id, False)
             self._tell("path", path_id, -1)
         path = self._paths.get(path_id)
@@ -468,9 +482,9 @@ class Switchboard:
             LimitExceededError: too much that it has asked is not answered yet.
         """
         socket, client_id = self._sockets[connection], connection.client_id
-        if operation.name == HELLO:
-            body = {"server": self._id, "client": client_id, "now": self._options.get_now()}
-            self._answer(socket, path_id, operation, OK, body)
+        greets = operation.name == HELLO
+        if greets and operation.body is None:
+            self._answer(socket, path_id, operation, OK, self._greeting(client_id, 0.0))
         elif operation.name == TOKEN and self._reception.identifies:
             socket.renewal = asyncio.create_task(self._renew(path_id, socket, operation))
         elif operation.name in (OK, ERROR):
@@ -479,14 +493,25 @@ class Switchboard:
             if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
 
+            asked_at = asyncio.get_running_loop().time()
+
             def answer(name: str, body: Any) -> None:
                 if socket.unanswered.pop(answer, None) is not None:
+                    if greets and name == OK:
+                        held_seconds = asyncio.get_running_loop().time() - asked_at
+                        body = {**self._greeting(client_id, held_seconds), **body}
                     self._answer(socket, path_id, operation, name, body)
 
             socket.unanswered[answer] = path_id
             path = self._paths[path_id]
             path.operate(client_id, operation, answer)
-            self._wait_for(socket, path.turns)
+            if operation.name not in EXCHANGES or path.reviews(client_id):
+                self._wait_for(socket, path.turns)
+
+    def _greeting(self, client_id: str, held_seconds: float) -> dict[str, Any]:
+        """Who this is, who the client is, and what time it is, so long after it has asked."""
+        now = self._options.get_now()
+        return {"server": self._id, "client": client_id, "now": now, "held": round(held_seconds * 1000)}
 
     async def _renew(self, path_id: str, socket: ServerSocket, asked: Operation) -> None:
         """Who came with one token shows another: ask anew who it is, and what it may do on each of its paths."""
@@ -530,8 +555,14 @@ class Switchboard:
             self._post_operation(socket, path_id, answer)
 
     def send_to(self, connection: Connection, frame: str) -> None:
-        """A control for a socket, or a frame of a gateway."""
-        self._post_now(self._sockets[connection], frame)
+        """A control for a socket, or a frame of a gateway, whose client can miss nothing."""
+        socket = self._sockets[connection]
+        if isinstance(connection, GatewayConnection) and not self._laggards.may_wait(
+            socket.channel, len(frame), MAX_OUTBOX_BYTES
+        ):
+            self._condemn(socket, _does_not_read())
+        else:
+            self._post_now(socket, frame)
 
     # --- what gateways say
 
@@ -608,27 +639,42 @@ class Switchboard:
     def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
         """A frame for clients of a path."""
         self._fanout.flush()
-        ready = [(socket, None) for socket in self._sockets_of(path_id, client_ids).values()]
-        for (prefix, _), sockets in _alike(path_id, ready).items():
-            self._post(sockets, [prefix + frame])
+        for prefix, sockets in self._sockets_of(path_id, client_ids).items():
+            self._post(list(sockets.values()), [prefix + frame])
 
-    def _sockets_of(self, path_id: str, client_ids: Iterable[str]) -> dict[str, ServerSocket]:
+    def _sockets_of(self, path_id: str, client_ids: Iterable[str]) -> dict[str, dict[str, ServerSocket]]:
+        """The sockets of clients of a path, by what precedes frames on them, then by client id."""
         clients = self.on_path.get(path_id, {})
-        return {client_id: clients[client_id] for client_id in client_ids if client_id in clients}
+        sockets: dict[str, dict[str, ServerSocket]] = {}
+        for client_id in client_ids:
+            socket = clients.get(client_id)
+            connection = None if socket is None else socket.connection
+            if socket is not None and isinstance(connection, ServerConnection):
+                prefix = connection.prefix(path_id)
+                if prefix is not None:
+                    sockets.setdefault(prefix, {})[client_id] = socket
+        return sockets
 
     def send_changes(self, path_id: str, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
         """A message that clients miss if they do not read; it goes out at the end of this turn of the event loop."""
         self._fanout.add(path_id, readers, frames, author)
 
+    def _gather(self, path_id: str, readers: tuple[str, ...]) -> Audience:
+        return Audience(path_id, readers, self._sockets_of(path_id, readers))
+
     def _deliver(self, batch: Batch) -> None:
-        """Send the changes of a turn to the readers of a path: those of one kind get the very same bytes."""
-        ready = [
-            (socket, client_id if client_id in batch.authors else None)
-            for client_id, socket in batch.sockets.items()
-            if not self._laggards.misses(socket.channel, batch.path_id, client_id, batch.size)
-        ]
-        for (prefix, author), sockets in _alike(batch.path_id, ready).items():
-            self._post(sockets, [prefix + frame for frame in batch.frames_for(author)])
+        """Send the changes of a turn to the readers of a path: all but their authors get the very same bytes."""
+        path_id, misses = batch.audience.path_id, self._laggards.misses
+        for prefix, sockets in batch.audience.sockets.items():
+            others = []
+            for client_id, socket in sockets.items():
+                if misses(socket.channel, path_id, client_id, batch.size):
+                    continue
+                if client_id in batch.authors:
+                    self._post([socket], batch.frames_for(client_id, prefix))
+                else:
+                    others.append(socket)
+            self._post(others, batch.frames_for(None, prefix))
 
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """An operation that a client has not asked for; whether it can be told, and reads."""
@@ -664,8 +710,7 @@ class Switchboard:
             if socket.condemned:
                 continue
             if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
-                error = LimitExceededError("the client does not read what is sent to it", limit="socket")
-                self._condemn(socket, error)
+                self._condemn(socket, _does_not_read())
             else:
                 ready.append(socket.channel)
         if ready and frames:
@@ -712,14 +757,5 @@ class Switchboard:
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
 
 
-def _alike(
-    path_id: str, sockets: Iterable[tuple[ServerSocket, str | None]]
-) -> dict[tuple[str, str | None], list[ServerSocket]]:
-    """Sockets of which each has a key, by what precedes frames of a path on them, and by key."""
-    alike: dict[tuple[str, str | None], list[ServerSocket]] = {}
-    for socket, key in sockets:
-        connection = socket.connection
-        prefix = connection.prefix(path_id) if isinstance(connection, ServerConnection) else ""
-        if prefix is not None:
-            alike.setdefault((prefix, key), []).append(socket)
-    return alike
+def _does_not_read() -> LimitExceededError:
+    return LimitExceededError("the client does not read what is sent to it", limit="socket")

@@ -129,7 +129,7 @@ class Merging(Listening):
                 newest = hlc
             if self._has_schema:
                 self._refuse_unfit(table_id, row_id, leaf_id, stamp)
-            self._put(leaves, table_id, row_id, leaf_id, stamp, self._shows(table_id, leaf_id, stamp))
+            self._put(leaves, table_id, row_id, leaf_id, old, stamp, self._shows(table_id, leaf_id, stamp))
         return newest
 
     def _refuse_unfit(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:
@@ -198,7 +198,7 @@ class Merging(Listening):
         Raises:
             ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
         """
-        if self._depth or self._has_schema or self._listeners or not self._tree.is_blank:
+        if self._depth or self._has_schema or self._listeners.entries or not self._tree.is_blank:
             return False
         if built.newest > latest_allowed(self._clock.now()):
             raise ClockDriftError(built.newest, MAX_CLOCK_OFFSET_MILLISECONDS)
@@ -212,7 +212,7 @@ class Merging(Listening):
         old = self._transaction
         self._tree, newest = build(tables, values, hashed=hashed)
         self._transaction = Transaction(self._tree, replaced=old)
-        if self._listeners:  # else nobody will ask what changed
+        if self._listeners.entries:  # else nobody will ask what changed
             self._compare_with(old)
         return newest
 

@@ -31,7 +31,7 @@ class MessageType(enum.IntEnum):
     GET_VALUE_DIFF = 7
 
 
-_LAST_TYPE: Final = max(MessageType)
+_TYPES: Final = tuple(MessageType)
 
 
 class Shape(enum.Enum):
@@ -104,9 +104,9 @@ def decode_message(text: str) -> Message:
     request_id, number, body = array
     if request_id is not None and (not isinstance(request_id, str) or request_id == "\ufffc"):
         raise RemoteProtocolError("a request id must be a string or null", excerpt=text)
-    if not _is_integer(number) or not 0 <= number <= _LAST_TYPE:
+    if not _is_integer(number) or not 0 <= number < len(_TYPES):
         raise RemoteProtocolError("unknown type of message", excerpt=text)
-    kind = MessageType(int(number))
+    kind = _TYPES[int(number)]
     try:
         newest, shape = _CHECKS[kind](body)
     except ContentError as error:
