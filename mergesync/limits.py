@@ -93,6 +93,7 @@ __all__ = [
     "SQLITE_COMMIT_INTERVAL_SECONDS",
     "SQLITE_PAGE_BYTES",
     "SQLITE_POLL_SECONDS",
+    "SQLITE_READERS",
     "SQLITE_WAL_BYTES",
     "TRANSACTION_POLL_SECONDS",
     "VERIFY_GRACE_SECONDS",
@@ -376,6 +377,9 @@ FILE_POLL_SECONDS: Final = 0.1
 SQLITE_PAGE_BYTES: Final = 1024
 """A change of one cell writes whole pages, to the log and later to the database: 2 kB in all, 8 kB with SQLite's pages
 of 4 KiB."""
+
+SQLITE_READERS: Final = 8
+"""Connections, and so threads, that read paths at once; more of them would only wait for one another."""
 
 SQLITE_WAL_BYTES: Final = 4 * 2**20
 """So large the log grows before it goes into the database, where several changes of a page are one then. Much larger,
