@@ -83,6 +83,7 @@ __all__ = [
     "RETRY_LOAD_CAP_SECONDS",
     "RETRY_LOAD_FIRST_SECONDS",
     "SAVE_ATTEMPTS_ON_CLOSE",
+    "SAVE_DEBOUNCE_CAP_SECONDS",
     "SAVE_DEBOUNCE_MAX_SECONDS",
     "SAVE_DEBOUNCE_SECONDS",
     "SAVE_RETRY_CAP_SECONDS",
@@ -350,7 +351,10 @@ SAVE_DEBOUNCE_SECONDS: Final = 0.05
 """A JSON file is written this long after a change, so that a burst is one write."""
 
 SAVE_DEBOUNCE_MAX_SECONDS: Final = 1.0
-"""However long a burst lasts, a JSON file is at most this far behind."""
+"""However long a burst lasts, a JSON file is at most this far behind, or as far as its last save took longer."""
+
+SAVE_DEBOUNCE_CAP_SECONDS: Final = 10.0
+"""However long a save takes, the next one need not wait longer than this."""
 
 SAVE_RETRY_FIRST_SECONDS: Final = 0.2
 """A save that failed is tried again after this, then after twice as long, and so on."""

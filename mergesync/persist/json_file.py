@@ -129,7 +129,7 @@ class JsonFilePersister(Persister):
         await asyncio.to_thread(keep_aside, self._files, self._last_read)
 
     async def _save(self, body: Any) -> None:
-        data = utf8(dumps(body))  # before anything is awaited: one state of the store
+        data = await asyncio.to_thread(_text, body)
         if self._is_unreadable:
             await asyncio.to_thread(self._write_side_file, data)
             self._has_side_file = True
@@ -157,6 +157,11 @@ class JsonFilePersister(Persister):
         folder, name = os.path.split(os.path.realpath(self.path))
         with suppress(OSError):  # the folder may be missing or closed to us: reading the file will tell
             remove_stale_temporaries(self._files, folder, name)
+
+
+def _text(content: Any) -> bytes:
+    with collector_paused():
+        return utf8(dumps(content))
 
 
 def _build(content: Any) -> Stored:
