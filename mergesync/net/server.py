@@ -32,7 +32,7 @@ from mergesync.limits import (
     Limits,
 )
 from mergesync.net.actions import ActionHandler, Actions
-from mergesync.net.addresses import Host, usable_addresses
+from mergesync.net.addresses import Host, hold_more_connections, usable_addresses
 from mergesync.net.bans import Bans
 from mergesync.net.channel import (
     AsgiChannel,
@@ -55,6 +55,7 @@ from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.proxies import Proxies
 from mergesync.net.reception import Reception, Visitor
+from mergesync.net.refusals import Refusals
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
 from mergesync.net.server_path import ServerPath
 from mergesync.net.switchboard import CLOSE_GOING_AWAY, CLOSE_UNAUTHORIZED, Switchboard
@@ -224,6 +225,7 @@ class WsServer:
     ) -> None:
         self._gateways = Gateways(gateways or {})
         self._report = Reporter(on_ignored_error)
+        self._refusals = Refusals(self._report)
         self._door = Door(origins, limits)
         self._proxies = Proxies(trusted_proxies)
         self._limits = limits
@@ -272,7 +274,7 @@ class WsServer:
             get_now=get_now,
             report=self._report,
         )
-        self._reception = Reception(hooks, self._report, get_now, bans, self._life, presence=presence)
+        self._reception = Reception(hooks, self._report, self._refusals, get_now, bans, self._life, presence=presence)
         self._visitors: weakref.WeakKeyDictionary[WebsocketsConnection, Visitor] = weakref.WeakKeyDictionary()
         self._switchboard = Switchboard(
             options,
@@ -500,6 +502,7 @@ class WsServer:
         return self._receive(connection, self._visitor(request.path, headers, address, _offered(headers)))
 
     async def _receive(self, connection: WebsocketsConnection, visitor: Visitor) -> Response | None:
+        await self._switchboard.rounds.wait()
         refusal = await self._reception.receive(visitor)
         if refusal is not None:
             return _response(refusal)
@@ -516,7 +519,7 @@ class WsServer:
     ) -> RefusedConnectionError | None:
         refusal = self._door.refusal(headers, remote_address, secure=secure)
         if refusal is not None:
-            self._report(refusal)
+            self._refusals.report(refusal)
         return refusal
 
     def _before(self, theirs: Callable[[WebsocketsConnection, Request], Any]) -> Callable[..., Any]:
@@ -604,6 +607,7 @@ class WsServer:
     async def _destroy(self, code: int, reason: str) -> None:
         await self._life.destroy()
         await self._switchboard.destroy(code, reason)
+        self._refusals.destroy()
         self._listeners.clear()
 
 
@@ -753,17 +757,23 @@ class ListeningWsServer(WsServer):
         if options.get("sock") is not None:
             self._port = options["sock"].getsockname()[1]
             self._listening = await serve(self._serve_accepted, **options)
-            return self
+        else:
+            self._listening = await self._listen_on(host, port, options)
+        if "backlog" not in serve_options:
+            hold_more_connections(self._listening.sockets)
+        return self
+
+    async def _listen_on(self, host: Host, port: int, options: dict[str, Any]) -> WebsocketsServer:
         reuse_port = bool(options.get("reuse_port"))
-        for attempts_left in reversed(range(_LISTEN_ATTEMPTS)):
+        attempts_left = _LISTEN_ATTEMPTS
+        while True:
+            attempts_left -= 1
             options["host"], self._port = await usable_addresses(host, port, reuse_port=reuse_port)
             try:
-                self._listening = await serve(self._serve_accepted, port=self._port, **options)
-                break
+                return await serve(self._serve_accepted, port=self._port, **options)
             except OSError as error:  # somebody may have taken the port that was free a moment ago
                 if port != 0 or error.errno != errno.EADDRINUSE or not attempts_left:
                     raise
-        return self
 
     def _accept(self, *arguments: Any, **options: Any) -> WebsocketsConnection:
         """Make a connection, known from the start, so that a handshake under way does not keep `destroy` waiting."""

@@ -43,6 +43,7 @@ from mergesync.net.path import Path, PathOptions
 from mergesync.net.presence import Presence, companion_of, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
+from mergesync.net.rounds import Rounds
 from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
@@ -68,6 +69,7 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 4401
+CLOSE_REPLACED = 4409
 
 _ID_LENGTH = 11
 _CLOSED_ORDERLY = (1000, 1001, 1005)
@@ -91,6 +93,7 @@ class Switchboard:
         on_path: the sockets on each path that has clients, by client id.
         sends: frames sent.
         receives: frames received.
+        rounds: of the event loop.
     """
 
     def __init__(
@@ -119,8 +122,9 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._presences: weakref.WeakValueDictionary[str, Presence] = weakref.WeakValueDictionary()
         self._sockets: dict[Connection, ServerSocket] = {}
-        self._client_ids: set[str] = set()
+        self._by_client_id: dict[str, ServerSocket] = {}
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
+        self.rounds: Rounds = Rounds()
         self._fanout = Fanout(self._gather, self._deliver)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
@@ -134,7 +138,7 @@ class Switchboard:
     @property
     def client_ids(self) -> Container[str]:
         """The ids of all clients that have sockets."""
-        return self._client_ids
+        return self._by_client_id
 
     # --- sockets
 
@@ -163,7 +167,12 @@ class Switchboard:
                 self._remove_socket(socket)
 
     def _add_socket(self, channel: TextChannel, visitor: Visitor) -> ServerSocket:
-        self._reception.settle_id(visitor, self._client_ids)
+        older = self._by_client_id.get(visitor.info.client_id)
+        if older is not None:
+            if visitor.is_again(older.visitor):
+                older.close(CLOSE_REPLACED, "mergesync:replaced", "lost")
+            else:
+                self._reception.give_another_id(visitor, self._by_client_id)
         info = visitor.info
         connection: Connection
         if visitor.gateway is not None:
@@ -179,7 +188,7 @@ class Switchboard:
         socket = self._sockets[connection] = ServerSocket(channel, connection, visitor)
         if visitor.client is not None:
             socket.clients[info.path_id] = visitor.client
-        self._client_ids.add(connection.client_id)
+        self._by_client_id[connection.client_id] = socket
         self._nobody.clear()
         self._watch_expiry(socket)
         return socket
@@ -187,7 +196,8 @@ class Switchboard:
     def _remove_socket(self, socket: ServerSocket) -> None:
         del self._sockets[socket.connection]
         self._laggards.forget(socket.channel)
-        self._client_ids.discard(socket.connection.client_id)
+        if self._by_client_id[socket.connection.client_id] is socket:
+            del self._by_client_id[socket.connection.client_id]
         socket.let_go()
         if not self._sockets:
             self._nobody.set()
@@ -225,7 +235,7 @@ class Switchboard:
     async def _converse(self, socket: ServerSocket) -> None:
         try:
             await self._introduce(socket)
-            frames = Frames(socket, self._limits, self._count_receive)
+            frames = Frames(socket, self._limits, self.rounds, self._count_receive)
             if isinstance(socket.connection, GatewayConnection):
                 await self._pass_to_gateway(socket, socket.connection, frames)
             else:
