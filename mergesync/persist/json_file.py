@@ -168,9 +168,13 @@ def _text(content: Any) -> bytes:
 def _build(content: Any) -> Stored:
     with collector_paused():
         try:
-            return build_content(content)
+            built = build_content(content)
         except ContentError:  # in arrays that a peer sent as such, there may be numbers that JavaScript rounds
-            return build_content(canonical(content))
+            built = build_content(canonical(content))
+        for table in content[0][0].values():
+            while table[0]:  # to free all rows at once keeps all other threads waiting
+                table[0].popitem()
+    return built
 
 
 _AT_ONCE_BYTES: Final = 1_000_000
