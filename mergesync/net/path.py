@@ -219,8 +219,8 @@ class Path:
         born_after: str = "",
         created_at_seconds: float = 0.0,
     ) -> None:
-        self.path_id = path_id
-        self.turns = turns
+        self.path_id: str = path_id
+        self.turns: Turns = turns
         self.handle: ServerPath = ServerPath(self)
         self.is_loaded: bool = False
         self.store: MergeableStore | None = None
