@@ -89,6 +89,7 @@ __all__ = [
     "RETRY_LOAD_CAP_SECONDS",
     "RETRY_LOAD_FIRST_SECONDS",
     "SAVE_ATTEMPTS_ON_CLOSE",
+    "SAVE_DEBOUNCE_CAP_SECONDS",
     "SAVE_DEBOUNCE_MAX_SECONDS",
     "SAVE_DEBOUNCE_SECONDS",
     "SAVE_RETRY_CAP_SECONDS",
@@ -97,7 +98,10 @@ __all__ = [
     "SERVER_CHECK_FIRST_SECONDS",
     "SQLITE_BUSY_TIMEOUT_SECONDS",
     "SQLITE_COMMIT_INTERVAL_SECONDS",
+    "SQLITE_PAGE_BYTES",
     "SQLITE_POLL_SECONDS",
+    "SQLITE_READERS",
+    "SQLITE_WAL_BYTES",
     "TRANSACTION_POLL_SECONDS",
     "VERIFY_GRACE_SECONDS",
     "Limits",
@@ -376,7 +380,10 @@ SAVE_DEBOUNCE_SECONDS: Final = 0.05
 """A JSON file is written this long after a change, so that a burst is one write."""
 
 SAVE_DEBOUNCE_MAX_SECONDS: Final = 1.0
-"""However long a burst lasts, a JSON file is at most this far behind."""
+"""However long a burst lasts, a JSON file is at most this far behind, or as far as its last save took longer."""
+
+SAVE_DEBOUNCE_CAP_SECONDS: Final = 10.0
+"""However long a save takes, the next one need not wait longer than this."""
 
 SAVE_RETRY_FIRST_SECONDS: Final = 0.2
 """A save that failed is tried again after this, then after twice as long, and so on."""
@@ -391,13 +398,25 @@ MAX_UNREADABLE_COPIES: Final = 10
 """Copies kept of different unreadable states of one file; it is never overwritten, so they are only a convenience."""
 
 SQLITE_COMMIT_INTERVAL_SECONDS: Final = 0.005
-"""Changes of all paths that come within this time share one commit, and so one fsync."""
+"""Changes of all paths that come within this time share one commit, and so one fsync; within less on a disk whose
+commits take less."""
 
 SQLITE_BUSY_TIMEOUT_SECONDS: Final = 5.0
 """How long SQLite waits for another process that has the database locked."""
 
 FILE_POLL_SECONDS: Final = 0.1
 """How often auto-load looks at a file (TinyBase: 0.05)."""
+
+SQLITE_PAGE_BYTES: Final = 1024
+"""A change of one cell writes whole pages, to the log and later to the database: 2 kB in all, 8 kB with SQLite's pages
+of 4 KiB."""
+
+SQLITE_READERS: Final = 8
+"""Connections, and so threads, that read paths at once; more of them would only wait for one another."""
+
+SQLITE_WAL_BYTES: Final = 4 * 2**20
+"""So large the log grows before it goes into the database, where several changes of a page are one then. Much larger,
+and the commit that has to do it takes long."""
 
 SQLITE_POLL_SECONDS: Final = 0.5
 """How often auto-load asks SQLite whether another process has committed (TinyBase: 1)."""

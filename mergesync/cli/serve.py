@@ -22,7 +22,6 @@ from mergesync.net.server import ListeningWsServer, create_ws_server
 from mergesync.net.switchboard import CLOSE_RESTART
 from mergesync.net.tls import Certificate, TlsFiles
 from mergesync.rooms.access import ClientInfo
-from mergesync.store import MergeableStore
 from mergesync.version import VERSION
 
 __all__ = ["GATEWAYS", "serve"]
@@ -229,21 +228,21 @@ class _Keeper:
 
 
 class _Kept:
-    """A persister whose end is watched."""
+    """A persister whose end is watched; all else of it is as it is."""
+
+    __slots__ = ("_keeper", "_persister")
 
     def __init__(self, keeper: _Keeper, persister: Any) -> None:
-        self.store: MergeableStore = persister.store
-        self.start_auto_load = persister.start_auto_load
-        self.start_auto_save = persister.start_auto_save
-        self.flush = persister.flush
-        self.remove = persister.remove
         self._keeper = keeper
-        self._destroy = persister.destroy
+        self._persister = persister
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._persister, name)
 
     async def destroy(self) -> None:
         """Store what is unsaved and let go of everything."""
         try:
-            await self._destroy()
+            await self._persister.destroy()
         except Exception:
             self._keeper.lost = True
             raise

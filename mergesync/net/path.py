@@ -136,6 +136,40 @@ class Path:
         store: the replica while it is; None for a relay without one.
     """
 
+    __slots__ = (
+        "_alarm",
+        "_bell",
+        "_born_after",
+        "_calls",
+        "_confirming",
+        "_created_at_seconds",
+        "_decisions",
+        "_departed",
+        "_destroyed",
+        "_exit",
+        "_failure",
+        "_hub",
+        "_joined",
+        "_joins",
+        "_keepers",
+        "_life",
+        "_members",
+        "_options",
+        "_persister",
+        "_presence",
+        "_retry_at",
+        "_reviewer",
+        "_service",
+        "_storing",
+        "_waiting_to_open",
+        "handle",
+        "is_loaded",
+        "path_id",
+        "store",
+        "talk",
+        "turns",
+    )
+
     def __init__(
         self,
         path_id: str,
@@ -148,8 +182,8 @@ class Path:
         born_after: str = "",
         created_at_seconds: float = 0.0,
     ) -> None:
-        self.path_id = path_id
-        self.turns = turns
+        self.path_id: str = path_id
+        self.turns: Turns = turns
         self.handle: ServerPath = ServerPath(self)
         self.is_loaded: bool = False
         self.store: MergeableStore | None = None

@@ -37,8 +37,9 @@ class Persister(Saving):
 
     Attributes:
         incremental: whether `_save` wants the stamps that changed; otherwise it gets the whole content.
-        debounce_seconds: how long after a change it is saved.
-        debounce_max_seconds: how long saving is put off at most while changes go on.
+        debounce_seconds: how long after a change it is saved; unless this is 0, it is as long as the last save took if
+            that was longer, so that saving takes no more than half of the time.
+        debounce_max_seconds: how long saving is put off at most while changes go on; the same holds of it.
         is_told_of_edits: whether others bring what was edited, so that auto-load need not wait for it.
         stats: how often it did what.
 

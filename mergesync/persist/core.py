@@ -56,6 +56,7 @@ class PersisterCore(ABC):
         self._taken: MergeableChanges | None = None
         self._saving_loop: asyncio.AbstractEventLoop | None = None
         self._changed_at = 0.0
+        self._save_seconds = 0.0  # how long the last one took
         self._tasks: set[asyncio.Task[None]] = set()
         self._auto_loading = False
         self._auto_loader: asyncio.Task[None] | None = None

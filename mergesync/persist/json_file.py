@@ -130,7 +130,7 @@ class JsonFilePersister(Persister):
         await asyncio.to_thread(keep_aside, self._files, self._last_read)
 
     async def _save(self, body: Any) -> None:
-        data = utf8(dumps(body))  # before anything is awaited: one state of the store
+        data = await asyncio.to_thread(_text, body)
         if self._is_unreadable:
             await asyncio.to_thread(self._write_side_file, data)
             self._has_side_file = True
@@ -160,12 +160,21 @@ class JsonFilePersister(Persister):
             remove_stale_temporaries(self._files, folder, name)
 
 
+def _text(content: Any) -> bytes:
+    with collector_paused():
+        return utf8(dumps(content))
+
+
 def _build(content: Any) -> Stored:
     with collector_paused():
         try:
-            return build_content(content)
+            built = build_content(content)
         except ContentError:  # in arrays that a peer sent as such, there may be numbers that JavaScript rounds
-            return build_content(canonical(content))
+            built = build_content(canonical(content))
+        for table in content[0][0].values():
+            while table[0]:  # to free all rows at once keeps all other threads waiting
+                table[0].popitem()
+    return built
 
 
 _AT_ONCE_BYTES: Final = 1_000_000

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from mergesync.exceptions import SaveError
-from mergesync.limits import SAVE_ATTEMPTS_ON_CLOSE
+from mergesync.limits import SAVE_ATTEMPTS_ON_CLOSE, SAVE_DEBOUNCE_CAP_SECONDS
 from mergesync.persist.core import backoff_seconds, said
 from mergesync.persist.loading import Loading, RefusedError
 from mergesync.persist.status import PersisterStatus
@@ -114,8 +114,12 @@ class Saving(Loading):
 
     async def _wait_for_quiet(self) -> None:
         loop = asyncio.get_running_loop()
-        latest = loop.time() + self.debounce_max_seconds
-        while (wait := min(self._changed_at + self.debounce_seconds, latest) - loop.time()) > 0:  # noqa: ASYNC110
+        quiet_seconds, most_seconds = self.debounce_seconds, self.debounce_max_seconds
+        if quiet_seconds:  # else a save costs what has changed, and not what there is
+            save_seconds = min(self._save_seconds, SAVE_DEBOUNCE_CAP_SECONDS)
+            quiet_seconds, most_seconds = max(quiet_seconds, save_seconds), max(most_seconds, save_seconds)
+        latest = loop.time() + most_seconds
+        while (wait := min(self._changed_at + quiet_seconds, latest) - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(wait)
 
     async def _save_once(self) -> None:
@@ -154,8 +158,11 @@ class Saving(Loading):
     async def _save_or_put_back(self) -> None:
         unsaved, self._unsaved = self._unsaved, Unsaved()
         waiters, self._save_waiters = self._save_waiters, []
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             await self._save(self._body(unsaved))
+            self._save_seconds = loop.time() - began
         except BaseException:
             self._unsaved.put_back(unsaved)
             self._save_waiters += waiters

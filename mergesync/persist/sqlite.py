@@ -23,6 +23,7 @@ from mergesync.limits import (
     SQLITE_BUSY_TIMEOUT_SECONDS,
     SQLITE_COMMIT_INTERVAL_SECONDS,
     SQLITE_POLL_SECONDS,
+    SQLITE_READERS,
 )
 from mergesync.persist.shared import FileLock, Shared
 from mergesync.persist.sqlite_rows import Snapshot
@@ -104,12 +105,15 @@ class SqliteDatabase(Shared):
         self._lock = FileLock(self.file + ".lock", f"the database {self.file!r}") if lock else None
         self._connect = connect
         self._writer: aiosqlite.Connection | None = None
+        self._readers: list[aiosqlite.Connection] = []  # those that nobody uses
+        self._readers_at_once = asyncio.Semaphore(SQLITE_READERS)
         self._file_ids: list[tuple[int, int] | None] = [None] * len(_SUFFIXES)
         self._data_version = 0
         self._members: dict[str, list[Member]] = {}
         self._batch: list[_Write] = []
         self._poller: asyncio.Task[None] | None = None
         self._committer: asyncio.Task[None] | None = None
+        self._commit_seconds = SQLITE_COMMIT_INTERVAL_SECONDS  # how long the last one took
 
     async def get_path_ids(self) -> list[str]:
         """The paths for which something is stored, sorted."""
@@ -135,7 +139,9 @@ class SqliteDatabase(Shared):
         """All that is stored for a path, as `open_path` has it."""
         async with self._reading() as connection:
             await connection.execute("BEGIN")
-            return await open_path(connection, member.path_id)
+            found = await open_path(connection, member.path_id)
+            await connection.execute("ROLLBACK")
+            return found
 
     async def write(self, member: Member, changes: MergeableChanges) -> None:
         """Write changes of a path; return when they are durable."""
@@ -194,17 +200,31 @@ class SqliteDatabase(Shared):
         self._writer = writer
 
     async def _close_writer(self) -> None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            await reader.close()
         if self._writer is not None:
             writer, self._writer = self._writer, None
             await writer.close()
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[aiosqlite.Connection]:
-        connection = await self._connected(f"file:{quote(self.file)}?mode=ro", uri=True)
-        try:
-            yield connection
-        finally:
-            await connection.close()
+        """A connection that only reads; one that went well is kept for the next, as long as the writer lives."""
+        async with self._readers_at_once:
+            writer = self._writer
+            if self._readers:
+                connection = self._readers.pop()
+            else:
+                connection = await self._connected(f"file:{quote(self.file)}?mode=ro", uri=True)
+            try:
+                yield connection
+            except BaseException:
+                await connection.close()
+                raise
+            if writer is None or writer is not self._writer:
+                await connection.close()
+            else:
+                self._readers.append(connection)
 
     def _connected(self, file: str, uri: bool = False) -> aiosqlite.Connection:
         connection = self._connect(file, uri=uri, isolation_level=None, timeout=SQLITE_BUSY_TIMEOUT_SECONDS)
@@ -236,11 +256,14 @@ class SqliteDatabase(Shared):
             self._committer = asyncio.create_task(self._commit_all())
 
     async def _commit_all(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SQLITE_COMMIT_INTERVAL_SECONDS)
+            await asyncio.sleep(min(self._commit_seconds, SQLITE_COMMIT_INTERVAL_SECONDS))
             batch, self._batch = self._batch, []
             try:
+                began = loop.time()
                 await self._commit(batch)
+                self._commit_seconds = loop.time() - began
             except Exception as error:
                 self._fail(batch, error)
                 if not self._batch:

@@ -31,6 +31,7 @@ from mergesync.types import MISSING, MergeableChanges
 
 __all__ = [
     "FORMAT",
+    "LOOK",
     "READ",
     "READ_EDITS",
     "SCHEMA",
@@ -95,7 +96,7 @@ def _upsert(name: str, key: tuple[str, ...], data: tuple[str, ...]) -> str:
 
 
 WRITE: Final = {
-    "paths": "INSERT INTO mergesync_paths VALUES(?, ?) ON CONFLICT DO UPDATE SET changed = excluded.changed",
+    "paths": "INSERT INTO mergesync_paths VALUES(?, ?) ON CONFLICT DO NOTHING",
     "cells": _upsert("cells", ("path", *_CELL_IDS), ("type", "value")),
     "values": _upsert("values", ("path", *_VALUE_IDS), ("type", "value")),
     "containers": _upsert("containers", ("path", "kind", "table_id", "row_id"), ()),
@@ -113,6 +114,13 @@ READ: Final = {
     "containers": _select("containers", "kind, table_id, row_id, hlc", "kind, table_id, row_id"),
 }
 """By table, the query for the rows of a path that were written after a commit."""
+
+LOOK: Final = (
+    "SELECT value, EXISTS(SELECT 1 FROM mergesync_paths WHERE path = ?1), "
+    + ", ".join(f"EXISTS(SELECT 1 FROM mergesync_{name} WHERE path = ?1)" for name in READ)
+    + " FROM mergesync_meta WHERE key = 'commits'"
+)
+"""The query for the last commit, whether a path was ever stored, and whether it has rows in each of those tables."""
 
 READ_EDITS: Final = (
     "SELECT table_id, row_id, cell_id, type, value, hlc FROM mergesync_cells WHERE path = ?1 AND changed = 0 UNION ALL "

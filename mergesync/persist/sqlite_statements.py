@@ -9,9 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mergesync.exceptions import LoadError
+from mergesync.limits import SQLITE_PAGE_BYTES, SQLITE_WAL_BYTES
 from mergesync.persist.sqlite_opening import OPEN, READ_THE_REST, Opening
 from mergesync.persist.sqlite_rows import (
     FORMAT,
+    LOOK,
     READ,
     READ_EDITS,
     SCHEMA,
@@ -23,7 +25,7 @@ from mergesync.persist.sqlite_rows import (
     sql_text,
     without_surrogates,
 )
-from mergesync.store.building import Built
+from mergesync.store.building import Built, TreeBuilder
 from mergesync.store.bulk import collector_paused
 from mergesync.types import MergeableChanges
 
@@ -80,8 +82,11 @@ async def check(connection: Connection, file: str, size: int) -> None:
 
 async def prepare(writer: Connection) -> None:
     """Make every commit durable, and the tables if there are none."""
+    await writer.execute(f"PRAGMA page_size = {SQLITE_PAGE_BYTES}")  # of a new database
     await _use_wal(writer)
     await writer.execute("PRAGMA synchronous = FULL")
+    page_bytes = await number(writer, "PRAGMA page_size")
+    await writer.execute(f"PRAGMA wal_autocheckpoint = {SQLITE_WAL_BYTES // page_bytes}")
     if await _tables(writer):
         return
     try:
@@ -107,31 +112,29 @@ async def _use_wal(writer: Connection) -> None:
 async def open_path(connection: Connection, path_id: str) -> tuple[Snapshot, Built | None]:
     """All that is stored for a path: a tree if there is anything, and with it what was edited with plain SQL."""
     path = sql_text(path_id)
-    snapshot = await _snapshot(connection, path)
+    [(commit, known, *found)] = await connection.execute_fetchall(LOOK, (path,))
+    snapshot = Snapshot(commit, bool(known))
+    if not any(found):
+        return snapshot, TreeBuilder().finish() if known else None
     opening = Opening()
-    await _read(connection, OPEN, (path,), opening.add, STORE_ROWS_AT_A_TIME)
-    rest = dict(READ)
-    if opening.is_complete:
-        del rest["cells"]
-    else:
-        rest["cells"] = READ_THE_REST
+    rest = {name: sql for (name, sql), is_there in zip(READ.items(), found, strict=True) if is_there}
+    if "cells" in rest:
+        await _read(connection, OPEN, (path,), opening.add, STORE_ROWS_AT_A_TIME)
+        if opening.is_complete:
+            del rest["cells"]
+        else:
+            rest["cells"] = READ_THE_REST
     await _add_rows(connection, snapshot, rest, (path, 0))
-    built = await asyncio.to_thread(opening.finish, snapshot)
-    return snapshot, built if snapshot or not built.tree.is_blank else None
+    return snapshot, await asyncio.to_thread(opening.finish, snapshot)
 
 
 async def read_rows(connection: Connection, path_id: str, since: int) -> Snapshot:
     """What was written for a path after a commit; what was edited with plain SQL, whenever."""
     path = sql_text(path_id)
-    snapshot = await _snapshot(connection, path)
+    [(commit, known, *_)] = await connection.execute_fetchall(LOOK, (path,))
+    snapshot = Snapshot(commit, bool(known))
     await _add_rows(connection, snapshot, READ, (path, since))
     return snapshot
-
-
-async def _snapshot(connection: Connection, path: str | bytes) -> Snapshot:
-    commit = await number(connection, "SELECT value FROM mergesync_meta WHERE key = 'commits'")
-    known = await connection.execute_fetchall("SELECT 1 FROM mergesync_paths WHERE path = ?", (path,))
-    return Snapshot(commit, bool(known))
 
 
 async def _add_rows(
@@ -146,20 +149,14 @@ async def _add_rows(
 async def _read(
     connection: Connection, sql: str, parameters: tuple[Any, ...], take: Callable[[list[Row]], None], size: int
 ) -> None:
-    """Take what a query gives, in portions, each in a thread while SQLite is at the next."""
+    """Take what a query gives, in portions."""
     async with connection.execute(sql, parameters) as cursor:
-        taking: asyncio.Future[None] | None = None
-        try:
-            while True:
+        full = True
+        while full:
+            with collector_paused():
                 rows = cast("list[Row]", await cursor.fetchmany(size))
-                if taking is not None:
-                    await taking
-                if not rows:
-                    return
-                taking = asyncio.ensure_future(asyncio.to_thread(take, rows))
-        finally:
-            if taking is not None:
-                await asyncio.wait([taking])
+            full = len(rows) == size
+            await asyncio.to_thread(take, rows)
 
 
 async def write_rows(writer: Connection, work: list[tuple[str, MergeableChanges]]) -> int:

@@ -146,8 +146,8 @@ class Synchronizer:
         )
         self._ranges = Ranges(store)
         self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded, encode=encode)
-        self._nothing = MergeableStore("") if authority else store
-        self._telling_nothing = Answering(self._nothing, Ranges(self._nothing), learns=False)
+        self._nothing: MergeableStore | None = None  # what the blind are shown, once there are any
+        self._telling_nothing: Answering | None = None
         self._pulling = Pulling(
             store,
             self,
@@ -220,7 +220,7 @@ class Synchronizer:
         self._compares_soon = self._comparing = False
         self._pulling.clear()
         self._answering.clear()
-        self._telling_nothing.clear()
+        self._telling_nothing = None
 
     def disconnect(self) -> None:
         """The connection is gone: whatever waits for an answer fails."""
@@ -240,7 +240,8 @@ class Synchronizer:
         self._held = [(sender, act) for sender, act in self._held if sender != address]
         self._pulling.forget_peer(address)
         self._answering.forget_peer(address)
-        self._telling_nothing.forget_peer(address)
+        if self._telling_nothing is not None:
+            self._telling_nothing.forget_peer(address)
         self._intake.rejected.pop(address, None)
         self.blind.discard(address)
         self._talks.forget_peer(address)
@@ -284,7 +285,19 @@ class Synchronizer:
 
     def shown_to(self, address: str) -> MergeableStore:
         """What a peer may know of: a question of ours tells, too."""
-        return self._nothing if address in self.blind else self.store
+        if address not in self.blind:
+            return self.store
+        if self._nothing is None:
+            self._nothing = MergeableStore("")
+        return self._nothing
+
+    def _answering_to(self, address: str) -> Answering:
+        if address not in self.blind:
+            return self._answering
+        if self._telling_nothing is None:
+            nothing = self.shown_to(address)
+            self._telling_nothing = Answering(nothing, Ranges(nothing), learns=False)
+        return self._telling_nothing
 
     @property
     def origin(self) -> Origin | None:
@@ -399,8 +412,7 @@ class Synchronizer:
         elif kind is not MessageType.GET_CONTENT_HASHES or syncing:
             if self._authority and sender not in self.blind:
                 self._pulling.listen(sender, kind, message.body)
-            answering = self._telling_nothing if sender in self.blind else self._answering
-            self._send(sender, answering.answer(sender, message, now))
+            self._send(sender, self._answering_to(sender).answer(sender, message, now))
 
     def compare(self, sender: str, body: Any, cursor: str | None) -> list[Any]:
         """Answer a peer that compares ranges of rows; raises RemoteProtocolError."""

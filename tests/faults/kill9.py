@@ -280,7 +280,9 @@ async def ready_seconds(folder: Path, kind: str, cells: int) -> tuple[float, flo
     accepts = time.monotonic() - began
     async with connect(f"{served.url}/p", compression=None) as socket:
         await socket.send('\n["q",1,""]')
-        answer = json.loads(str(await socket.recv()).partition("\n")[2])
+        answer: list[Any] = []
+        while answer[:2] != ["q", 0]:  # one that takes long to load has questions of its own
+            answer = json.loads(str(await socket.recv()).partition("\n")[2])
         answers = time.monotonic() - began
         worked = busy_seconds(served.process.pid)
     assert answer == ["q", 0, store.get_mergeable_content_hashes()]

@@ -62,6 +62,16 @@ async def test_data_survives_a_restart(tmp_path: Path) -> None:
         assert served.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize("persist", ["sqlite:data.db", "json:data"])
+async def test_what_is_stored_is_confirmed(tmp_path: Path, persist: str) -> None:
+    """Nothing is pending in the end, though nobody waits for it."""
+    with Served(tmp_path, "--persist", persist) as served:
+        store = MergeableStore().set_value("v", 1)
+        async with create_ws_synchronizer(store, f"{served.url}/petShop") as synchronizer:
+            store.set_value("v", 2)
+            await eventually(lambda: not synchronizer.pending)
+
+
 async def test_json_folder(tmp_path: Path) -> None:
     """One file for each path."""
     with Served(tmp_path, "--persist", "json:data") as served:

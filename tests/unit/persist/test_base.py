@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mergesync.exceptions import ClockDriftError, LoadError, PersisterError, SaveError
-from mergesync.persist import PersisterStatus, core
+from mergesync.persist import PersisterStatus, core, saving
 from mergesync.persist.status import log_error
 from mergesync.store import MergeableStore
 
@@ -423,6 +423,31 @@ class TestSaving:
             persister.store.set_value("w", number)
             await asyncio.sleep(0.01)
         assert len(persister.saved) >= 2
+        await persister.destroy()
+
+    @pytest.mark.parametrize(("cap_seconds", "is_saved"), [(3600.0, False), (0.002, True)])
+    async def test_slow_saves_are_rare(
+        self, cap_seconds: float, is_saved: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After a save that took long, the next one waits as long, but for no more than a bound; a flush does not."""
+
+        class Slow(MemoryPersister):
+            debounce_seconds = 0.001
+            debounce_max_seconds = 0.001
+
+        monkeypatch.setattr(saving, "SAVE_DEBOUNCE_CAP_SECONDS", cap_seconds)
+        persister = Slow(new_store())
+        await persister.start_auto_persisting()
+        persister._save_seconds = 3600.0
+        persister.store.set_value("v", 1)
+        if is_saved:
+            await until(lambda: len(persister.saved) == 1)
+        else:
+            await asyncio.sleep(0.05)
+            assert persister.saved == []
+            await persister.flush()
+            assert len(persister.saved) == 1
+        assert persister._save_seconds < 3600.0
         await persister.destroy()
 
     async def test_stop_auto_save(self) -> None:

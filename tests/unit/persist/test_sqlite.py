@@ -136,6 +136,34 @@ class TestRows:
         assert sql(file, "SELECT cell_id, changed FROM mergesync_cells WHERE changed > 1") == [("age", 2)]
         await persister.destroy()
 
+    @pytest.mark.parametrize(("page_bytes", "most"), [(1024, 2 * 1048), (4096, 2 * 4120)])
+    async def test_a_change_writes_two_pages(self, file: str, page_bytes: int, most: int) -> None:
+        """The row and the number of the commit, however large the store is; databases with larger pages stay so."""
+        store = new_store()
+        store.set_table("t", {f"r{number}": {"a": f"value {number}", "b": number} for number in range(2000)})
+        await keep(file, store)
+        sql(file, "PRAGMA journal_mode = DELETE")
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA page_size = {page_bytes}")
+            connection.execute("VACUUM")
+        persister = persister_on(file, store)
+        await persister.start_auto_persisting()
+        store.set_cell("t", "r0", "b", -1)
+        await persister.flush()
+        before = os.path.getsize(file + "-wal")
+        for number in range(10):
+            store.set_cell("t", f"r{7 * number + 1}", "b", -1)
+            await persister.flush()
+        written = os.path.getsize(file + "-wal") - before
+        assert sql(file, "PRAGMA page_size") == [(page_bytes,)]
+        await persister.destroy()
+        assert 0 < written <= 10 * most
+
+    async def test_a_new_database_has_small_pages(self, file: str) -> None:
+        """A change then writes little."""
+        await keep(file, new_store().set_value("v", 1))
+        assert sql(file, "PRAGMA page_size") == [(1024,)]
+
     async def test_what_was_loaded_is_not_written_again(self, file: str) -> None:
         """A visit without a change is no commit."""
         await keep(file, pet_store())
