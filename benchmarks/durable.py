@@ -39,7 +39,7 @@ def measure(bench: Bench) -> None:
 
 
 def _measure_at(bench: Bench, cells: int) -> None:
-    seconds = bench.pick(2.0, 1.0, 0.1)
+    seconds, together = bench.pick((2.0, _TOGETHER), (1.0, _TOGETHER), (0.1, 2))
 
     def line(name: str, unit: str, *targets: Target, more: bool = True) -> dict[str, Line]:
         return {"it": Line(name, unit, targets, f"{cells:,} cells", cells, more)}
@@ -53,10 +53,10 @@ def _measure_at(bench: Bench, cells: int) -> None:
                 except PeerError as error:
                     bench.skip(side, error)
         one = {side: partial(durable.rate, seconds, 1) for side, durable in sides.items()}
-        many = {side: partial(durable.rate, seconds, _TOGETHER) for side, durable in sides.items()}
+        many = {side: partial(durable.rate, seconds, together) for side, durable in sides.items()}
         written: dict[str, Side] = {side: partial(durable.written, seconds) for side, durable in sides.items()}
         bench.take(line("durable updates, one at a time", "per second"), one)
-        bench.take(line(f"durable updates, {_TOGETHER} at a time", "per second", within(3_000)), many)
+        bench.take(line(f"durable updates, {together} at a time", "per second", within(3_000)), many)
         bench.take(line("written for an update, one at a time", "bytes", within(4096), more=False), written, runs=1)
 
 

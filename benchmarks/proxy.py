@@ -30,6 +30,7 @@ class FrameCounter:
 
     Args:
         in_http: whether an HTTP message comes first.
+        take: is given each frame without its head, controls left out; None: they are skipped.
 
     Attributes:
         frame_bytes: of whole frames, without controls.
@@ -38,10 +39,12 @@ class FrameCounter:
         in_http: whether the HTTP message is not over yet.
     """
 
-    def __init__(self, *, in_http: bool = True) -> None:
+    def __init__(self, *, in_http: bool = True, take: Callable[[bytes], None] | None = None) -> None:
         self.frame_bytes = 0
         self.messages = 0
         self.closed = False
+        self._take = take
+        self._body = bytearray()
         self._head = bytearray()
         self.in_http = in_http
         self._left = 0
@@ -53,6 +56,11 @@ class FrameCounter:
             if self._left:
                 skipped = min(self._left, len(view))
                 self._left -= skipped
+                if self._take is not None:
+                    self._body += view[:skipped]
+                    if not self._left:
+                        self._take(bytes(self._body))
+                        self._body.clear()
             else:
                 skipped = self._feed_head(view)
             view = view[skipped:]
