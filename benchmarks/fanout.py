@@ -51,8 +51,8 @@ def measure(bench: Bench) -> None:
 
 
 def _measure(bench: Bench, readers: int, how: str, sides: Mapping[str, tuple[str, str]]) -> None:
-    seconds, pace = bench.pick((1.0, _PACE), (0.5, _PACE), (0.1, 500.0))
-    paced = readers == bench.pick(100, 100, 5)
+    seconds, rate = bench.pick((1.0, _PACE), (0.5, _PACE), (0.1, 500.0))
+    pace = rate if readers == bench.pick(100, 100, 5) else None
 
     def line(name: str, unit: str, *targets: Target, more: bool = False) -> Line:
         return Line(name + how, unit, targets, f"{readers} readers", readers, more)
@@ -64,7 +64,7 @@ def _measure(bench: Bench, readers: int, how: str, sides: Mapping[str, tuple[str
             f"updates, {_IN_FLIGHT} in flight", "deliveries/s", times(1, peer if how else "hocuspocus"), more=True
         ),
     }
-    if paced:
+    if pace is not None:
         at = f"latency at {pace:,.0f} deliveries/s"
         lines["p50"] = line(f"{at}, median", "ms", times(1, peer))
         lines["p99"] = line(f"{at}, 99 of 100", "ms", times(1, peer))
@@ -76,9 +76,7 @@ def _measure(bench: Bench, readers: int, how: str, sides: Mapping[str, tuple[str
         }
         servers = stack.enter_context(bench.opened(starts))
         runs = {
-            side: partial(
-                _run, server, sides[side], (f"run{number:03d}" for number in count()), readers, seconds, paced
-            )
+            side: partial(_run, server, sides[side], map("run{:03d}".format, count()), readers, seconds, pace)
             for side, server in servers.items()
         }
         bench.take(lines, runs, warm=False, runs=min(bench.runs, _ROUNDS))
