@@ -56,6 +56,7 @@ __all__ = [
     "MAX_PRESENCE_CELLS",
     "MAX_READ_BYTES",
     "MAX_REMEMBERED_BYTES",
+    "MAX_REMEMBERED_CHANGES",
     "MAX_REMEMBERED_REMOVALS",
     "MAX_REMEMBERED_RESULTS",
     "MAX_REMINDERS",
@@ -178,6 +179,11 @@ costs little, and enough that round trips do not count."""
 
 MAX_COMPARED_RANGES: Final = 1000
 """Ranges of rows that are compared for a single request: some milliseconds."""
+
+MAX_REMEMBERED_CHANGES: Final = 10_000
+"""Cells and values of a path of which a server of ours remembers that they changed last, and messages with which it
+told of them, so that clients that come back are told no more than that. Who was away for longer compares ranges of
+rows. They take 4 MB of a path on which so many change, and less than the cells themselves."""
 
 MAX_LISTED_ROWS: Final = 400_000
 """Rows of a table of which a TinyBase client is asked to list all that it has; each takes some 24 bytes, and it closes

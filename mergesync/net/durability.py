@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from mergesync.exceptions import NotDurableError, NotSupportedError
+from mergesync.limits import MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
+from mergesync.store.diff import Room
 from mergesync.store.unsaved import Unsaved
-from mergesync.sync.admission import is_empty, leaves_of
+from mergesync.sync.admission import Leaf, body_of, is_empty, leaves_of
 from mergesync.sync.operations import OK, Operation
 from mergesync.types import MergeableChanges
 from mergesync.waiting import settle
@@ -30,6 +32,7 @@ class _Question:
     """A question that the server has not answered: what it is about, and who waits for the answer."""
 
     unsaved: Unsaved
+    is_first: bool  # and so about all that was there before
     waiters: list[asyncio.Future[None]]
 
 
@@ -44,7 +47,9 @@ class Durability:
     def __init__(self, store: MergeableStore, ask: Callable[[bool], str]) -> None:
         self._store = store
         self._ask = ask
-        self._unsaved = Unsaved(everything=True)  # nobody knows what the server has of what was there before
+        self._unsaved = Unsaved()
+        self._knows_nothing = True  # nobody knows what the server has stored of what was there before
+        self._has_told_all = False  # the server has got all that is not in `_unsaved` or asked about
         self._worth_asking = False  # something was written since the last question, or somebody wants to know
         self._waiters: list[asyncio.Future[None]] = []
         self._asked: dict[str, _Question] = {}
@@ -55,15 +60,29 @@ class Durability:
     @property
     def pending(self) -> list[PendingLeaf]:
         """What was written here, and the server has not confirmed to have stored."""
-        parts = [*(question.unsaved for question in self._asked.values()), self._unsaved]
-        if any(part.everything for part in parts):
+        if self._knows_nothing or any(question.is_first for question in self._asked.values()):
             self._worth_asking = True
             self._ask_if_needed()
             changes = [self._store.get_mergeable_content()]
         else:
-            changes = [part.changes for part in parts]
+            changes = self._parts()
         leaves = dict.fromkeys(leaf for each in changes for leaf, _ in leaves_of(each))
         return [(leaf_id,) if table_id is None else (table_id, row_id, leaf_id) for table_id, row_id, leaf_id in leaves]
+
+    def unconfirmed(self) -> MergeableChanges | None:
+        """What the server may not have got; None if nobody knows, or it is more than a page."""
+        if not self._has_told_all:
+            return None
+        room = Room(MAX_PAGE_BYTES)
+        leaves: dict[Leaf, Any] = {}
+        for changes in self._parts():
+            if not all(room.take(_size(*found)) for found in leaves_of(changes)):
+                return None
+            leaves |= leaves_of(changes)
+        return body_of(leaves)
+
+    def _parts(self) -> list[MergeableChanges]:
+        return [*(question.unsaved.changes for question in self._asked.values()), self._unsaved.changes]
 
     async def durable(self) -> None:
         """Return when all that was written before is stored."""
@@ -95,11 +114,12 @@ class Durability:
         Args:
             supported: whether it knows what mergesync adds to TinyBase. If not, what was sent is not pending.
         """
-        self._supported = supported
+        self._supported = self._has_told_all = supported
         if supported:
             self._ask_if_needed()
         else:
             self._unsaved = Unsaved()
+            self._knows_nothing = False
             self._fail(_unsupported())
 
     def lost(self) -> None:
@@ -107,7 +127,7 @@ class Durability:
         self._supported = None
         self._worth_asking |= bool(self._asked)
         for question in reversed(self._asked.values()):
-            self._unsaved.put_back(question.unsaved)
+            self._put_back(question)
             self._waiters = question.waiters + self._waiters
         self._asked.clear()
 
@@ -128,8 +148,8 @@ class Durability:
             return
         if self._asked and not (hurry and not any(question.waiters for question in self._asked.values())):
             return
-        question = _Question(self._unsaved, self._waiters)
-        self._unsaved, self._waiters, self._worth_asking = Unsaved(), [], False
+        question = _Question(self._unsaved, self._knows_nothing, self._waiters)
+        self._unsaved, self._waiters, self._worth_asking, self._knows_nothing = Unsaved(), [], False, False
         self._asked[self._ask(hurry)] = question
 
     def answered(self, operation: Operation) -> None:
@@ -143,13 +163,24 @@ class Durability:
                 settle(question.waiters, None if is_stored else NotDurableError("the path has no storage", "storage"))
         else:
             question = self._asked.pop(operation.request_id)
-            self._unsaved.put_back(question.unsaved)
+            self._put_back(question)
             settle(question.waiters, _not_durable(operation.body))
         self._ask_if_needed()
+
+    def _put_back(self, question: _Question) -> None:
+        """A question has no answer, or none that helps."""
+        self._unsaved.put_back(question.unsaved)
+        self._knows_nothing |= question.is_first
 
     def _until(self, request_id: str) -> list[str]:
         request_ids = list(self._asked)
         return request_ids[: request_ids.index(request_id) + 1]
+
+
+def _size(leaf: Leaf, stamp: Any) -> int:
+    """About how many bytes of JSON a leaf takes."""
+    wire = stamp[0]
+    return sum(len(id_) for id_ in leaf if id_) + (len(wire) if isinstance(wire, str) else 24) + 24
 
 
 def _not_durable(body: Any) -> NotDurableError:

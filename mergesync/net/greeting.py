@@ -29,19 +29,27 @@ class Greeting:
 
     def ask(self, now: float) -> str:
         """The id of a new request; only its answer counts from now on."""
-        self._request_id, self._asked_at = new_id(_ID_LENGTH), now
-        return self._request_id
+        request_id = new_id(_ID_LENGTH)
+        self.asked(request_id, now)
+        return request_id
+
+    def asked(self, request_id: str, now: float) -> None:
+        """There is a new request; only its answer counts from now on."""
+        self._request_id, self._asked_at = request_id, now
 
     def take_answer(self, operation: Operation, store: MergeableStore, now: float) -> bool:
         """Take an operation if it is the answer, and let the store stamp in the server's time; whether it was.
 
-        The server's clock was read at some moment of the round trip. A clock that agrees with that is left alone.
+        The server's clock was read at some moment of the round trip, of which the time is no part for which the server
+        held the question. A clock that agrees with that is left alone.
         """
         if operation.request_id != self._request_id:
             return False
         body = operation.body
         if operation.name == OK and isinstance(body, dict):
-            self.round_trip_seconds = now - self._asked_at
+            held = body.get("held")
+            held_seconds = held / 1000 if isinstance(held, int | float) else 0.0
+            self.round_trip_seconds = max(0.0, now - self._asked_at - held_seconds)
             if isinstance(server_id := body.get("server"), str):
                 self.server_id = server_id
             if isinstance(client_id := body.get("client"), str):

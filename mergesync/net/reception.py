@@ -106,6 +106,7 @@ class Reception:
         self._get_now = get_now
         self._turns: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
         self._visitors: weakref.WeakSet[Visitor] = weakref.WeakSet()
+        self._closed = False
 
     @property
     def asks(self) -> bool:
@@ -117,13 +118,10 @@ class Reception:
         """Whether it is asked who visitors are."""
         return self._hooks.authorize is not None
 
-    def turns_to_admit(self, path_id: str) -> Turns:
-        """The callbacks among which `admit` is called for a path."""
-        main_id = main_of(path_id) if self._presence else None
-        return self.turns_of(path_id if main_id is None else main_id)
-
     def turns_of(self, path_id: str) -> Turns:
-        """The application's callbacks about a path."""
+        """The application's callbacks about a path, and about its companion."""
+        main_id = main_of(path_id) if self._presence else None
+        path_id = path_id if main_id is None else main_id
         turns = self._turns.get(path_id)
         if turns is None:
             turns = self._turns[path_id] = Turns(self._hooks.timeout_seconds)
@@ -167,7 +165,7 @@ class Reception:
         if not_ready is not None:
             return not_ready
         try:
-            if self._hooks.authorize is not None:
+            if self._hooks.authorize is not None and not self._closed:
                 visitor.identity = await self.identify(visitor.info)
             if not visitor.dialect.multiplexed and visitor.gateway is None:
                 visitor.client = await self.admitted(visitor.info.path_id, visitor)
@@ -241,8 +239,8 @@ class Reception:
             decided(refusal)
             return
         admit = self._hooks.admit
-        if admit is None:
-            decided(Client(path_id, visitor.info, visitor.identity, Access()))
+        if admit is None or self._closed:
+            decided(Client(path_id, visitor.info, visitor.identity, Access() if admit is None else _NO_ACCESS))
             return
         client = Client(path_id, visitor.info, visitor.identity, _NO_ACCESS)
 
@@ -271,8 +269,12 @@ class Reception:
         refusal.path_id, refusal.client_id = path_id, client_id
         self._report(refusal)
 
-    async def settled(self) -> None:
-        """Return when the application is through with all that it was asked about paths."""
+    async def close(self) -> None:
+        """Ask the application nothing any more, and return when it is through with all that it was asked about paths.
+
+        Who comes nevertheless sees no path before it is told that the server has ended.
+        """
+        self._closed = True
         await asyncio.gather(*(turns.settled() for turns in list(self._turns.values())))
 
     def log_out(self, name: str) -> set[Visitor]:

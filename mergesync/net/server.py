@@ -6,7 +6,6 @@ import asyncio
 import errno
 import inspect
 import ssl
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -50,7 +49,7 @@ from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.farewells import CLOSE_FORBIDDEN
 from mergesync.net.gateway import Gateway, Gateways
 from mergesync.net.heartbeat import HeartbeatConnection
-from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, SelfDestruct
+from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, OnPresence, SelfDestruct
 from mergesync.net.lifecycle import Create, LifeCycle
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
@@ -165,9 +164,9 @@ class WsServer:
             say there is not believed.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
-        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/paths.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
-        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
             path is to be removed.
         idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
@@ -180,6 +179,8 @@ class WsServer:
             it. It may edit the `Changes`, or refuse them.
         on_join: `(path, client)`: a client has come onto a path.
         on_leave: `(path, client, reason)`: a client of which `on_join` was told has gone, for a `LeaveReason`.
+        on_presence: `(path, client, state)`: called with what a client wants to say of itself, as a dict, before others
+            see it. It may edit that, or refuse it.
         hook_timeout_seconds: how long each hook may take.
         gateways: what speaks with clients of other protocols, by prefix of their URLs, such as
             `{"/wsss": mergesync.gateways.wsss()}`.
@@ -215,6 +216,7 @@ class WsServer:
         on_changes: OnChanges | None = None,
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
+        on_presence: OnPresence | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
@@ -238,6 +240,7 @@ class WsServer:
             on_changes=on_changes,
             on_join=on_join,
             on_leave=on_leave,
+            on_presence=on_presence,
             self_destruct=self_destruct,
             timeout_seconds=hook_timeout_seconds,
         )
@@ -245,7 +248,7 @@ class WsServer:
             raise ValueError("with relay=True nothing can be reviewed: admit, rules and on_changes need the hub")
         if relay and self._gateways:
             raise ValueError("with relay=True there is no store for gateways")
-        bans = Bans(time.monotonic)
+        bans = Bans(get_now)
         options = PathOptions(
             create_persister_for_path,
             relay,
@@ -257,12 +260,14 @@ class WsServer:
             self._actions,
             NamePolicy(names),
             presence,
+            bool(self._gateways),
             bans,
             idle_grace_seconds,
         )
         self._life = LifeCycle(
             create,
             create_persister_for_path,
+            bans,
             keeps=lives or create == "server",
             get_now=get_now,
             report=self._report,
@@ -617,9 +622,9 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         trusted_proxies: who is believed about who is behind them.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
-        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/paths.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
-        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
             path is to be removed.
         idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
@@ -629,6 +634,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_changes: reviews what clients want to change.
         on_join: hears who has come onto a path.
         on_leave: hears who has gone.
+        on_presence: reviews what clients say of themselves.
         hook_timeout_seconds: how long each hook may take.
         gateways: what speaks with clients of other protocols, by prefix.
         on_connection: called with a `ClientInfo` for each socket.
@@ -667,6 +673,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_changes: OnChanges | None = None,
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
+        on_presence: OnPresence | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
@@ -697,6 +704,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             on_changes=on_changes,
             on_join=on_join,
             on_leave=on_leave,
+            on_presence=on_presence,
             hook_timeout_seconds=hook_timeout_seconds,
             gateways=gateways,
             on_connection=on_connection,

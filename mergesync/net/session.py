@@ -137,7 +137,8 @@ class Session:
             self,
             request_timeout_seconds=options.request_timeout_seconds,
             new_id=new_id,
-            operate=lambda operation: link.post_operation(channel_id, operation),
+            operate=self._ask_server,
+            unconfirmed=self.durability.unconfirmed,
         )
 
     # --- what the synchronizer says
@@ -282,7 +283,8 @@ class Session:
         self._channel_error = None
         self._heard_server = self._heard_others = False
         if self._link.extended:
-            self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
+            if not self._wants_sync:
+                self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
             if (naming := self.naming.ask()) is not None:
                 self._operate(naming)
             if (announcement := self.announcing.repeat()) is not None:
@@ -341,14 +343,12 @@ class Session:
             self._report(error)
 
     def _take_answer(self, operation: Operation) -> None:
+        greeted = self.greeting.take_answer(operation, self._store, _now())
         if self._core.has_asked(operation):
             self._core.receive_operation(operation, _now())
+            self._heard_server |= self._core.has_replica
             self.link_changed()
-        elif not (
-            self.greeting.take_answer(operation, self._store, _now())
-            or self.naming.take(operation)
-            or self.announcing.take(operation)
-        ):
+        elif not (greeted or self.naming.take(operation) or self.announcing.take(operation)):
             self.durability.answered(operation)
             self.requests.answered(operation)
 
@@ -369,6 +369,12 @@ class Session:
         request_id = new_id(_OPERATION_ID_LENGTH)
         self._operate(Operation(request_id, STORED, hurry))
         return request_id
+
+    def _ask_server(self, operation: Operation) -> None:
+        """A question of the core."""
+        if operation.name == HELLO:
+            self.greeting.asked(operation.request_id or "", _now())
+        self._operate(operation)
 
     def _operate(self, operation: Operation) -> None:
         if self._link.extended:  # what is answered late may be so on a connection to another server

@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Never
 
 from mergesync.exceptions import (
@@ -46,7 +47,17 @@ from mergesync.net.rounds import Rounds
 from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
-from mergesync.sync.operations import ERROR, HELLO, OK, OPERATIONS, REFUSED, TOKEN, Operation, operation_remainder
+from mergesync.sync.operations import (
+    ERROR,
+    EXCHANGES,
+    HELLO,
+    OK,
+    OPERATIONS,
+    REFUSED,
+    TOKEN,
+    Operation,
+    operation_remainder,
+)
 from mergesync.sync.payloads import Payload, fits_frame, fits_message
 from mergesync.sync.server_connection import ServerConnection
 
@@ -304,7 +315,7 @@ class Switchboard:
         while self._sockets:
             self._nobody.clear()
             await self._nobody.wait()
-        await self._reception.settled()
+        await self._reception.close()
         await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
 
     # --- what connections say
@@ -324,7 +335,7 @@ class Switchboard:
                 self._tell_refused(socket, path_id, forbidden(outcome.message))
 
         self._reception.admit(path_id, socket.visitor, done)
-        self._wait_for(socket, self._reception.turns_to_admit(path_id))
+        self._wait_for(socket, self._reception.turns_of(path_id))
 
     def _tell_refused(self, socket: ServerSocket, path_id: str, farewell: Farewell) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
@@ -399,7 +410,8 @@ class Switchboard:
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
         main_id = main_of(path_id) if self._options.presence else None
-        presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
+        seen = self._options.presence or self._options.gateways  # their protocols may know of other clients
+        presence = self._presence_of(path_id if main_id is None else main_id) if seen else None
         if main_id is None or presence is None:
             path = Path(
                 path_id,
@@ -412,7 +424,8 @@ class Switchboard:
                 created_at_seconds=self._life.created_at(path_id),
             )
         else:
-            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
+            get_main = partial(self._paths.get, main_id)
+            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor, get_main)
         self._paths[path_id] = path
         return path
 
@@ -472,9 +485,9 @@ class Switchboard:
             LimitExceededError: too much that it has asked is not answered yet.
         """
         socket, client_id = self._sockets[connection], connection.client_id
-        if operation.name == HELLO:
-            body = {"server": self._id, "client": client_id, "now": self._options.get_now()}
-            self._answer(socket, path_id, operation, OK, body)
+        greets = operation.name == HELLO
+        if greets and operation.body is None:
+            self._answer(socket, path_id, operation, OK, self._greeting(client_id, 0.0))
         elif operation.name == TOKEN and self._reception.identifies:
             socket.renewal = asyncio.create_task(self._renew(path_id, socket, operation))
         elif operation.name in (OK, ERROR):
@@ -483,14 +496,25 @@ class Switchboard:
             if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
 
+            asked_at = asyncio.get_running_loop().time()
+
             def answer(name: str, body: Any) -> None:
                 if socket.unanswered.pop(answer, None) is not None:
+                    if greets and name == OK:
+                        held_seconds = asyncio.get_running_loop().time() - asked_at
+                        body = {**self._greeting(client_id, held_seconds), **body}
                     self._answer(socket, path_id, operation, name, body)
 
             socket.unanswered[answer] = path_id
             path = self._paths[path_id]
             path.operate(client_id, operation, answer)
-            self._wait_for(socket, path.turns)
+            if operation.name not in EXCHANGES or path.reviews(client_id):
+                self._wait_for(socket, path.turns)
+
+    def _greeting(self, client_id: str, held_seconds: float) -> dict[str, Any]:
+        """Who this is, who the client is, and what time it is, so long after it has asked."""
+        now = self._options.get_now()
+        return {"server": self._id, "client": client_id, "now": now, "held": round(held_seconds * 1000)}
 
     async def _renew(self, path_id: str, socket: ServerSocket, asked: Operation) -> None:
         """Who came with one token shows another: ask anew who it is, and what it may do on each of its paths."""
@@ -534,8 +558,14 @@ class Switchboard:
             self._post_operation(socket, path_id, answer)
 
     def send_to(self, connection: Connection, frame: str) -> None:
-        """A control for a socket, or a frame of a gateway."""
-        self._post_now(self._sockets[connection], frame)
+        """A control for a socket, or a frame of a gateway, whose client can miss nothing."""
+        socket = self._sockets[connection]
+        if isinstance(connection, GatewayConnection) and not self._laggards.may_wait(
+            socket.channel, len(frame), MAX_OUTBOX_BYTES
+        ):
+            self._condemn(socket, _does_not_read())
+        else:
+            self._post_now(socket, frame)
 
     # --- what gateways say
 
@@ -683,8 +713,7 @@ class Switchboard:
             if socket.condemned:
                 continue
             if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
-                error = LimitExceededError("the client does not read what is sent to it", limit="socket")
-                self._condemn(socket, error)
+                self._condemn(socket, _does_not_read())
             else:
                 ready.append(socket.channel)
         if ready and frames:
@@ -729,3 +758,7 @@ class Switchboard:
             del self._paths[path.path_id]
             for socket in list(self.on_path.get(path.path_id, {}).values()):
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
+
+
+def _does_not_read() -> LimitExceededError:
+    return LimitExceededError("the client does not read what is sent to it", limit="socket")

@@ -160,7 +160,8 @@ class Ranges:
         """The rows of a table; none, if there is no such table."""
         rows = self._store.get_stamped_rows(table_id)
         known = self._tables.get(table_id)
-        if known is None or known.rows is not rows:  # content was loaded
+        if known is None or known.rows is not rows or known.count("", None) != len(rows):
+            # content was loaded, or rows were forgotten
             known = self._tables[table_id] = RowRanges(rows)
         return known
 

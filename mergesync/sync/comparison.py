@@ -115,17 +115,18 @@ class _Found:
     open: list[_Range] = field(default_factory=list)
 
 
-def compare(store: MergeableStore, ranges: Ranges, body: Any) -> list[Any]:
+def compare(store: MergeableStore, ranges: Ranges, body: Any, cursor: str | None) -> list[Any]:
     """Answer a request `compare`.
 
     Args:
         store: only read.
         ranges: of the store.
         body: `[ids of all tables or null, hashes of all values or null, ranges]`.
+        cursor: where who has everything is, if that has a name.
 
     Returns:
         `[stamp of tables, {table: ids of wanted rows}, ranges that are open, stamp of values or null, ids of wanted
-        values, content hashes or null]`.
+        values, content hashes or null, cursor or null]`.
 
     Raises:
         RemoteProtocolError: it is not such a request.
@@ -151,7 +152,7 @@ def compare(store: MergeableStore, ranges: Ranges, body: Any) -> list[Any]:
         wanted_values = [value_id for value_id, hash_ in value_hashes.items() if ours.get(value_id) != hash_]
     hashes = None if found.open else store.get_mergeable_content_hashes()
     tables = stamped(found.tables, store.get_stamped_table_hlc(None))
-    return [tables, found.wanted, _encoded(found.open), values, wanted_values, hashes]
+    return [tables, found.wanted, _encoded(found.open), values, wanted_values, hashes, cursor]
 
 
 def _answer_claim(ranges: Ranges, found: _Found, table_id: str, low: str, high: str | None, claim: _Claim) -> None:
@@ -211,6 +212,9 @@ class Comparing:
         merge: merges what the other end gives.
         give: sends changes to the other end, which merges them before it answers what is asked next.
         their_hashes: its content hashes, as far as known.
+
+    Attributes:
+        cursor: where the other end says that this store is, now that both are equal (see `window`).
     """
 
     def __init__(
@@ -231,6 +235,7 @@ class Comparing:
         self._newer_values: dict[str, Any] = {}
         self._listed: dict[str, set[str]] = {}  # in the last request, by table
         self._hashes: Any = their_hashes
+        self.cursor: str | None = None
 
     def run(self) -> Generator[list[Any], Any, bool]:
         """Yields the bodies of requests and is sent their results; returns whether the hashes are equal in the end.
@@ -276,8 +281,9 @@ class Comparing:
     # --- what the other end answers
 
     def _take(self, result: Any) -> None:
-        _require(isinstance(result, list) and len(result) == 6)
-        tables, wanted, open_, values, wanted_values, self._hashes = result
+        _require(isinstance(result, list) and len(result) == 7)
+        tables, wanted, open_, values, wanted_values, self._hashes, self.cursor = result
+        _require(isinstance(self.cursor, str | None))
         try:
             newest = check_tables(tables, WIRE)
             if values is not None:

@@ -229,7 +229,7 @@ class Conversations:
         return self._round_trips.get(address, 0.0)
 
     def _timeout_seconds(self, question: Question) -> float:
-        if isinstance(question.type, str):  # a server of ours may have to put a million rows in order first
+        if isinstance(question.type, str) and not question.repeated:  # it may have to put a million rows in order first
             return MAX_REQUEST_TIMEOUT_SECONDS
         round_trip_seconds = self.round_trip_seconds(question.address)
         adapted = min(_ROUND_TRIPS_PER_TIMEOUT * round_trip_seconds, MAX_REQUEST_TIMEOUT_SECONDS)

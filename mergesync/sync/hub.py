@@ -15,15 +15,20 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
-from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
+from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES, MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
+from mergesync.store.bodies import hlc_of
+from mergesync.store.diff import Room, stamped
 from mergesync.store.hlc import CLIENT_PART_LENGTH
-from mergesync.sync.admission import body_of, changes_beyond, correction, is_blank, is_empty
+from mergesync.store.unsaved import no_changes
+from mergesync.sync.admission import Leaf, body_of, changes_beyond, correction, is_blank, is_empty, leaves_of
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.messages import EncodedBody, Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
+from mergesync.sync.resuming import checked_changes
 from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer, SyncState
+from mergesync.sync.window import Window
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["Exit", "Hub", "HubState"]
@@ -124,6 +129,8 @@ class Hub:
         self._waiting = _Waiting()
         self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
+        self._window: Window | None = None  # once somebody may come back
+        self._resuming: set[str] = set()  # clients that see to it by themselves that they are equal
         self._questions: list[tuple[str, Callable[[bool], None]]] = []  # who waits to be merged, and what then
         self._asking: list[tuple[str, Callable[[], None]]] = []  # who waits for the path to be ready, and what then
         self._passing: tuple[str, Payload] | None = None  # the changes being merged: from whom, and as they came
@@ -185,7 +192,7 @@ class Hub:
 
     def resync(self, client_id: str, now: float) -> None:
         """A client may have missed something, or we may: compare hashes both ways."""
-        if self._synchronizer is not None:
+        if self._synchronizer is not None and client_id not in self._resuming:
             self._synchronizer.announce(client_id)
             self._synchronizer.ask_hashes(client_id, now)
 
@@ -249,6 +256,7 @@ class Hub:
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
         self.clients.pop(client_id, None)
+        self._resuming.discard(client_id)
         self._blind.discard(client_id)
         self._readers = None
         self._questions = [question for question in self._questions if question[0] != client_id]
@@ -319,7 +327,48 @@ class Hub:
         Raises:
             RemoteProtocolError: it is no comparison.
         """
-        return None if self._synchronizer is None or self._relay else self._synchronizer.compare(client_id, body)
+        if self._synchronizer is None or self._relay:
+            return None
+        return self._synchronizer.compare(client_id, body, self._cursor(client_id))
+
+    def _cursor(self, client_id: str) -> str | None:
+        """Where a client is that has everything; from now on it is remembered what changes."""
+        if client_id in self._blind:
+            return None
+        if self._window is None:
+            self._window = Window(self._new_id(TRANSACTION_ID_LENGTH))
+        return self._window.cursor
+
+    def resume(self, client_id: str, body: Any, answer: Callable[[dict[str, Any]], None], now: float) -> None:
+        """Merge what a client has for us, and tell it what has changed since it was there.
+
+        Args:
+            client_id: the client.
+            body: see `SINCE`.
+            answer: called with the result; empty if there is nobody here who has all of the path.
+            now: seconds.
+
+        Raises:
+            RemoteProtocolError: it is no such body.
+        """
+        place, changes = _checked_place(body)
+        if self._synchronizer is None or self._relay:
+            answer({})
+            return
+        self._resuming.add(client_id)
+        if changes is not None:
+            message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, *changes)
+            self._synchronizer.receive(client_id, message, now)
+        theirs = no_changes() if changes is None else changes[0]
+        self.when_merged(client_id, lambda _: answer(self._news(client_id, place, theirs)))
+
+    def _news(self, client_id: str, place: tuple[str, str | None] | None, theirs: MergeableChanges) -> dict[str, Any]:
+        """What has changed since a client was there, but for what it has said itself just now."""
+        assert self._synchronizer is not None
+        cursor, store = self._cursor(client_id), self._synchronizer.shown_to(client_id)
+        leaves = None if self._window is None or cursor is None or place is None else self._window.since(*place)
+        news = None if leaves is None else _page_of(store, leaves, theirs)
+        return {"cursor": cursor, "changes": news, "hashes": store.get_mergeable_content_hashes()}
 
     def _answer_questions(self) -> None:
         if self._questions and self.state is HubState.READY and not self._waiting.messages:
@@ -370,12 +419,17 @@ class Hub:
     def _send_news(self, news: MergeableChanges, author: str | None) -> None:
         """Send changes of the replica's own, or let clients compare hashes where there are too many for a message."""
         message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, news)
+        self._note_sent(message.request_id)
         try:
             remainders = remainders_of(message, self._fragment_size, self._new_id)
         except LimitExceededError:
             self._remind_all(author)
         else:
             self._send_changes(SERVER, remainders, author)
+
+    def _note_sent(self, message_id: str | None) -> None:
+        if self._window is not None:
+            self._window.sent(message_id)
 
     def _send_changes(self, sender: str, remainders: Iterable[str], author: str | None) -> None:
         """Send changes that the replica has, so that who misses them can get them from it later."""
@@ -419,6 +473,8 @@ class Hub:
 
     def send(self, address: str, message: Message) -> None:
         """A message of the replica."""
+        if message.type is MessageType.CONTENT_DIFF:
+            self._note_sent(message.request_id)
         client_ids = list(self.clients) if address == EVERYONE else [address] if address in self.clients else []
         if client_ids:
             self._send_remainders(client_ids, SERVER, remainders_of(message, self._fragment_size, self._new_id))
@@ -457,6 +513,8 @@ class Hub:
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
         """The replica changed: tell those who do not know."""
         assert self._synchronizer is not None
+        if self._window is not None:
+            self._window.note(changes)
         if self._relay:
             if self._synchronizer.state is SyncState.LIVE and not is_empty(beyond):
                 self._synchronizer.send_changes(beyond)
@@ -465,6 +523,8 @@ class Hub:
         has_others = self.readers not in ((), (sender,))
         news = [changes]
         if origin is not None and self._passing is not None and self._is_all_new(origin, changes):
+            if is_blank(beyond):  # else the message that follows completes it
+                self._note_sent(self._passing[1].message.request_id)
             if has_others:
                 self._send_changes(self._passing[0], self._passing[1].remainders, sender)
             news = [beyond]
@@ -485,6 +545,34 @@ class Hub:
         if origin.body is not self._passing[1].message.body:
             return False
         return self._reviewer is None or is_empty(changes_beyond(origin.body, changes))
+
+
+def _checked_place(body: Any) -> tuple[tuple[str, str | None] | None, tuple[MergeableChanges, str] | None]:
+    """Where a client says that it has stopped, and the changes that it brings with the greatest HLC in them."""
+    match body:
+        case [None, changes]:
+            place = None
+        case [[str(cursor), str() | None as message_id], changes]:
+            place = cursor, message_id
+        case _:
+            raise RemoteProtocolError("not a place and changes")
+    return place, None if changes is None else (changes, checked_changes(changes))
+
+
+def _page_of(store: MergeableStore, leaves: list[Leaf], theirs: MergeableChanges) -> MergeableChanges | None:
+    """What is in these leaves now, without what is in other changes; None if it is more than a page."""
+    room = Room(MAX_PAGE_BYTES)
+    said = dict(leaves_of(theirs))
+    news: dict[Leaf, Any] = {}
+    for leaf in leaves:
+        found = store.get_stamp(*leaf)
+        if found is None or (leaf in said and hlc_of(said[leaf]) == found[1]):
+            continue
+        wire, hlc = found
+        if not room.take(sum(map(len, (leaf[0] or "", *leaf[1:], hlc))) + (len(wire) if isinstance(wire, str) else 24)):
+            return None
+        news[leaf] = stamped(wire, hlc)
+    return body_of(news)
 
 
 def _says_hashes(held: _Held, newer: _Held) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -138,12 +139,14 @@ class Intake:
 
     def _carry_out(self, sender: str, verdict: Verdict) -> None:
         self._apply(sender, verdict.taken, verdict)
-        refused = {leaf: hlc for leaf, hlc in verdict.refused.items() if leaf not in verdict.instead}
+        refused = verdict.refused
+        if verdict.instead:
+            refused = {leaf: hlc for leaf, hlc in refused.items() if leaf not in verdict.instead}
         count = len(refused) if verdict.corrects else self._note_rejected(sender, refused)
         if count and verdict.reasons:
             self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))
 
-    def _note_rejected(self, sender: str, refused: dict[Leaf, str]) -> int:
+    def _note_rejected(self, sender: str, refused: Mapping[Leaf, str]) -> int:
         """A peer keeps what was refused, and offers it again and again; returns how much of it is new."""
         if not refused:
             return 0

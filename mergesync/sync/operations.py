@@ -14,16 +14,19 @@ from mergesync.store.jsjson import parse
 from mergesync.sync.messages import encode_array
 
 __all__ = [
-    "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS", "PRESENCE",
-    "REFUSED",
-    "SEND", "STORED", "TOKEN", "UNNAMED", "Operation", "decode_operation", "operation_remainder",
+    "ACT", "ASK", "COMPARE", "COMPARE_AND_SET", "ERROR", "EXCHANGES", "HELLO", "MESSAGE", "NAME", "OK", "OPERATIONS",
+    "PRESENCE", "REFUSED", "SEND", "SINCE", "STORED", "TOKEN", "UNNAMED", "Operation", "decode_operation",
+    "operation_remainder",
 ]  # fmt: skip
 
 OPERATIONS = "X"
 """The address of operations."""
 
 HELLO = "hello"
-"""Who are you, and what time is it?"""
+"""Who are you, and what time is it? With a body, it asks what `SINCE` asks, too."""
+
+SINCE = "since"
+"""What has changed, and take this: `[[cursor, id of the last message since] or null, changes or null]`."""
 
 STORED = "stored"
 """Tell me when all that I have said is stored; the body says whether to hurry."""
@@ -60,6 +63,9 @@ TOKEN = "token"
 
 COMPARE = "compare"
 """What do you have in these ranges of rows (see `comparison`)?"""
+
+EXCHANGES = (HELLO, SINCE, COMPARE)
+"""What the replica answers by itself; of an application only changes that come with it are asked."""
 
 OK = "ok"
 """The answer to a request."""

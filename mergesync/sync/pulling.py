@@ -20,6 +20,7 @@ from mergesync.sync.intake import Intake
 from mergesync.sync.messages import MessageType
 from mergesync.sync.operations import COMPARE
 from mergesync.sync.payloads import SERVER
+from mergesync.sync.resuming import Resuming, Unconfirmed
 from mergesync.sync.review import Proposal
 from mergesync.types import MergeableChanges, NewId
 
@@ -55,6 +56,9 @@ class PullHost(Protocol):
 
     def settled(self) -> None:
         """Hear that somebody's hashes were compared with ours."""
+
+    def resumed(self) -> None:
+        """Hear that the server has answered where it and we are."""
 
     def pulled(self) -> None:
         """Hear that a pull has come to its end, well or not."""
@@ -93,8 +97,10 @@ class Pulling:
         new_id: makes random ids.
         request_timeout_seconds: how long a request waits for its answer while round trips are short.
         authority: see `Synchronizer`.
+        unconfirmed: what the server may lack.
 
     Attributes:
+        resuming: where we have stopped with the server.
         compares: whether the server is asked to compare ranges of rows, as far as is known it can.
         merges: how often something that was got was merged.
     """
@@ -111,6 +117,7 @@ class Pulling:
         new_id: NewId,
         request_timeout_seconds: float,
         authority: bool,
+        unconfirmed: Unconfirmed,
     ) -> None:
         self._store = store
         self._host = host
@@ -121,6 +128,7 @@ class Pulling:
         self._new_id = new_id
         self._request_timeout_seconds = request_timeout_seconds
         self._authority = authority
+        self.resuming: Resuming = Resuming(store, partial(self._merge, SERVER), unconfirmed, host.resumed)
         self.compares: bool = False
         self.merges: int = 0
         self._told: dict[str, None] = {}  # peers that were told that they lack something
@@ -146,6 +154,7 @@ class Pulling:
 
     def clear(self) -> None:
         """All are gone."""
+        self.resuming.unsettle()
         self._told.clear()
         self._pulling.clear()
         self._missed.clear()
@@ -161,7 +170,9 @@ class Pulling:
             self._heard.setdefault(sender, Heard()).note(self._store, kind, body)
 
     def hear_announcement(self, sender: str, transaction_id: str | None, hashes: list[int], now: float) -> None:
-        """A peer tells its hashes."""
+        """A peer tells its hashes; if it is the server, and they differ, then something was missed."""
+        if sender == SERVER and not self._has(hashes):
+            self.resuming.unsettle()
         heard = self._take_heard(sender)
         self.pull_from(sender, Announced(transaction_id or self.new_transaction_id(), hashes, heard), now)
 
@@ -250,27 +261,53 @@ class Pulling:
             return True
         if not self.compares_with(address):
             return False
-        run = Comparing(
+        return (yield from self._trying(self._equalized(transaction_id, hashes)))
+
+    def resumed(self, transaction_id: str) -> Generator[Question, Answer, bool]:
+        """The same at the start of a connection, with the first words on it."""
+        return (yield from self._trying(self._greeted(transaction_id)))
+
+    def _trying(self, exchange: Generator[Question, Answer, bool | None]) -> Generator[Question, Answer, bool]:
+        """Do without what mergesync adds to TinyBase where the server cannot, or answers nonsense."""
+        try:
+            is_equal = yield from exchange
+            self.compares = is_equal is not None
+        except RemoteProtocolError as error:
+            is_equal, self.compares = False, False
+            self._host.blame(error, SERVER)
+        return bool(is_equal)
+
+    def _greeted(self, transaction_id: str) -> Generator[Question, Answer, bool | None]:
+        is_equal = yield from self.resuming.run(transaction_id, greets=True)
+        return is_equal if is_equal is not False else (yield from self._compared(transaction_id, None))
+
+    def _equalized(self, transaction_id: str, hashes: list[int]) -> Generator[Question, Answer, bool | None]:
+        if self.resuming.cursor is not None and (yield from self.resuming.run(transaction_id, greets=False)):
+            return True
+        return (yield from self._compared(transaction_id, hashes))
+
+    def _compared(self, transaction_id: str, hashes: list[int] | None) -> Generator[Question, Answer, bool | None]:
+        """Compare ranges of rows; None if the server cannot."""
+        comparing = Comparing(
             self._store,
             self._ranges,
             merge=partial(self._merge, SERVER),
             give=lambda changes: self._host.give(changes, SERVER),
             their_hashes=hashes,
-        ).run()
+        )
+        run = comparing.run()
         try:
             body = next(run)
             while True:
                 answer_ = yield Question(SERVER, COMPARE, body, transaction_id)
-                if answer_.message.body is None:  # nobody there can
-                    self.compares = False
-                    return False
+                if answer_.message.body is None:
+                    return None
                 body = run.send(answer_.message.body)
         except StopIteration as stop:
-            return bool(stop.value)
-        except RemoteProtocolError as error:
-            self.compares = False
-            self._host.blame(error, SERVER)
-            return False
+            is_equal: bool = stop.value
+            self.resuming.settle(comparing.cursor if is_equal else None)
+            self.resuming.is_checked = is_equal
+            return is_equal
 
     def absorb(self, sender: str, pulled: Pulled) -> Generator[Step, Answer, None]:
         """Merge what was pulled; goes on once that is decided."""

@@ -32,6 +32,7 @@ from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.operations import Operation
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.pulling import TRANSACTION_ID_LENGTH, Announced, Pulling
+from mergesync.sync.resuming import Unconfirmed
 from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.server_check import ServerCheck
 from mergesync.sync.start_answers import StartAnswers
@@ -99,6 +100,7 @@ class Synchronizer:
         reviewer: decides what of peers' changes is merged; None: all of it.
         operate: asks the server an operation, where `start_sync` was told that it can answer; its answers go to
             `receive_operation`.
+        unconfirmed: what the server may lack of what was written here.
         bounded: whether messages must fit frames.
         encode: makes of the body of an answer what can be sent many times; see `Answering`.
 
@@ -119,6 +121,7 @@ class Synchronizer:
         knows_peers: bool = False,
         reviewer: Reviewer | None = None,
         operate: Callable[[Operation], None] | None = None,
+        unconfirmed: Unconfirmed = lambda: None,
         bounded: bool = True,
         encode: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -155,6 +158,7 @@ class Synchronizer:
             new_id=new_id,
             request_timeout_seconds=request_timeout_seconds,
             authority=authority,
+            unconfirmed=unconfirmed,
         )
         self._initial_content: Any = None
         self._start_talk: Talk | None = None
@@ -181,7 +185,7 @@ class Synchronizer:
             now: the time in seconds.
             initial_content: `(tables, values)` for a store to which nobody gave anything.
             checks_server: whether a server that says something may give up on what it is told (see `ServerCheck`).
-            compares: whether the server can be asked to compare ranges of rows.
+            compares: whether the server is one of ours: then it is greeted, and asked what has changed.
         """
         if self.state is not SyncState.STOPPED:
             return
@@ -189,10 +193,10 @@ class Synchronizer:
         self._initial_content = initial_content
         transaction_id = self._new_id(TRANSACTION_ID_LENGTH)
         self._answers = StartAnswers(transaction_id)
+        self._pulling.compares = compares
         conversation = self._start(transaction_id, self._answers)
         self._start_talk = self._talks.begin(conversation, now, on_late=self._go_live)
-        self._server_check = ServerCheck(now) if checks_server else None
-        self._pulling.compares = compares
+        self._server_check = ServerCheck(now) if checks_server or compares else None
 
     def start_live(self) -> None:
         """Begin to send every change, and to act on others' messages, without asking anybody first."""
@@ -248,6 +252,11 @@ class Synchronizer:
         return bool(self._pulling.is_pulling or self._start_pulls or others or self.is_giving or self._held)
 
     @property
+    def has_replica(self) -> bool:
+        """Whether the server is one of ours, with all of the path."""
+        return self._pulling.compares
+
+    @property
     def is_giving(self) -> bool:
         """Whether the server is still to be given what was too much for a message."""
         return self._compares_soon or self._comparing
@@ -291,7 +300,7 @@ class Synchronizer:
             return self._look_again_at
         if self._compares_soon and not self._comparing:
             return 0.0
-        check = None if self._server_check is None else self._server_check.deadline
+        check = None if self._server_check is None or self._comparing else self._server_check.deadline
         deadlines = (self._talks.deadline, self._answering.deadline, check)
         return min((due for due in deadlines if due is not None), default=None)
 
@@ -305,8 +314,9 @@ class Synchronizer:
             if self._compares_soon and not self._comparing:
                 self._comparing = True
                 self._talks.begin(self._compare_again(), now, peer=SERVER)
-            if self._server_check is not None and self._server_check.is_due(now) and self._heard_server:
-                self._talks.begin(self._check_server(self._server_check), now, peer=SERVER)
+            check = None if self._comparing else self._server_check
+            if check is not None and check.is_due(now) and self._heard_server:
+                self._talks.begin(self._check_server(check), now, peer=SERVER)
 
     def _remind(self, now: float) -> None:
         """Tell our hashes to peers that were not answered everything; look what those have that were, meanwhile."""
@@ -362,11 +372,11 @@ class Synchronizer:
             raise LimitExceededError(f"more than {MAX_HELD_MESSAGES} messages wait for a transaction", limit=limit)
 
     def _act_on(self, sender: str, message: Message | Operation, now: float) -> None:
+        self._heard_server = self._heard_server or sender == SERVER
         if isinstance(message, Operation):
             self._talks.take_operation(message, now)
             self._pull_from_others(now)
             return
-        self._heard_server = self._heard_server or sender == SERVER
         kind = message.type
         syncing = self.state is not SyncState.STOPPED
         if kind is MessageType.RESPONSE:
@@ -387,16 +397,17 @@ class Synchronizer:
             answering = self._telling_nothing if sender in self.blind else self._answering
             self._send(sender, answering.answer(sender, message, now))
 
-    def compare(self, sender: str, body: Any) -> list[Any]:
+    def compare(self, sender: str, body: Any, cursor: str | None) -> list[Any]:
         """Answer a peer that compares ranges of rows; raises RemoteProtocolError."""
         store = self.shown_to(sender)
-        return compare(store, self._ranges if store is self.store else Ranges(store), body)
+        return compare(store, self._ranges if store is self.store else Ranges(store), body, cursor)
 
     # --- changes
 
     def _merge_sent(self, sender: str, message: Message) -> None:
         if len(message.body) == 3:
             self._intake.merge(sender, message.body, message.newest, pulled=message.request_id is None)
+            self._pulling.resuming.heard(message.request_id)
         else:
             error = RemoteProtocolError("changes without the final 1 are ignored", excerpt=repr(message.body)[:80])
             self.blame(error, sender)
@@ -427,6 +438,7 @@ class Synchronizer:
             changes = origin.body  # what it says beyond its leaves is nowhere else
         elif is_empty(changes):
             return
+        self._pulling.resuming.writes += not is_empty(beyond)
         try:
             self._outlet.changed(changes, origin, beyond)
         except Exception as error:  # the application that wrote is not to blame
@@ -435,6 +447,32 @@ class Synchronizer:
     # --- the start
 
     def _start(self, transaction_id: str, answers: StartAnswers) -> Conversation:
+        if self._pulling.compares:
+            yield from self._resume(transaction_id)
+        if not self._pulling.compares:
+            yield from self._ask_everyone(transaction_id, answers)
+
+    def _resume(self, transaction_id: str) -> Conversation:
+        """Begin with a server of ours; once it has answered, every change is sent as it is made."""
+        merges, self._comparing = self._pulling.merges, True
+        try:
+            is_equal = yield from self._pulling.resumed(transaction_id)
+        finally:
+            self._comparing = False
+        if not self._pulling.compares or self._pulling.resuming.is_checked:
+            self._server_check = None
+        if self._pulling.compares:
+            self._compares_soon = self._compares_soon or not is_equal
+            if self._pulling.merges == merges:
+                self._write_initial_content()
+            self._outlet.pulled()
+
+    def resumed(self) -> None:
+        """The server has answered."""
+        if self.state is SyncState.STARTING:
+            self.state = SyncState.LIVE
+
+    def _ask_everyone(self, transaction_id: str, answers: StartAnswers) -> Conversation:
         ask = Question(EVERYONE, MessageType.GET_CONTENT_HASHES, "", transaction_id, repeated=not self._knows_peers)
         is_over, merges = False, self._pulling.merges
         while not is_over:
@@ -445,10 +483,7 @@ class Synchronizer:
                 self._start_pulls = True
                 hashes = hashes_of(answer_.message)
                 answers.know(hashes)
-                is_equal = yield from self._pulling.compared(sender, transaction_id, hashes)
-                if self._pulling.compares_with(sender):
-                    self._compares_soon = not is_equal  # once every change is sent as it is made
-                elif not is_equal:
+                if hashes != self.store.get_mergeable_content_hashes():
                     pulled = yield from self._pulling.pulled(sender, transaction_id, hashes)
                     yield from self._pulling.absorb(sender, pulled)
                 is_over = True
@@ -473,15 +508,19 @@ class Synchronizer:
         """The start is over, or takes too long to go on waiting for it."""
         if self.state is not SyncState.STARTING:
             return
+        self._write_initial_content()
+        self.state = SyncState.LIVE
+        if not self._comparing:
+            self.announce()
+        self._outlet.pulled()
+
+    def _write_initial_content(self) -> None:
         initial_content, self._initial_content = self._initial_content, None
         if initial_content is not None:
             try:
                 self.store.set_default_content(initial_content)
             except Exception as error:
                 self._outlet.report(error)
-        self.state = SyncState.LIVE
-        self.announce()
-        self._outlet.pulled()
 
     def _hear_another(self, sender: str, message: Message) -> None:
         """An answer that no question waits for: to the start's question there may be several."""
@@ -511,7 +550,7 @@ class Synchronizer:
 
     def settled(self) -> None:
         """Somebody's hashes were compared with ours: the start need not ask any more who is there."""
-        if self.state is SyncState.LIVE and not self._start_pulls:
+        if self.state is SyncState.LIVE and not (self._start_pulls or self._comparing):
             start_talk, self._start_talk = self._start_talk, None
             self._talks.end(start_talk)
 
@@ -522,17 +561,17 @@ class Synchronizer:
     # --- a server that may have given up
 
     def _check_server(self, check: ServerCheck) -> Conversation:
-        """Get what the server has beyond us; if it lacks something, announce our hashes to it again."""
+        """Become equal with the server; if one of TinyBase's lacks something, announce our hashes to it again."""
         hashes = yield from self._pulling.catch_up(SERVER, Announced(self._new_id(TRANSACTION_ID_LENGTH), None), None)
         if hashes is None or self.state is not SyncState.LIVE:
             return
-        if hashes == self.store.get_mergeable_content_hashes():
+        if self._pulling.resuming.is_checked or hashes == self.store.get_mergeable_content_hashes():
             check.succeeded()
-        else:
+        elif not self._pulling.compares:
             self.announce(SERVER)
 
     def _compare_again(self) -> Conversation:
-        """Give the server what was too much for a message; the announcement after it makes sure that it has got it."""
+        """Give the server what was too much for a message; if they are not known to be equal then, announce hashes."""
         try:
             while self._compares_soon:
                 self._compares_soon = False
@@ -540,7 +579,8 @@ class Synchronizer:
                 yield from self._pulling.catch_up(SERVER, announced, None)
         finally:
             self._comparing = False
-        self.announce()
+        if self._pulling.resuming.cursor is None:
+            self.announce()
         self._outlet.pulled()
 
     # --- sending

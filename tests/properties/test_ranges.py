@@ -114,7 +114,7 @@ def exchange(asker: End, answerer: End) -> Iterator[None]:
         except StopIteration as stop:
             is_equal = stop.value
             break
-        result = compare(answerer.store, answerer.ranges, over_the_wire(body))
+        result = compare(answerer.store, answerer.ranges, over_the_wire(body), None)
         hashes = answerer.store.get_mergeable_content_hashes()
         yield
     assert is_equal == (asker.store.get_mergeable_content_hashes() == hashes)
@@ -192,7 +192,7 @@ def test_what_is_found_costs_what_differs(changed: int) -> None:
         body = next(run)
         with pytest.raises(StopIteration) as stop:
             while True:
-                result = compare(two, ends[1].ranges, body)
+                result = compare(two, ends[1].ranges, body, None)
                 size += len(operation_remainder(Operation("r", OK, body)))
                 size += len(operation_remainder(Operation("r", OK, result)))
                 body = run.send(result)

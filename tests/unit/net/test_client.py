@@ -494,6 +494,7 @@ async def test_on_send_and_on_receive(server: ListeningWsServer) -> None:
     sent: list[Any] = []
     received: list[Any] = []
     options: Any = {"on_send": lambda *said: sent.append(said), "on_receive": lambda *said: received.append(said)}
+    options["connect_options"] = {"subprotocols": None}
     store = MergeableStore()
     async with synced(store, url_of(server), **options) as synchronizer:
         store.set_value("v", 1)
@@ -660,10 +661,11 @@ async def test_errors_of_channels_go_to_the_client(server: ListeningWsServer, er
     own: Errors = []
     options: Any = {"on_send": fail}
     async with (
-        synced(MergeableStore(), client, "a", **options),
-        synced(MergeableStore(), client, "b", on_ignored_error=own.append, **options),
+        synced(one := MergeableStore(), client, "a", **options),
+        synced(two := MergeableStore(), client, "b", on_ignored_error=own.append, **options),
     ):
-        pass
+        one.set_value("v", 1)
+        two.set_value("v", 1)
     assert errors
     assert own
 
@@ -728,11 +730,13 @@ async def test_more_than_the_server_reads(errors: Errors) -> None:
 
     store = MergeableStore()
     async with fake_server(talk) as url:
-        options: Any = {"on_ignored_error": errors.append, "request_timeout_seconds": 0.2}
+        # The server has 16 MiB to read before it comes to the close frame.
+        patience = {"close_timeout": 60}
+        options: Any = {"on_ignored_error": errors.append, "request_timeout_seconds": 0.2, "connect_options": patience}
         async with synced(store, url, **options) as synchronizer:
             store.set_value("v", "x" * (MAX_FRAME_BYTES - 10_000))
             store.set_value("w", "x" * (MAX_FRAME_BYTES // 2))
-            await eventually(lambda: synchronizer.client.connections >= 2)
+            await eventually(lambda: synchronizer.client.connections >= 2 and closed)
     assert closed[0] == (1013, "tinybase:15:socket")
     assert isinstance(errors[0], LimitExceededError)
 

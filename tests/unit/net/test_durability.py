@@ -131,6 +131,27 @@ def test_what_others_overwrite_is_not_pending() -> None:
     assert driven.pending == [("t", "r", "b")]
 
 
+def test_what_a_server_may_not_have_got(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that was written since it was told all, and not confirmed; that is not known before, nor told if too much."""
+    driven = Driven()
+    driven.store.set_value("before", 1)
+    assert driven.durability.unconfirmed() is None
+    driven.durability.live(supported=True)
+    assert driven.durability.unconfirmed() == [[{}], [{"before": [1, "Nn1JUF-----7JQY8"]}], 1]
+    driven.store.set_cell("t", "r", "c", "text")
+    driven.durability.lost()
+    driven.store.set_value("before", 2)
+    unconfirmed = driven.durability.unconfirmed()
+    assert unconfirmed is not None
+    assert unconfirmed[0][0]["t"][0]["r"][0].keys() == {"c"}
+    assert unconfirmed[1][0]["before"][0] == 2
+    assert driven.pending == [("t", "r", "c"), ("before",)]
+    monkeypatch.setattr("mergesync.net.durability.MAX_PAGE_BYTES", 60)
+    assert driven.durability.unconfirmed() is None
+    driven.durability.live(supported=False)
+    assert (driven.durability.unconfirmed(), driven.pending) == (None, [])
+
+
 async def test_somebody_is_in_a_hurry() -> None:
     """One more question is asked at once, and its answer settles the earlier one, too; two hurries share one."""
     driven = Driven.live()
@@ -308,7 +329,7 @@ async def test_the_server_tells_who_it_is() -> None:
             await socket.send('X\n["2","hello",null]')
             [request_id, name, body] = json.loads(str(await within(socket.recv()))[2:])
             assert (request_id, name, body["client"]) == ("2", "ok", server.get_client_ids("p")[0])
-            assert set(body) == {"server", "client", "now"}
+            assert set(body) == {"server", "client", "now", "held"}
         async with raw(url_of(server, ""), subprotocols=[EXTENDED_CHANNELS]) as socket:
             for control in ('S\n["h",-1,[0,1]]', 'S\n["s",-1,[1,"c"]]'):
                 await socket.send(control)

@@ -34,6 +34,13 @@ def test_the_clock_follows(server_now: int, moved: int) -> None:
     assert greeting.round_trip_seconds == pytest.approx(0.2)
 
 
+def test_a_server_that_holds_the_question() -> None:
+    """That time is no part of the round trip."""
+    greeting, found = answered({"server": "id", "now": NOW + 1000, "held": 150})
+    assert greeting.round_trip_seconds == pytest.approx(0.05)
+    assert found == 1025
+
+
 @pytest.mark.parametrize("body", [None, [], {}, {"server": 1, "now": "late"}])
 def test_nonsense(body: Any) -> None:
     """What is not as it should be is not used."""

@@ -29,3 +29,12 @@ def test_of_no_such_table() -> None:
     """There is nothing in it."""
     ranges = Ranges(MergeableStore()).of("t")
     assert (list(ranges.ids("", None)), ranges.count("", None), ranges.fingerprint("", None)) == ([], 0, 0)
+
+
+def test_rows_that_are_forgotten() -> None:
+    """Nobody tells of them, but what is asked then is answered without them."""
+    store = MergeableStore().set_table("t", {"a": {"c": 1}, "b": {"c": 1}})
+    ranges = Ranges(store)
+    assert list(ranges.of("t").ids("", None)) == ["a", "b"]
+    store.del_row("t", "a").forget_deleted_rows("t")
+    assert list(ranges.of("t").ids("", None)) == ["b"]

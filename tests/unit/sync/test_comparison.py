@@ -12,7 +12,7 @@ from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges, row_fingerprint
 from mergesync.sync.comparison import Comparing, _text, compare
 from mergesync.sync.messages import MessageType
-from mergesync.sync.operations import COMPARE, ERROR, OK, Operation
+from mergesync.sync.operations import COMPARE, ERROR, HELLO, OK, Operation
 from mergesync.sync.synchronizer import SyncState
 from mergesync.types import MergeableChanges
 
@@ -59,15 +59,26 @@ def test_what_is_no_comparison(body: Any) -> None:
     """A stranger's request is refused as a whole."""
     store = store_of(3)
     with pytest.raises(RemoteProtocolError):
-        compare(store, Ranges(store), body)
+        compare(store, Ranges(store), body, None)
 
 
-GOOD: list[Any] = [[{}], {}, [], None, [], None]
+GOOD: list[Any] = [[{}], {}, [], None, [], None, None]
 
 
 @pytest.mark.parametrize(
     ("at", "what"),
-    [(0, {}), (0, [{"t": 1}]), (1, []), (1, {"t": [1]}), (2, 1), (2, [["t", "", 1, None]]), (3, 1), (4, 1), (4, [1])],
+    [
+        (0, {}),
+        (0, [{"t": 1}]),
+        (1, []),
+        (1, {"t": [1]}),
+        (2, 1),
+        (2, [["t", "", 1, None]]),
+        (3, 1),
+        (4, 1),
+        (4, [1]),
+        (6, 1),
+    ],
 )
 def test_what_is_no_answer(at: int, what: Any) -> None:
     """A server's answer is checked before any of it is taken."""
@@ -91,8 +102,8 @@ def test_equal_stores() -> None:
     """One request."""
     store = store_of(100)
     run = Comparing(store, Ranges(store), nothing, nothing).run()
-    result = compare(store, Ranges(store), next(run))
-    assert result == [[{}], {}, [], [{}], [], store.get_mergeable_content_hashes()]
+    result = compare(store, Ranges(store), next(run), "place")
+    assert result == [[{}], {}, [], [{}], [], store.get_mergeable_content_hashes(), "place"]
     with pytest.raises(StopIteration) as stop:
         run.send(result)
     assert stop.value.value is True
@@ -104,7 +115,7 @@ def test_two_that_never_agree() -> None:
     run = Comparing(store, Ranges(store), nothing, nothing, [1, 1]).run()
     next(run)
     with pytest.raises(StopIteration) as stop:
-        run.send([[{}], {}, [], None, [], [1, 1]])
+        run.send([*GOOD[:5], [1, 1], None])
     assert stop.value.value is False
 
 
@@ -124,7 +135,7 @@ def test_a_server_that_gives_for_ever() -> None:
     next(run)
     with pytest.raises(StopIteration) as stop:
         while True:
-            run.send([[{"t": [{"r": [{"c": [1, hlc(1)]}]}]}], {}, [], None, [], [1, 1]])
+            run.send([[{"t": [{"r": [{"c": [1, hlc(1)]}]}]}], *GOOD[1:5], [1, 1], None])
     assert stop.value.value is False
     assert len(merged) == 2
 
@@ -138,7 +149,7 @@ def test_a_server_that_changes_for_ever() -> None:
     with pytest.raises(StopIteration) as stop:
         while True:
             rounds += 1
-            run.send([[{}], {}, [], None, [], [rounds, rounds]])
+            run.send([*GOOD[:5], [rounds, rounds], None])
     assert (stop.value.value, rounds) == (False, 4)
 
 
@@ -150,7 +161,7 @@ def test_nothing_is_given_where_nothing_is_newer() -> None:
     run = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), given.append).run()
     next(run)
     newer = [{"t": [{"r000": [{"c": [1, "z" * 16]}]}]}]
-    run.send([newer, {"u": ["r"]}, [], None, [], [1, 1]])
+    run.send([newer, {"u": ["r"]}, [], None, [], [1, 1], None])
     assert (len(merged), given) == (1, [])
 
 
@@ -160,7 +171,7 @@ def test_wanted_rows_that_are_not_here() -> None:
     given: list[MergeableChanges] = []
     run = Comparing(store, Ranges(store), nothing, given.append).run()
     next(run)
-    assert run.send([[{}], {"t": ["r000", "other"], "u": ["r"]}, [], None, ["v"], None]) == [None, None, []]
+    assert run.send([[{}], {"t": ["r000", "other"], "u": ["r"]}, [], None, ["v"], None, None]) == [None, None, []]
     (changes,) = given
     assert changes[0][0]["t"][0].keys() == {"r000"}
 
@@ -169,7 +180,7 @@ def test_many_ranges_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fingerprints of parts take room in an answer as rows do; those without room are asked for again."""
     monkeypatch.setattr("mergesync.sync.comparison.MAX_PAGE_BYTES", 1)
     store = store_of(500)
-    result = compare(store, Ranges(store), [None, None, [["t", "", "x", "r200", "x", None]]])
+    result = compare(store, Ranges(store), [None, None, [["t", "", "x", "r200", "x", None]]], None)
     (stretch,) = result[2]
     assert stretch[0] == "t"
     assert stretch[-3:] == ["r200", None, None]
@@ -182,11 +193,16 @@ def test_listed_rows() -> None:
     theirs.set_cell("t", "r001", "c", "other")
     ranges = Ranges(theirs).of("t")
     listed = {row_id: _text(row_fingerprint(row_id, ranges.rows[row_id])) for row_id in ranges.ids("", None)}
-    result = compare(ours, Ranges(ours), [None, None, [["t", "", listed, None]]])
+    result = compare(ours, Ranges(ours), [None, None, [["t", "", listed, None]]], None)
     assert (list(result[0][0]["t"][0]), result[1:3]) == (["r001"], [{}, []])
 
 
 # --- a client ---------------------------------------------------------------------------------------------
+
+
+def news(hashes: list[int], changes: Any = None, cursor: str | None = "e.1") -> dict[str, Any]:
+    """What a server answers that is greeted, or asked what has changed since."""
+    return {"cursor": cursor, "changes": changes, "hashes": hashes}
 
 
 class Asking(Driven):
@@ -196,7 +212,7 @@ class Asking(Driven):
         self.asked: list[Operation] = []
         super().__init__(store, operate=self.asked.append)
         self.core.start_sync(0.0, compares=True)
-        self.answer([1, 1])
+        self.hear_result(news([1, 1]))
 
     def deadline(self) -> float | None:
         """When it is to be woken."""
@@ -218,28 +234,27 @@ class Asking(Driven):
 
 
 def test_a_start() -> None:
-    """The client is live when both are equal."""
+    """Every change is sent once the server has answered, and the client is up to date when both are equal."""
     driven = Asking(store_of(3))
-    assert [operation.name for operation in driven.asked] == [COMPARE]
-    assert not driven.is_live()
-    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()])
+    assert [operation.name for operation in driven.asked] == [HELLO, COMPARE]
     assert driven.is_live()
-    assert [kind for _, kind, _ in driven.outbox.take()][-1] is MessageType.CONTENT_HASHES
+    assert driven.is_giving()
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes(), "e.2"])
+    assert not driven.is_giving()
+    assert driven.outbox.take() == []
 
 
 def test_a_start_after_which_the_hashes_still_differ() -> None:
-    """Something was written meanwhile; it is compared again when all changes are sent, then in TinyBase's way."""
+    """It is compared once more, then in TinyBase's way."""
     driven = Asking(store_of(3))
-    driven.outbox.take()
-    driven.hear_result([*GOOD[:5], [1, 1]])
-    assert driven.is_live()
+    driven.hear_result([*GOOD[:5], [1, 1], None])
+    driven.hear_result([*GOOD[:5], [1, 1], None])
     assert driven.deadline() == 0.0
-    driven.outbox.take()
     driven.core.wake(0.1)
     driven.answer([1, 1], now=0.1)
-    assert len(driven.asked) == 2
+    assert [operation.name for operation in driven.asked] == [HELLO, COMPARE, COMPARE, COMPARE]
     driven.outbox.take()
-    driven.hear_result([*GOOD[:5], [1, 1]], now=0.1)
+    driven.hear_result([*GOOD[:5], [1, 1], None], now=0.1)
     assert [kind for _, kind, _ in driven.outbox.take()] == [MessageType.GET_TABLE_DIFF]
 
 
@@ -248,10 +263,10 @@ def test_what_comes_is_merged_and_initial_content_is_not_needed() -> None:
     asked: list[Operation] = []
     driven = Driven(new_store(), operate=asked.append)
     driven.core.start_sync(0.0, ({}, {"initial": 1}), compares=True)
-    driven.answer([1, 1])
+    driven.core.receive_operation(Operation(asked[0].request_id, OK, news([1, 1])), 0.0)
     other = store_of(1, "other")
-    result = compare(other, Ranges(other), asked[0].body)
-    driven.core.receive_operation(Operation(asked[0].request_id, OK, result), 0.0)
+    result = compare(other, Ranges(other), asked[1].body, None)
+    driven.core.receive_operation(Operation(asked[1].request_id, OK, result), 0.0)
     assert driven.store.get_content() == ({"t": {"r000": {"c": 0}}}, {})
 
 
@@ -259,22 +274,22 @@ def test_what_comes_is_merged_and_initial_content_is_not_needed() -> None:
 def test_a_server_that_cannot_compare(name: str, result: Any) -> None:
     """It is asked in TinyBase's way, and not again."""
     driven = Asking(store_of(3))
-    driven.outbox.take()
     driven.hear_result(result, name)
-    assert [kind for _, kind, _ in driven.outbox.take()] == [MessageType.GET_TABLE_DIFF]
+    driven.answer([1, 1])
+    assert [kind for _, kind, _ in driven.outbox.take()][-1] is MessageType.GET_TABLE_DIFF
     assert len(driven.outbox.errors) == (name == OK)
     driven.hear(MessageType.CONTENT_HASHES, [2, 2])
-    assert len(driven.asked) == 1
+    assert len(driven.asked) == 2
 
 
 def test_an_announcement() -> None:
     """A server that announces other hashes is compared with, too; in a transaction its answer waits."""
     driven = Asking(store_of(3))
-    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()])
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes(), None])
     driven.hear(MessageType.CONTENT_HASHES, [2, 2])
-    assert len(driven.asked) == 2
+    assert len(driven.asked) == 3
     driven.store.start_transaction()
-    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()], now=1.0)
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes(), None], now=1.0)
     assert driven.core.is_pulling
     driven.store.finish_transaction()
     driven.core.wake(1.1)
@@ -306,13 +321,14 @@ def test_stopped_meanwhile() -> None:
 def live(store: MergeableStore) -> Asking:
     """A client that is equal to the server."""
     driven = Asking(store)
-    driven.hear_result([*GOOD[:5], store.get_mergeable_content_hashes()])
+    driven.hear_result([*GOOD[:5], store.get_mergeable_content_hashes(), None])
     driven.outbox.take()
     return driven
 
 
-def test_what_is_too_large_for_a_message_is_given_page_by_page() -> None:
-    """The client compares again at once, and announces its hashes when that is over."""
+@pytest.mark.parametrize("cursor", [None, "e.5"])
+def test_what_is_too_large_for_a_message_is_given_page_by_page(cursor: str | None) -> None:
+    """The client compares again at once, and announces its hashes after that if nobody knows where it is."""
     driven = live(store_of(3))
     driven.outbox.failing = LimitExceededError("too large", limit="socket")
     assert not driven.core.send_changes([[{}], [{}], 1])
@@ -325,13 +341,14 @@ def test_what_is_too_large_for_a_message_is_given_page_by_page() -> None:
     assert not driven.core.send_changes([[{}], [{}], 1])  # and more meanwhile
     driven.outbox.failing = None
     driven.core.wake(1.0)
-    driven.hear_result([[{}], {}, [["t", "r001", "", "r002"]], None, [], None], now=1.0)
+    driven.hear_result([[{}], {}, [["t", "r001", "", "r002"]], None, [], None, None], now=1.0)
     (given,) = [body for _, kind, body in driven.outbox.take() if kind is MessageType.CONTENT_DIFF]
     assert given[0][0]["t"][0].keys() == {"r001"}
-    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes()], now=1.0)
+    driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes(), cursor], now=1.0)
     driven.answer(driven.store.get_mergeable_content_hashes(), now=1.0)
     assert not driven.is_giving()
-    assert driven.outbox.take()[-1][1] is MessageType.CONTENT_HASHES
+    announces = [kind for _, kind, _ in driven.outbox.take() if kind is MessageType.CONTENT_HASHES]
+    assert len(announces) == (cursor is None)
 
 
 def test_a_row_that_is_too_large() -> None:
@@ -339,7 +356,7 @@ def test_a_row_that_is_too_large() -> None:
     driven = live(store_of(3))
     driven.hear(MessageType.CONTENT_HASHES, [2, 2])
     driven.outbox.failing = LimitExceededError("too large", limit="socket")
-    driven.hear_result([[{}], {"t": ["r001"]}, [], None, [], None])
+    driven.hear_result([[{}], {"t": ["r001"]}, [], None, [], None, None])
     assert [str(error) for error in driven.outbox.errors] == ["a row is too large to be sent"]
 
 

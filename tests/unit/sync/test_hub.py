@@ -573,6 +573,101 @@ def test_comparing() -> None:
     assert Path("A", relay=True).ready().hub.compare("A", [[], {}, []]) is None
 
 
+# --- clients that come back -------------------------------------------------------------------------------
+
+
+def resumed(path: Path, client_id: str, body: Any) -> dict[str, Any]:
+    """What a client is answered that says where it has stopped."""
+    results: list[dict[str, Any]] = []
+    path.hub.resume(client_id, body, results.append, 0.0)
+    (result,) = results
+    return result
+
+
+def test_who_comes_back_is_told_what_has_changed() -> None:
+    """What others wrote, and the server; not what it has just brought itself, which goes on to the others."""
+    path = Path("A", "B").ready(store := new_store("server").set_value("old", 1))
+    first = resumed(path, "A", [None, None])
+    assert first == {"cursor": first["cursor"], "changes": None, "hashes": store.get_mergeable_content_hashes()}
+    path.hear("B", DIFF, cell_changes("t", "r", c=[1, hlc(1)]))
+    store.set_value("v", 2)
+    brought = value_changes(mine=[3, hlc(3)])
+    path.take()
+    result = resumed(path, "A", [[first["cursor"], None], brought])
+    assert result["changes"][0] == [{"t": [{"r": [{"c": [1, hlc(1)]}]}]}]
+    assert result["changes"][1][0].keys() == {"v"}
+    assert result["hashes"] == store.get_mergeable_content_hashes()
+    assert [(to, kind, body) for to, _, kind, body in path.take()] == [(("B",), DIFF, brought)]
+    again = resumed(path, "A", [[result["cursor"], None], None])
+    assert again == {"cursor": result["cursor"], "changes": [[{}], [{}], 1], "hashes": result["hashes"]}
+
+
+def test_what_messages_tell_of_who_got_them() -> None:
+    """Whoever wrote the changes, and whoever got them; of two messages of one transaction only the last tells all."""
+    path = Path("A", "B").ready(store := new_store("server"))
+    cursor = resumed(path, "A", [None, None])["cursor"]
+    path.hear("B", DIFF, value_changes(v=[1, hlc(1)]))
+    assert resumed(path, "A", [[cursor, "r"], None])["changes"][1] == [{}]
+    store.set_value("w", 1)
+    message_id = heard_frame(path.exits.take()[-1][1])[0]
+    assert resumed(path, "A", [[cursor, message_id], None])["changes"][1] == [{}]
+    store.add_value_listener("x", lambda *_: store.set_value("y", 1), True)
+    path.hub.receive("B", "", payload(DIFF, value_changes(x=[1, hlc(2)]), "first"), 0.0)
+    frames = [frame for to, frame in path.exits.take() if to == ("A",)]
+    first, last = (heard_frame(frame)[0] for frame in frames)
+    assert first == "first"
+    assert resumed(path, "A", [[cursor, first], None])["changes"] is None
+    assert resumed(path, "A", [[cursor, last], None])["changes"][1] == [{}]
+
+
+def test_what_is_too_much_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a page is not told at once; nor is what is not there any more."""
+    path = Path("A").ready(store := new_store("server"))
+    cursor = resumed(path, "A", [None, None])["cursor"]
+    store.set_row("t", "r", {"c": "x" * 50, "d": "x" * 50}).set_value("v", 1)
+    assert resumed(path, "A", [[cursor, None], None])["changes"] is not None
+    store.del_row("t", "r")
+    store.forget_deleted_rows("t")
+    assert resumed(path, "A", [[cursor, None], None])["changes"][0] == [{}]
+    store.set_row("t", "r", {"c": "x" * 50, "d": "x" * 50})
+    monkeypatch.setattr("mergesync.sync.hub.MAX_PAGE_BYTES", 100)
+    assert resumed(path, "A", [[cursor, None], None])["changes"] is None
+
+
+def test_who_may_not_read_is_told_nothing() -> None:
+    """What it brings is merged; and what it once was told of a cursor is worth nothing."""
+    path = Path("A").ready(store := new_store("server").set_value("v", 1))
+    cursor = resumed(path, "A", [None, None])["cursor"]
+    path.hub.join("W", reads=False)
+    nothing = {"cursor": None, "changes": None, "hashes": [0, 0]}
+    assert resumed(path, "W", [[cursor, None], value_changes(w=[1, hlc(1)])]) == nothing
+    assert store.get_values() == {"v": 1, "w": 1}
+    assert path.hub.compare("W", [[], None, []]) == [[{}], {}, [], None, [], [0, 0], None]
+
+
+def test_who_sees_to_it_by_itself_is_not_asked() -> None:
+    """After a slow start of a path, others are."""
+    path = Path("A", "B").ready(new_store("server").set_value("v", 1))
+    resumed(path, "A", [None, None])
+    path.take()
+    for client_id in "AB":
+        path.hub.resync(client_id, 0.0)
+    assert {to for to, *_ in path.take()} == {("B",)}
+
+
+@pytest.mark.parametrize("body", [None, [], [None], [["e.1"], None], [[1, None], None], [["e.1", 1], None], [None, []]])
+def test_what_is_no_place(body: Any) -> None:
+    """It is refused."""
+    path = Path("A").ready()
+    with pytest.raises(RemoteProtocolError):
+        resumed(path, "A", body)
+
+
+def test_a_relay_numbers_nothing() -> None:
+    """Nobody there has all of the path."""
+    assert resumed(Path("A", relay=True).ready(), "A", [None, None]) == {}
+
+
 # --- refused changes --------------------------------------------------------------------------------------
 
 
