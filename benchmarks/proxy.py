@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from benchmarks.worker import serve_tasks
 
-__all__ = ["FrameCounter"]
+__all__ = ["CountingProxy", "FrameCounter"]
 
 _CONTROL: Final = 0x08
 _CLOSE: Final = 0x08
@@ -94,10 +94,19 @@ def _frame_size(head: bytearray) -> tuple[int, int] | None:
     return head_size, int.from_bytes(head[2 : 2 + extended]) if extended else length
 
 
-class _Proxy:
+class CountingProxy:
+    """Relays to a port of this machine.
+
+    Args:
+        port: of the server.
+
+    Attributes:
+        links: the sockets that are open, in both directions.
+    """
+
     def __init__(self, port: int) -> None:
         self._port = port
-        self._links: set[asyncio.StreamWriter] = set()
+        self.links: set[asyncio.StreamWriter] = set()
         self._up: list[FrameCounter] = []
         self._down: list[FrameCounter] = []
         self._accepted_at = 0.0
@@ -114,13 +123,13 @@ class _Proxy:
         self._up.append(up)
         self._down.append(down)
         pair = {writer, server_writer}
-        self._links |= pair
+        self.links |= pair
         await asyncio.gather(
             self._pump(reader, server_writer, up, lambda data: self._script.append((down.messages, data))),
             self._pump(server_reader, writer, down, lambda _: None),
             return_exceptions=True,
         )
-        self._links -= pair
+        self.links -= pair
 
     async def _pump(
         self,
@@ -142,7 +151,7 @@ class _Proxy:
         """Drop all connections, accept no others, and forget what was counted."""
         assert self._server is not None
         self._server.close()
-        for writer in self._links:
+        for writer in self.links:
             writer.transport.abort()
         self._up, self._down = [], []
 
@@ -169,7 +178,7 @@ class _Proxy:
 
 def main() -> None:
     """Relay until nobody asks any more."""
-    proxy = _Proxy(int(sys.argv[1]))
+    proxy = CountingProxy(int(sys.argv[1]))
     serve_tasks({}, {"start": proxy.start, "cut": proxy.cut, "counts": proxy.counts, "script": proxy.script})
 
 
