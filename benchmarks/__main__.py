@@ -112,8 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = merged(Results.load(_RESULTS), results) if _RESULTS.exists() else results
         results.save(_RESULTS)
     if not given.quick:
-        charts.draw(results, _PAGE.parent / "charts")
-        write_page(results, _PAGE)
+        write_page(results, charts.draw(results, _PAGE.parent / "charts"), _PAGE)
     print(table(results))
     return 0
 

@@ -92,8 +92,8 @@ class Bench:
 
     def take(
         self, lines: Mapping[str, Line], sides: Mapping[str, Side], *, warm: bool = True, runs: int | None = None
-    ) -> None:
-        """Measure the sides in turn, run by run.
+    ) -> dict[str, Figure]:
+        """Measure the sides in turn, run by run; the figures by the keys of the lines.
 
         Args:
             lines: by the keys under which sides say what they measured; a side need not have all.
@@ -117,6 +117,7 @@ class Bench:
         for figure in figures.values():
             self._tell(figure)
         self.figures += [figure for figure in figures.values() if figure.samples]
+        return figures
 
     def _tell(self, figure: Figure) -> None:
         medians = ", ".join(f"{side} {shown(figure.median(side))}" for side in figure.samples)

@@ -12,6 +12,7 @@ import base64
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from benchmarks.worker import serve_tasks
@@ -99,14 +100,12 @@ class CountingProxy:
 
     Args:
         port: of the server.
-
-    Attributes:
-        links: the sockets that are open, in both directions.
     """
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self.links: set[asyncio.StreamWriter] = set()
+        self._links: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._up: list[FrameCounter] = []
         self._down: list[FrameCounter] = []
         self._accepted_at = 0.0
@@ -117,19 +116,23 @@ class CountingProxy:
     async def link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A client has connected."""
         self._accepted_at = time.monotonic()
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
         up, down = FrameCounter(), FrameCounter()
         self._script = []
         self._up.append(up)
         self._down.append(down)
         pair = {writer, server_writer}
-        self.links |= pair
+        self._links |= pair
         await asyncio.gather(
             self._pump(reader, server_writer, up, lambda data: self._script.append((down.messages, data))),
             self._pump(server_reader, writer, down, lambda _: None),
             return_exceptions=True,
         )
-        self.links -= pair
+        self._links -= pair
 
     async def _pump(
         self,
@@ -149,11 +152,16 @@ class CountingProxy:
 
     def cut(self) -> None:
         """Drop all connections, accept no others, and forget what was counted."""
-        assert self._server is not None
-        self._server.close()
-        for writer in self.links:
+        if self._server is not None:
+            self._server.close()
+        for writer in self._links:
             writer.transport.abort()
         self._up, self._down = [], []
+
+    async def close(self) -> None:
+        """Drop all connections, and return when they are gone."""
+        self.cut()
+        await asyncio.gather(*self._tasks)
 
     def counts(self) -> dict[str, Any]:
         """What has passed since the last cut, and when the last client came."""
@@ -179,7 +187,13 @@ class CountingProxy:
 def main() -> None:
     """Relay until nobody asks any more."""
     proxy = CountingProxy(int(sys.argv[1]))
-    serve_tasks({}, {"start": proxy.start, "cut": proxy.cut, "counts": proxy.counts, "script": proxy.script})
+
+    async def begin(stack: AsyncExitStack) -> dict[str, Any]:
+        stack.push_async_callback(proxy.close)
+        return {}
+
+    tasks = {"start": proxy.start, "cut": proxy.cut, "counts": proxy.counts, "script": proxy.script}
+    serve_tasks({}, tasks, begin)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,7 @@ async def joined(server: ListeningWsServer, store: MergeableStore, *, again: boo
         with pytest.raises(RequestFailedError):  # its answer comes after whatever else is on its way
             await synchronizer.act("nothing")
         counts = proxy.counts()
-    proxy.cut()
-    await eventually(lambda: not proxy.links)
+    await proxy.close()
     return Passed(counts["up_messages"], counts["down_messages"], counts["up_bytes"], counts["down_bytes"])
 
 
