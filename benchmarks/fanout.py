@@ -110,11 +110,9 @@ def _load(port: int, path_id: str, readers: int, make: str, storage: str) -> Loa
         return Load(port, path_id, readers, updates(), meter=MergedFrames(count_of_update), settling_seconds=1.5)
     if make in (OURS, "tinybase", _CEILING):
         return Load(port, path_id, readers, updates())
+    prefix, hello = b"", b""
     if make == "hocuspocus":
-        merged = YjsUpdates(frame_of, hocuspocus_prefix(path_id))
-        merged.prepare(_PREPARED)
-        hello = frame_of(hocuspocus_token(path_id))
-        return Load(port, path_id, readers, merged, hello=hello, first=merged.first, meter=MergedFrames(merged.count))
-    singly = YjsUpdates(frame_of)
-    singly.prepare(_PREPARED)
-    return Load(port, path_id, readers, singly, first=singly.first)
+        prefix, hello = hocuspocus_prefix(path_id), frame_of(hocuspocus_token(path_id))
+    update = YjsUpdates(frame_of, prefix)
+    update.prepare(_PREPARED)
+    return Load(port, path_id, readers, update, hello=hello, first=update.first, meter=MergedFrames(update.count))

@@ -46,12 +46,14 @@ def _measure(bench: Bench, sides: dict[str, Away], rows: int, changed: int, dire
     resumed = bench.take(
         _lines(f"reconnect, {_cells(changed)} {by}", rows, targets),
         {side: partial(away.back, direction, changed, keeps_link=side == OURS) for side, away in sides.items()},
+        warm=changed == 1,
         runs=runs,
     )
     targets = {"bytes": within(4096), "messages": within(6)} if changed == 1 and rows == _BOUND_ROWS else {}
     compared = bench.take(
         _lines(f"reconnect without a cursor, {_cells(changed)} {by}", rows, targets),
         {OURS: partial(sides[OURS].back, direction, changed, keeps_link=False)},
+        warm=changed == 1,
         runs=runs,
     )
     if rows == bench.pick(_BOUND_ROWS, 10_000, 40):
