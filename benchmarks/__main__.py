@@ -20,9 +20,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks import charts, durable, joining, memory, merging, peers, reconnecting, store_writes, storms
+from benchmarks import charts, durable, fanout, joining, memory, merging, peers, reconnecting, store_writes, storms
 from benchmarks.bench import Bench, Scale
 from benchmarks.figures import Figure, Results, merged
+from benchmarks.processes import LOAD_CORE
 from benchmarks.report import WORKLOADS, table, write_page
 
 __all__ = ["MEASURES", "main", "run"]
@@ -36,6 +37,7 @@ MEASURES: Final[Mapping[str, Callable[[Bench], None]]] = {
     "W2": merging.measure,
     "W3": joining.measure,
     "W4": reconnecting.measure,
+    "W5": fanout.measure,
     "W6": memory.measure,
     "W7": durable.measure,
     "W8": storms.measure,
@@ -102,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = Results.load(_RESULTS)
     else:
         _allow_many_sockets()
+        os.sched_setaffinity(0, {LOAD_CORE})
         peers.install()
         only = None if given.peers is None else frozenset(given.peers)
         results = run(given.workloads or list(MEASURES), Scale.QUICK if given.quick else Scale.FULL, given.runs, only)
@@ -109,8 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = merged(Results.load(_RESULTS), results) if _RESULTS.exists() else results
         results.save(_RESULTS)
     if not given.quick:
-        charts.draw(results, _PAGE.parent / "charts")
-        write_page(results, _PAGE)
+        write_page(results, charts.draw(results, _PAGE.parent / "charts"), _PAGE)
     print(table(results))
     return 0
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from typing import ClassVar
+from contextlib import AsyncExitStack
+from typing import ClassVar, cast
 
-__all__ = ["serve"]
+from benchmarks.worker import serve_tasks
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -19,8 +20,7 @@ class _Client(asyncio.Protocol):
     everybody: ClassVar[dict[_Client, None]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not of this class
         self._buffer = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -59,8 +59,10 @@ class _Client(asyncio.Protocol):
                 client._transport.write(joined)
 
 
-async def serve() -> None:
-    """Serve on any port, which is printed, until the process is ended."""
+async def _start(_: AsyncExitStack) -> dict[str, int]:
     server = await asyncio.get_running_loop().create_server(_Client, "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    return {"port": server.sockets[0].getsockname()[1]}
+
+
+if __name__ == "__main__":
+    serve_tasks({}, {}, _start)

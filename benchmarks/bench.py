@@ -58,8 +58,9 @@ class Bench:
         return (smoke, quick, full)[self.scale]
 
     def wants(self, side: str) -> bool:
-        """Whether a side takes part."""
-        return side == OURS or ((self._peers is None or side in self._peers) and side not in self.skipped)
+        """Whether a side takes part; of `tinybase (file)` that is asked for as `tinybase`."""
+        make = side.partition(" (")[0]
+        return side == OURS or ((self._peers is None or make in self._peers) and side not in self.skipped)
 
     def skip(self, side: str, error: Exception) -> None:
         """Go on without a side; never without ours."""
@@ -91,8 +92,8 @@ class Bench:
 
     def take(
         self, lines: Mapping[str, Line], sides: Mapping[str, Side], *, warm: bool = True, runs: int | None = None
-    ) -> None:
-        """Measure the sides in turn, run by run.
+    ) -> dict[str, Figure]:
+        """Measure the sides in turn, run by run; the figures by the keys of the lines.
 
         Args:
             lines: by the keys under which sides say what they measured; a side need not have all.
@@ -116,6 +117,7 @@ class Bench:
         for figure in figures.values():
             self._tell(figure)
         self.figures += [figure for figure in figures.values() if figure.samples]
+        return figures
 
     def _tell(self, figure: Figure) -> None:
         medians = ", ".join(f"{side} {shown(figure.median(side))}" for side in figure.samples)

@@ -13,8 +13,8 @@ __all__ = ["draw"]
 _COLOURS: Final = {OURS: "#d62728"}
 
 
-def draw(results: Results, folder: Path) -> None:
-    """A chart for each line that was measured at several sizes."""
+def draw(results: Results, folder: Path) -> dict[str, list[Path]]:
+    """Make a chart for each line that was measured at several sizes; the charts by workload."""
     groups: dict[tuple[str, str, str], list[Figure]] = defaultdict(list)
     for figure in results.figures:
         if figure.line.size is not None:
@@ -22,13 +22,16 @@ def draw(results: Results, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for stale in folder.glob("*.png"):
         stale.unlink()
+    drawn: dict[str, list[Path]] = defaultdict(list)
     for (workload, name, unit), figures in groups.items():
         if len(figures) > 1:
-            _growth(figures, f"{workload}: {name}", unit, folder / file_name(workload, name, unit))
+            path = folder / _file_name(workload, name, unit)
+            _growth(figures, f"{workload}: {name}", unit, path)
+            drawn[workload].append(path)
+    return drawn
 
 
-def file_name(workload: str, name: str, unit: str) -> str:
-    """Of a chart."""
+def _file_name(workload: str, name: str, unit: str) -> str:
     words = "".join(character if character.isalnum() else " " for character in f"{workload} {name} {unit}").split()
     return "-".join(words).lower() + ".png"
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.bench import Bench, Side
+from benchmarks.bench import Bench
 from benchmarks.data import CELLS_IN_ROW
 from benchmarks.figures import OURS, Line, Target, within
 from benchmarks.peers import CLIENTS, SERVERS, ServerStart, Start
@@ -19,7 +19,10 @@ from benchmarks.processes import PeerError
 __all__ = ["measure"]
 
 _TOGETHER: Final = 64
-_PATIENCE_SECONDS: Final = 60.0
+_NUDGES: Final = 10
+_NUDGE_SECONDS: Final = 10.0
+"""Longer than any of them takes to save 64 updates one by one."""
+
 _LARGEST_OF_PEERS: Final = 100_000
 
 _SIDES: Final[Mapping[str, tuple[str, str]]] = {
@@ -39,10 +42,10 @@ def measure(bench: Bench) -> None:
 
 
 def _measure_at(bench: Bench, cells: int) -> None:
-    seconds = bench.pick(2.0, 1.0, 0.1)
+    seconds, together = bench.pick((0.7, _TOGETHER), (0.7, _TOGETHER), (0.1, 2))
 
-    def line(name: str, unit: str, *targets: Target, more: bool = True) -> dict[str, Line]:
-        return {"it": Line(name, unit, targets, f"{cells:,} cells", cells, more)}
+    def line(name: str, unit: str, *targets: Target, more: bool = False) -> Line:
+        return Line(name, unit, targets, f"{cells:,} cells", cells, more)
 
     with ExitStack() as stack:
         sides = {}
@@ -52,12 +55,16 @@ def _measure_at(bench: Bench, cells: int) -> None:
                     sides[side] = Durable(bench, stack, make, storage, cells // CELLS_IN_ROW)
                 except PeerError as error:
                     bench.skip(side, error)
-        one = {side: partial(durable.rate, seconds, 1) for side, durable in sides.items()}
-        many = {side: partial(durable.rate, seconds, _TOGETHER) for side, durable in sides.items()}
-        written: dict[str, Side] = {side: partial(durable.written, seconds) for side, durable in sides.items()}
-        bench.take(line("durable updates, one at a time", "per second"), one)
-        bench.take(line(f"durable updates, {_TOGETHER} at a time", "per second", within(3_000)), many)
-        bench.take(line("written for an update, one at a time", "bytes", within(4096), more=False), written, runs=1)
+        for count in (1, together):
+            how = "one at a time" if count == 1 else f"{count} at a time"
+            targets = (within(3_000),) if count > 1 else ()
+            bench.take(
+                {
+                    "rate": line(f"durable updates, {how}", "per second", *targets, more=True),
+                    "written": line(f"written for an update, {how}", "bytes", within(4096)),
+                },
+                {side: partial(durable.run, seconds, count) for side, durable in sides.items()},
+            )
 
 
 class Durable:
@@ -81,27 +88,33 @@ class Durable:
         self._wait = self._acknowledged if make == OURS else _looking(make, storage, folder, stack)
         self._write(1)
 
-    def _acknowledged(self, _: str) -> None:
+    def _acknowledged(self, _: str) -> bool:
         self._client.ask("durable", store="writer")
+        return True
 
     def _write(self, count: int) -> None:
-        """Write so many updates, and wait until the last is on disk."""
-        self._client.ask("write_each", store="writer", rows=self._rows, first=self._next, count=count)
-        self._next += count
-        self._wait(f"changed{self._next - 1:08d}")
+        """Write so many updates, and wait until the last is on disk.
 
-    def rate(self, seconds: float, together: int) -> dict[str, float]:
-        """Updates per second."""
-        began, first = time.perf_counter(), self._next
+        TinyBase's file persister at times does not save the last change, and saves it with the next: that is given.
+        """
+        for _ in range(_NUDGES):
+            self._client.ask("write_each", store="writer", rows=self._rows, first=self._next, count=count)
+            self._next += count
+            if self._wait(f"changed{self._next - 1:08d}"):
+                return
+            count = 1
+        raise PeerError(f"nothing is on disk after {_NUDGES * _NUDGE_SECONDS:.0f} s")
+
+    def run(self, seconds: float, together: int) -> dict[str, float]:
+        """Updates per second, and bytes that each of them writes."""
+        began, first, written = time.perf_counter(), self._next, self._server.written_bytes()
         while time.perf_counter() - began < seconds:
             self._write(together)
-        return {"it": (self._next - first) / (time.perf_counter() - began)}
-
-    def written(self, seconds: float) -> dict[str, float]:
-        """Bytes that an update writes."""
-        before, first = self._server.written_bytes(), self._next
-        self.rate(seconds, 1)
-        return {"it": (self._server.written_bytes() - before) / (self._next - first)}
+        updates = self._next - first
+        return {
+            "rate": updates / (time.perf_counter() - began),
+            "written": (self._server.written_bytes() - written) / updates,
+        }
 
 
 _QUERIES: Final = {
@@ -115,7 +128,7 @@ _QUERIES: Final = {
 """Where servers that acknowledge nothing put an update, and how to see that."""
 
 
-def _looking(make: str, storage: str, folder: Path, stack: ExitStack) -> Callable[[str], None]:
+def _looking(make: str, storage: str, folder: Path, stack: ExitStack) -> Callable[[str], bool]:
     """What waits until a value is on the disk of another make."""
     if storage == "file":
         return partial(_until, lambda value: value in (folder / "path.json").read_text())
@@ -140,9 +153,11 @@ class _Database:
         return row is not None and bool(row[0])
 
 
-def _until(there: Callable[[str], bool], value: str) -> None:
-    give_up = time.monotonic() + _PATIENCE_SECONDS
+def _until(there: Callable[[str], bool], value: str) -> bool:
+    """Wait until a value is there; whether it came in time."""
+    give_up = time.monotonic() + _NUDGE_SECONDS
     while not there(value):
         if time.monotonic() > give_up:
-            raise PeerError(f"{value} is not on disk after {_PATIENCE_SECONDS:.0f} s")
+            return False
         time.sleep(0.0001)
+    return True

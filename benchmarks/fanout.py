@@ -1,135 +1,118 @@
-"""One writer and many readers on a path: how many updates a server delivers, and how soon.
+"""W5: one writer and many readers on a path: how many updates a server delivers, and how soon.
 
-    python -m benchmarks.fanout --readers 100
-
-It prints JSON: `mergesync` beside `ceiling`, which is the same load on a bare server that only passes bytes on.
-Deliveries are updates times readers. The server has the first processor, the load generator the last one.
+Deliveries are updates times readers. The bare server only passes bytes on, joined turn by turn: what it delivers is the
+ceiling of the load generator.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks import bare_server
-from benchmarks.load_generator import Load, updates
-from mergesync import Limits, create_ws_server
-from mergesync.persist import sqlite_persisters
-from tests.served import busy_seconds
+from benchmarks.bench import Bench
+from benchmarks.figures import OURS, Line, Target, times
+from benchmarks.load_generator import Load, MergedFrames, count_of_update, frame_of, updates
+from benchmarks.peers import SERVERS
+from benchmarks.processes import SERVER_CORE, PeerError, Worker
+from benchmarks.yjs_frames import YjsUpdates, hocuspocus_prefix, hocuspocus_token
+
+__all__ = ["measure"]
 
 _IN_FLIGHT: Final = 64
-_READ_AGAIN: Final = 50
+_ROUNDS: Final = 3
+_PACE: Final = 50_000.0
+_PREPARED: Final = 30_000
+_CEILING: Final = "limit (bare server)"
+
+_SIDES: Final[Mapping[str, tuple[str, str]]] = {
+    OURS: (OURS, "memory"),
+    "tinybase": ("tinybase", "none"),
+    "y-websocket": ("y-websocket", "memory"),
+    "hocuspocus": ("hocuspocus", "memory"),
+    "pycrdt-websocket": ("pycrdt-websocket", "memory"),
+    _CEILING: (_CEILING, ""),
+}
+_STORING_SIDES: Final[Mapping[str, tuple[str, str]]] = {
+    OURS: (OURS, "sqlite"),
+    "tinybase (sqlite)": ("tinybase", "sqlite"),
+    "tinybase (file)": ("tinybase", "file"),
+}
 
 
-async def _serve(database: str | None) -> None:
-    """A server of which only the limits differ from the defaults, as one client sends what many would."""
-    limits = Limits(
-        messages_per_second=None, bytes_per_second=None, connections_per_address=None, heartbeat_seconds=None
-    )
-    persisters = None if database is None else sqlite_persisters(database)
-    async with create_ws_server("127.0.0.1", 0, limits=limits, create_persister_for_path=persisters) as server:
-        print(server.port, flush=True)
-        await server.serve_forever()
+def measure(bench: Bench) -> None:
+    """Everything of W5."""
+    for readers in bench.pick([10, 100, 500], [10, 100], [5]):
+        _measure(bench, readers, "", _SIDES)
+    _measure(bench, bench.pick(100, 50, 5), ", saving", _STORING_SIDES)
 
 
-@contextmanager
-def serving(*arguments: str) -> Iterator[tuple[int, int]]:
-    """A server in a process of its own, on the first processor; its port and its process id."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.fanout", *arguments], stdout=subprocess.PIPE, text=True
-    )
+def _measure(bench: Bench, readers: int, how: str, sides: Mapping[str, tuple[str, str]]) -> None:
+    seconds, rate = bench.pick((1.0, _PACE), (0.5, _PACE), (0.1, 500.0))
+    pace = rate if readers == bench.pick(100, 100, 5) else None
+
+    def line(name: str, unit: str, *targets: Target, more: bool = False) -> Line:
+        return Line(name + how, unit, targets, f"{readers} readers", readers, more)
+
+    peer = "tinybase (sqlite)" if how else "tinybase"
+    lines = {
+        "singly": line("updates, one at a time", "deliveries/s", times(1, peer), more=True),
+        "saturated": line(
+            f"updates, {_IN_FLIGHT} in flight", "deliveries/s", times(1, peer if how else "hocuspocus"), more=True
+        ),
+    }
+    if pace is not None:
+        at = f"latency at {pace:,.0f} deliveries/s"
+        lines["p50"] = line(f"{at}, median", "ms", times(1, peer))
+        lines["p99"] = line(f"{at}, 99 of 100", "ms", times(1, peer))
+    with ExitStack() as stack:
+        starts = {
+            side: partial(_start, stack.enter_context(bench.folder()), make, storage)
+            for side, (make, storage) in sides.items()
+            if bench.wants(make)
+        }
+        servers = stack.enter_context(bench.opened(starts))
+        runs = {
+            side: partial(_run, server, sides[side], map("run{:03d}".format, count()), readers, seconds, pace)
+            for side, server in servers.items()
+        }
+        bench.take(lines, runs, warm=False, runs=min(bench.runs, _ROUNDS))
+
+
+def _start(folder: Path, make: str, storage: str) -> Worker:
+    if make == _CEILING:
+        return Worker.python("bare_server", core=SERVER_CORE)
+    return SERVERS[make](storage, folder)
+
+
+def _run(
+    server: Worker, of: tuple[str, str], path_ids: Iterator[str], readers: int, seconds: float, pace: float | None
+) -> dict[str, float]:
+    """All kinds of load on a path of their own, one after the other."""
     try:
-        os.sched_setaffinity(server.pid, {min(os.sched_getaffinity(0))})
-        assert server.stdout is not None
-        yield int(server.stdout.readline()), server.pid
-    finally:
-        server.terminate()
-        server.wait()
+        with closing(_load(server.ready["port"], next(path_ids), readers, *of)) as load:
+            measured = {"singly": load.saturated(seconds, 1), "saturated": load.saturated(seconds, _IN_FLIGHT)}
+            if pace is not None:
+                latencies = load.paced(seconds, pace)
+                measured["p50"] = latencies[len(latencies) // 2] * 1e3
+                measured["p99"] = latencies[len(latencies) * 99 // 100] * 1e3
+    except (TimeoutError, AssertionError, ConnectionError) as error:
+        raise PeerError(str(error)) from error
+    return measured
 
 
-def measured(port: int, pid: int, readers: int, seconds: float, pace: float) -> dict[str, Any]:
-    """What a server does of each kind of load."""
-    load = Load(port, "bench", readers, updates())
-    try:
-        found: dict[str, Any] = {"readers": readers, "frame_bytes": load.frame_bytes}
-        for name, in_flight in (("one_at_a_time", 1), ("saturated", _IN_FLIGHT)):
-            busy = busy_seconds(pid)
-            found[f"{name}_per_second"] = rate = round(load.saturated(seconds, in_flight))
-            spent = busy_seconds(pid) - busy
-            found[f"{name}_server_us"] = round(spent / (rate * seconds) * 1e6, 3)
-        latencies = load.paced(seconds, pace)
-    finally:
-        load.close()
-    for percent in (50, 99):
-        found[f"paced_p{percent}_ms"] = round(latencies[len(latencies) * percent // 100] * 1e3, 3)
-    return found
-
-
-def stalled(port: int, readers: int, stalled_readers: int, seconds: float, pace: float) -> dict[str, Any]:
-    """Latencies of live readers alone, and beside others that do not read; in turns, as a machine has its moods."""
-    load, lonely = Load(port, "bench", readers, updates()), Load(port, "lonely", readers, updates())
-    try:
-        load.stall(stalled_readers, megabytes=3)
-        latencies: dict[Load, list[float]] = {load: [], lonely: []}
-        for _ in range(5):
-            for each in (lonely, load):
-                latencies[each] += each.paced(seconds / 5, pace)
-        found: dict[str, Any] = {"readers": readers, "stalled": stalled_readers}
-        for each, name in ((lonely, "alone"), (load, "beside_stalled")):
-            each_sorted = sorted(latencies[each])
-            for percent in (50, 99):
-                found[f"{name}_p{percent}_ms"] = round(each_sorted[len(each_sorted) * percent // 100] * 1e3, 3)
-        waits = load.read_again(_READ_AGAIN)
-        found["read_again_until_told_hashes_seconds"] = {"median": waits[len(waits) // 2], "most": waits[-1]}
-    finally:
-        load.close()
-        lonely.close()
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--readers", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each kind of load")
-    parser.add_argument("--pace", type=float, default=50_000.0, help="deliveries per second where latency is measured")
-    parser.add_argument("--sqlite", action="store_true", help="the server stores what it gets")
-    parser.add_argument("--uvloop", action="store_true", help="the server has that event loop, as `mergesync serve`")
-    parser.add_argument("--no-ceiling", action="store_true")
-    parser.add_argument("--stalled", type=int, default=0, help="measure only latency, with so many that do not read")
-    parser.add_argument("--serve", choices=("mergesync", "bare"), help=argparse.SUPPRESS)
-    parser.add_argument("--database", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve is not None:
-        factory = __import__("uvloop").new_event_loop if options.uvloop else None
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(_serve(options.database) if options.serve == "mergesync" else bare_server.serve())
-        return
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    results = {}
-    with tempfile.TemporaryDirectory() as folder:
-        more = ["--uvloop"] if options.uvloop else []
-        if options.sqlite:
-            more.append(f"--database={Path(folder) / 'bench.db'}")
-        sides = {"mergesync": ["--serve=mergesync", *more]}
-        if not (options.no_ceiling or options.stalled):
-            sides["ceiling"] = ["--serve=bare"]
-        for side, arguments in sides.items():
-            with serving(*arguments) as (port, pid):
-                if options.stalled:
-                    results[side] = stalled(port, options.readers, options.stalled, options.seconds, options.pace)
-                else:
-                    results[side] = measured(port, pid, options.readers, options.seconds, options.pace)
-    print(json.dumps(results, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+def _load(port: int, path_id: str, readers: int, make: str, storage: str) -> Load:
+    if make == "tinybase" and storage != "none":
+        # Its server store speaks up among the updates, and waits a second for answers, which raw sockets do not give.
+        return Load(port, path_id, readers, updates(), meter=MergedFrames(count_of_update), settling_seconds=1.5)
+    if make in (OURS, "tinybase", _CEILING):
+        return Load(port, path_id, readers, updates())
+    prefix, hello = b"", b""
+    if make == "hocuspocus":
+        prefix, hello = hocuspocus_prefix(path_id), frame_of(hocuspocus_token(path_id))
+    update = YjsUpdates(frame_of, prefix)
+    update.prepare(_PREPARED)
+    return Load(port, path_id, readers, update, hello=hello, first=update.first, meter=MergedFrames(update.count))

@@ -1,29 +1,43 @@
 """Many WebSocket clients in one process that does little more than count bytes, so that it is not the bottleneck.
 
-The sockets are raw and watched with epoll. What readers get is never parsed: all updates of a run are equally long, and
-so how many came is told by how many bytes came.
+The sockets are raw and watched with epoll. How many updates came is told by how many bytes came: all are equally long.
+Of a server that merges updates the messages to one reader are parsed, as all readers get the same.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import os
+import re
 import select
 import socket
 import struct
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Load", "begin_to_open", "frame_of", "handshake", "open_socket", "updates"]
+from benchmarks.proxy import FrameCounter
+
+__all__ = [
+    "EqualFrames",
+    "Load",
+    "MergedFrames",
+    "begin_to_open",
+    "count_of_update",
+    "frame_of",
+    "handshake",
+    "open_socket",
+    "updates",
+]
 
 _ALPHABET: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 _BUFFER_BYTES: Final = 1024 * 1024
 _PATIENCE_SECONDS: Final = 30.0
-_SMALL_BUFFER_BYTES: Final = 4096
-_LARGE_TEXT: Final = '"' + 60_000 * "x" + '"'
-_HASHES: Final = b",2,["
-_HASHES_BYTES: Final = 100
+_UPDATE_ID: Final = re.compile(rb'\n\["(\d{16})",3,')
+_SETTLING_SECONDS: Final = 0.3
+
 _MASKED: Final = 0x80
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
@@ -51,12 +65,10 @@ def handshake(port: int, path_id: str, subprotocol: str | None = None) -> bytes:
     )
 
 
-def begin_to_open(port: int, receive_buffer_bytes: int | None = None) -> socket.socket:
+def begin_to_open(port: int) -> socket.socket:
     """A socket that does not block, about to be connected; when that is done, epoll says that it can be written."""
     plain = socket.socket()
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if receive_buffer_bytes is not None:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     plain.setblocking(False)
     plain.connect_ex(("127.0.0.1", port))
     return plain
@@ -68,11 +80,9 @@ def _wait_until_writable(plain: socket.socket) -> None:
     poll.poll(_PATIENCE_SECONDS * 1000)
 
 
-def open_socket(
-    port: int, path_id: str, subprotocol: str | None = None, receive_buffer_bytes: int | None = None
-) -> tuple[socket.socket, bytes]:
+def open_socket(port: int, path_id: str, subprotocol: str | None = None) -> tuple[socket.socket, bytes]:
     """A WebSocket client, not blocking any more, with what came behind the handshake."""
-    plain = begin_to_open(port, receive_buffer_bytes)
+    plain = begin_to_open(port)
     plain.settimeout(_PATIENCE_SECONDS)
     _wait_until_writable(plain)
     plain.sendall(handshake(port, path_id, subprotocol))
@@ -88,7 +98,7 @@ def open_socket(
     return plain, rest
 
 
-def updates(rows: int = 1000) -> Callable[[int, str], bytes]:
+def updates(rows: int = 1000) -> Callable[[int], bytes]:
     """Makes TinyBase's frames for changes of one cell, all of one length, each newer than the one before.
 
     Args:
@@ -97,12 +107,83 @@ def updates(rows: int = 1000) -> Callable[[int, str], bytes]:
     now_milliseconds = int(time.time() * 1000)
     moment = "".join(_ALPHABET[now_milliseconds >> shift & 63] for shift in range(36, -6, -6))
 
-    def update(index: int, text: str) -> bytes:
+    def update(index: int) -> bytes:
         counter = "".join(_ALPHABET[index >> shift & 63] for shift in (18, 12, 6, 0))
-        cell = f'[{{"count":[{text or 10_000_000 + index},"{moment}{counter}bench"]}}]'
+        cell = f'[{{"count":[{10_000_000 + index},"{moment}{counter}bench"]}}]'
         return frame_of(f'\n["{index:016d}",3,[[{{"rows":[{{"r{index % rows:06d}":{cell}}}]}}],[{{}}],1]]')
 
     return update
+
+
+def count_of_update(message: bytes) -> int | None:
+    """How many of these `updates` there were with this one; None if it is none."""
+    found = _UPDATE_ID.search(message)
+    return None if found is None else int(found[1]) + 1
+
+
+class EqualFrames:
+    """Updates that all come in frames of one length."""
+
+    def __init__(self) -> None:
+        self._frame_bytes = 0
+
+    def begin(self, came: int, updates: int) -> int:
+        """So many bytes came for so many updates, and with them it begins; returns the bytes to begin with."""
+        self._frame_bytes, rest = divmod(came, updates)
+        assert self._frame_bytes, "nothing came"
+        assert not rest, "updates of different lengths"
+        return came
+
+    def sample(self, data: memoryview) -> None:
+        """What came to the first reader: nothing new."""
+
+    def needed(self, updates: int) -> float:
+        """Bytes after which a reader has so many updates."""
+        return updates * self._frame_bytes
+
+    def has(self, came: int) -> int:
+        """Updates that a reader has after so many bytes."""
+        return came // self._frame_bytes
+
+
+class MergedFrames:
+    """Updates of which a server puts several into one message.
+
+    Args:
+        count: how many updates a reader has after a message, counted from the first that was ever sent; None if there
+            is none in it.
+    """
+
+    def __init__(self, count: Callable[[bytes], int | None]) -> None:
+        self._count = count
+        self._parser = FrameCounter(in_http=False, take=self._take)
+        self._bytes: list[int] = []
+        self._updates: list[int] = []
+
+    def begin(self, came: int, updates: int) -> int:
+        """So many updates are there."""
+        assert self._updates, "nothing came"
+        assert self._updates[-1] == updates, "not all that was sent came"
+        return self._bytes[-1]
+
+    def sample(self, data: memoryview) -> None:
+        """What came to the first reader."""
+        self._parser.feed(data)
+
+    def _take(self, message: bytes) -> None:
+        if (updates := self._count(message)) is not None:
+            self._bytes.append(self._parser.frame_bytes)
+            self._updates.append(updates)
+
+    def needed(self, updates: int) -> float:
+        """Bytes after which a reader has so many updates; infinite while the first reader has not got them."""
+        at = bisect_left(self._updates, updates)
+        return self._bytes[at] if at < len(self._bytes) else math.inf
+
+    def has(self, came: int) -> int:
+        """Updates that a reader has after so many bytes."""
+        at = bisect_right(self._bytes, came)
+        return self._updates[at - 1] if at else 0
 
 
 class Load:
@@ -112,12 +193,11 @@ class Load:
         port: of the server.
         path_id: the path.
         readers: how many.
-        update: makes the frame of an update from its index and a text, all of one length if that is empty; the server
-            must pass them on in frames of one length.
-        subprotocol: to offer.
-
-    Attributes:
-        frame_bytes: how long an update is on its way to a reader.
+        update: makes the frame of each update.
+        hello: what each client says first.
+        first: what the writer says before the updates, for instance what they change.
+        meter: how updates are counted that come to a reader.
+        settling_seconds: for how long there must be nothing to read before the updates begin.
     """
 
     def __init__(
@@ -125,79 +205,53 @@ class Load:
         port: int,
         path_id: str,
         readers: int,
-        update: Callable[[int, str], bytes],
+        update: Callable[[int], bytes],
         *,
-        subprotocol: str | None = None,
+        hello: bytes = b"",
+        first: bytes = b"",
+        meter: EqualFrames | MergedFrames | None = None,
+        settling_seconds: float = _SETTLING_SECONDS,
     ) -> None:
-        self._port = port
-        self._path_id = path_id
         self._update = update
-        self._stalled: list[socket.socket] = []
-        self._filled_bytes = 0
         self._sent = 0
+        self._meter = meter or EqualFrames()
         self._came: dict[int, int] = {}
         self._epoll = select.epoll()
         self._buffer = bytearray(_BUFFER_BYTES)
         self._sockets = {}
         for _ in range(readers):
-            reader, rest = open_socket(port, path_id, subprotocol)
-            self._sockets[reader.fileno()] = reader
-            self._came[reader.fileno()] = len(rest)
+            reader, rest = open_socket(port, path_id)
+            reader.sendall(hello)
+            number = reader.fileno()
+            self._sockets[number] = reader
+            self._came[number] = len(rest)
+            if len(self._came) == 1:
+                self._sampled = number
+                self._meter.sample(memoryview(rest))
             self._epoll.register(reader, select.EPOLLIN)
-        self._writer, _ = open_socket(port, path_id, subprotocol)
-        self.frame_bytes: int = self._measure_frame()
+        self._writer, _ = open_socket(port, path_id)
+        self._write(hello + first)
+        self._drain(settling_seconds)
+        self._begin()
 
-    def _measure_frame(self) -> int:
-        """Send a few updates, which also warms the server up."""
-        self._drain(0.3)
+    def _begin(self) -> None:
+        """Send a few updates, which also warms the server up, and count from there."""
         before = dict(self._came)
         self._send(10)
         self._drain(0.5)
         lengths = {came - before[reader] for reader, came in self._came.items()}
         assert len(lengths) == 1, f"readers got different lengths: {lengths}"
-        length, rest = divmod(lengths.pop(), 10)
-        assert length, "nothing came"
-        assert not rest, "updates of different lengths"
-        self._came = dict.fromkeys(self._came, 10 * length)
-        return length
-
-    def stall(self, readers: int, megabytes: float) -> None:
-        """Add readers that do not read, and write until all that may wait for them does."""
-        for _ in range(readers):
-            self._stalled.append(open_socket(self._port, self._path_id, receive_buffer_bytes=_SMALL_BUFFER_BYTES)[0])
-        while self._filled_bytes < megabytes * 1e6:
-            frame = self._update(self._sent, _LARGE_TEXT)
-            self._sent += 1
-            self._filled_bytes += len(frame)
-            self._write(frame)
-            self._drain(0.1)
-        self._drain(3.0)
-        self._came = dict.fromkeys(self._came, self._sent * self.frame_bytes)
-
-    def read_again(self, readers: int) -> list[float]:
-        """Let some of those who stalled read on, one after the other; the seconds until each was told the hashes."""
-        waits = []
-        for each in self._stalled[:readers]:
-            began, end = time.perf_counter(), b""
-            poll = select.poll()
-            poll.register(each, select.POLLIN)
-            while _HASHES not in end:
-                if not poll.poll(_PATIENCE_SECONDS * 1000):
-                    raise TimeoutError("a reader that had stalled was not told the hashes")
-                end = (end + each.recv(_BUFFER_BYTES))[-_HASHES_BYTES:]
-            waits.append(time.perf_counter() - began)
-        return sorted(waits)
+        self._came = dict.fromkeys(self._came, self._meter.begin(lengths.pop(), self._sent))
 
     def close(self) -> None:
         """Close all sockets."""
-        for each in (*self._sockets.values(), self._writer, *self._stalled):
+        for each in (*self._sockets.values(), self._writer):
             each.close()
         self._epoll.close()
 
     def _send(self, count: int) -> None:
-        data = b"".join(self._update(index, "") for index in range(self._sent, self._sent + count))
+        self._write(b"".join(self._update(index) for index in range(self._sent, self._sent + count)))
         self._sent += count
-        self._write(data)
 
     def _write(self, data: bytes) -> None:
         while data:
@@ -214,6 +268,8 @@ class Load:
             if not size:
                 raise ConnectionError("the server has closed a reader")
             self._came[reader] += size
+            if reader == self._sampled:
+                self._meter.sample(memoryview(self._buffer)[:size])
         return ready
 
     def _drain(self, quiet_seconds: float) -> None:
@@ -232,7 +288,7 @@ class Load:
         while True:
             ready = self._receive(_PATIENCE_SECONDS)
             assert ready, f"{len(behind)} readers did not get all"
-            target = mark * self.frame_bytes
+            target = self._meter.needed(mark)
             behind.difference_update([reader for reader in ready if self._came[reader] >= target])
             while not behind:
                 if time.perf_counter() - began >= seconds:
@@ -241,14 +297,14 @@ class Load:
                     return (mark - first) * len(self._came) / elapsed
                 self._send(step)
                 mark += step
-                target = mark * self.frame_bytes
+                target = self._meter.needed(mark)
                 behind = {reader for reader, came in self._came.items() if came < target}
 
     def paced(self, seconds: float, deliveries_per_second: float) -> list[float]:
         """How long each update took to each reader, in seconds, where they are sent at an even pace; sorted."""
         interval = len(self._came) / deliveries_per_second
         count = int(seconds / interval)
-        base, seen = dict(self._came), dict.fromkeys(self._came, 0)
+        first, seen = self._sent, dict.fromkeys(self._came, 0)
         sent_at: list[float] = []
         latencies: list[float] = []
         began = time.perf_counter()
@@ -259,7 +315,7 @@ class Load:
                 self._send(1)
             for reader in self._receive(0):
                 came_at = time.perf_counter()
-                has = (self._came[reader] - base[reader]) // self.frame_bytes
+                has = self._meter.has(self._came[reader]) - first
                 latencies += [came_at - at for at in sent_at[seen[reader] : has]]
                 seen[reader] = has
             if now - began > seconds + _PATIENCE_SECONDS:

@@ -12,11 +12,12 @@ import base64
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from benchmarks.worker import serve_tasks
 
-__all__ = ["FrameCounter"]
+__all__ = ["CountingProxy", "FrameCounter"]
 
 _CONTROL: Final = 0x08
 _CLOSE: Final = 0x08
@@ -30,6 +31,7 @@ class FrameCounter:
 
     Args:
         in_http: whether an HTTP message comes first.
+        take: is given each frame without its head, controls left out; None: they are skipped.
 
     Attributes:
         frame_bytes: of whole frames, without controls.
@@ -38,10 +40,12 @@ class FrameCounter:
         in_http: whether the HTTP message is not over yet.
     """
 
-    def __init__(self, *, in_http: bool = True) -> None:
+    def __init__(self, *, in_http: bool = True, take: Callable[[bytes], None] | None = None) -> None:
         self.frame_bytes = 0
         self.messages = 0
         self.closed = False
+        self._take = take
+        self._body = bytearray()
         self._head = bytearray()
         self.in_http = in_http
         self._left = 0
@@ -53,6 +57,11 @@ class FrameCounter:
             if self._left:
                 skipped = min(self._left, len(view))
                 self._left -= skipped
+                if self._take is not None:
+                    self._body += view[:skipped]
+                    if not self._left:
+                        self._take(bytes(self._body))
+                        self._body.clear()
             else:
                 skipped = self._feed_head(view)
             view = view[skipped:]
@@ -86,10 +95,17 @@ def _frame_size(head: bytearray) -> tuple[int, int] | None:
     return head_size, int.from_bytes(head[2 : 2 + extended]) if extended else length
 
 
-class _Proxy:
+class CountingProxy:
+    """Relays to a port of this machine.
+
+    Args:
+        port: of the server.
+    """
+
     def __init__(self, port: int) -> None:
         self._port = port
         self._links: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._up: list[FrameCounter] = []
         self._down: list[FrameCounter] = []
         self._accepted_at = 0.0
@@ -100,6 +116,10 @@ class _Proxy:
     async def link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A client has connected."""
         self._accepted_at = time.monotonic()
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
         up, down = FrameCounter(), FrameCounter()
         self._script = []
@@ -132,11 +152,16 @@ class _Proxy:
 
     def cut(self) -> None:
         """Drop all connections, accept no others, and forget what was counted."""
-        assert self._server is not None
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         for writer in self._links:
             writer.transport.abort()
         self._up, self._down = [], []
+
+    async def close(self) -> None:
+        """Drop all connections, and return when they are gone."""
+        self.cut()
+        await asyncio.gather(*self._tasks)
 
     def counts(self) -> dict[str, Any]:
         """What has passed since the last cut, and when the last client came."""
@@ -161,8 +186,14 @@ class _Proxy:
 
 def main() -> None:
     """Relay until nobody asks any more."""
-    proxy = _Proxy(int(sys.argv[1]))
-    serve_tasks({}, {"start": proxy.start, "cut": proxy.cut, "counts": proxy.counts, "script": proxy.script})
+    proxy = CountingProxy(int(sys.argv[1]))
+
+    async def begin(stack: AsyncExitStack) -> dict[str, Any]:
+        stack.push_async_callback(proxy.close)
+        return {}
+
+    tasks = {"start": proxy.start, "cut": proxy.cut, "counts": proxy.counts, "script": proxy.script}
+    serve_tasks({}, tasks, begin)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from benchmarks.bench import Bench
-from benchmarks.figures import OURS, Line, Target, within
+from benchmarks.figures import OURS, Figure, Line, Target, within
 from benchmarks.peers import CLIENTS, SERVERS
 from benchmarks.peers.clients import changed_rows
 from benchmarks.processes import LOAD_CORE, PeerError, Worker
@@ -41,23 +41,29 @@ def measure(bench: Bench) -> None:
 
 def _measure(bench: Bench, sides: dict[str, Away], rows: int, changed: int, direction: str) -> None:
     runs = min(bench.runs, _ROUNDS)
-    name = f"{_cells(changed)} {_DIRECTIONS[direction]}"
+    by = _DIRECTIONS[direction]
     targets = {"bytes": within(600), "messages": within(4), "ms": within(20)} if changed == 1 else {}
-    bench.take(
-        _lines(f"reconnect, {name}", rows, targets),
+    resumed = bench.take(
+        _lines(f"reconnect, {_cells(changed)} {by}", rows, targets),
         {side: partial(away.back, direction, changed, keeps_link=side == OURS) for side, away in sides.items()},
+        warm=changed == 1,
         runs=runs,
     )
     targets = {"bytes": within(4096), "messages": within(6)} if changed == 1 and rows == _BOUND_ROWS else {}
-    bench.take(
-        _lines(f"reconnect without a cursor, {name}", rows, targets),
+    compared = bench.take(
+        _lines(f"reconnect without a cursor, {_cells(changed)} {by}", rows, targets),
         {OURS: partial(sides[OURS].back, direction, changed, keeps_link=False)},
+        warm=changed == 1,
         runs=runs,
     )
+    if rows == bench.pick(_BOUND_ROWS, 10_000, 40):
+        line = Line(f"reconnect at {rows:,} rows, cells {by}", "bytes both ways", (), _cells(changed), changed)
+        by_side = {**resumed["bytes"].samples, f"{OURS} without a cursor": compared["bytes"].samples[OURS]}
+        bench.figures.append(Figure(bench.workload, line, by_side))
 
 
 def _cells(count: int) -> str:
-    return "one cell" if count == 1 else f"{count:,} cells"
+    return "1 cell" if count == 1 else f"{count:,} cells"
 
 
 def _lines(name: str, rows: int, targets: dict[str, Target]) -> dict[str, Line]:

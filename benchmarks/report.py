@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -27,12 +27,14 @@ _HEAD: Final = ("work", "unit", "mergesync", "peer", "its figure", "ratio", "tar
 _MARKS: Final = ("<!-- figures: make bench -->\n", "<!-- end of figures -->\n")
 
 
-def table(results: Results) -> str:
-    """Everything as text: facts, then a table for each workload."""
+def table(results: Results, charts: Mapping[str, Sequence[Path]] | None = None) -> str:
+    """Everything as text: facts, then a table for each workload, and below it its charts, if there are any."""
     parts = ["\n".join(f"- {name}: {said}" for name, said in results.facts.items())]
     for workload, figures in groupby(results.figures, key=lambda figure: figure.workload):
         rows = [row for figure in _by_name(figures) for row in _rows(figure)]
         parts.append(f"### {workload}, {WORKLOADS[workload]}\n\n{_markdown(rows)}")
+        if drawn := (charts or {}).get(workload):
+            parts.append("\n".join(f"![{path.stem}](charts/{path.name})" for path in drawn))
     return "\n\n".join(parts) + "\n"
 
 
@@ -98,9 +100,9 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def write_page(results: Results, page: Path) -> None:
-    """Put the figures between the marks of the page; the rest is written by hand."""
+def write_page(results: Results, charts: Mapping[str, Sequence[Path]], page: Path) -> None:
+    """Put the figures and charts between the marks of the page; the rest is written by hand."""
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(_MARKS[0])
     _, _, after = rest.partition(_MARKS[1])
-    page.write_text(f"{before}{_MARKS[0]}\n{table(results)}\n{_MARKS[1]}{after}", encoding="utf-8")
+    page.write_text(f"{before}{_MARKS[0]}\n{table(results, charts)}\n{_MARKS[1]}{after}", encoding="utf-8")

@@ -13,8 +13,9 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from benchmarks.bench import Bench, Side
 from benchmarks.data import CELLS_IN_ROW
@@ -23,14 +24,32 @@ from benchmarks.peers import CLIENTS, SERVERS
 from benchmarks.processes import LOAD_CORE, PeerError, Worker
 from benchmarks.proxy import FrameCounter
 
-__all__ = ["Script", "measure", "record", "storm"]
+__all__ = ["Recorded", "Script", "measure", "record", "storm"]
 
 _PATIENCE_SECONDS: Final = 120.0
 _QUIET_SECONDS: Final = 0.5
 _BUFFER_BYTES: Final = 1 << 18
 
-Script = Sequence[tuple[int, bytes]]
+_SHARE: Final = 0.8
+"""Ids, stamps and times are not of one length."""
+
+Script: TypeAlias = Sequence[tuple[int, bytes]]
 """What a client says, HTTP first, each after so many messages of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a client said and got.
+
+    Attributes:
+        script: what it said.
+        messages: how many it got.
+        size: their bytes.
+    """
+
+    script: Script
+    messages: int
+    size: int
 
 
 def measure(bench: Bench) -> None:
@@ -118,9 +137,9 @@ class _Path:
                 clients.ask("connect", store="recorded", url=url)
             else:
                 clients.ask("join", store="recorded", url=url, until=self._until)
-            script, messages = record(proxy)
+            recorded = record(proxy)
             clients.ask("drop", store="recorded")
-        return partial(self._watched, lambda: storm(self._port, script, messages, count), count)
+        return partial(self._watched, lambda: storm(self._port, recorded, count), count)
 
     def real_storm(self, count: int) -> Side:
         """The same with real clients."""
@@ -139,21 +158,26 @@ class _Path:
         }
 
 
-def record(proxy: Worker) -> tuple[Script, int]:
-    """What the client behind a proxy has said once it is quiet, and how many messages it got."""
-    messages = -1
-    while (now := proxy.ask("counts")["down_messages"]) != messages:
-        messages = now
+def record(proxy: Worker) -> Recorded:
+    """What passes between the client behind a proxy and its server until it is quiet."""
+    before: dict[str, Any] = {}
+    while (counts := proxy.ask("counts")) != before:
+        before = counts
         time.sleep(_QUIET_SECONDS)
-    return [(after, base64.b64decode(data)) for after, data in proxy.ask("script")["script"]], messages
+    script = [(after, base64.b64decode(data)) for after, data in proxy.ask("script")["script"]]
+    return Recorded(script, counts["down_messages"], counts["down_bytes"])
 
 
-def storm(port: int, script: Script, messages: int, count: int) -> dict[str, float]:
-    """Let so many sockets say the script at once.
+def storm(port: int, recorded: Recorded, count: int) -> dict[str, float]:
+    """Let so many sockets say at once what was recorded.
 
     Returns:
-        `seconds` until each has got so many messages, `frames` and `bytes` that all together got.
+        `seconds` until each has got as many messages as the recorded client; `frames` and `bytes` of all together.
+
+    Raises:
+        PeerError: they do not get it.
     """
+    script, messages = recorded.script, recorded.messages
     epoll = select.epoll()
     began = time.perf_counter()
     sayers = {}
@@ -177,10 +201,13 @@ def storm(port: int, script: Script, messages: int, count: int) -> dict[str, flo
     for sayer in sayers.values():
         sayer.close()
     epoll.close()
+    heard = [sayer.heard for sayer in sayers.values()]
+    if min(each.frame_bytes for each in heard) < _SHARE * recorded.size:
+        raise PeerError("some were given less than the client that was recorded")
     return {
         "seconds": seconds,
-        "frames": sum(sayer.heard.messages for sayer in sayers.values()),
-        "bytes": sum(sayer.heard.frame_bytes for sayer in sayers.values()),
+        "frames": sum(each.messages for each in heard),
+        "bytes": sum(each.frame_bytes for each in heard),
     }
 
 

@@ -14,6 +14,7 @@ const saving =
   storage === 'sqlite'
     ? {extensions: [new SQLite({database: join(folder, 'hocuspocus.db')})], debounce: 0, maxDebounce: 0}
     : {};
-const server = new Server({port: 0, address: '127.0.0.1', quiet: true, ...saving});
+// Clients that say nothing for a minute would be closed.
+const server = new Server({port: 0, address: '127.0.0.1', quiet: true, timeout: 3_600_000, ...saving});
 await server.listen();
 await serveTasks({hocuspocus: dependencies['@hocuspocus/server']}, {}, {port: server.address.port});

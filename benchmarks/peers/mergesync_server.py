@@ -13,8 +13,14 @@ from mergesync import Limits, create_ws_server
 from mergesync.persist import json_file_persisters, sqlite_persisters
 from mergesync.version import VERSION
 
-LIMITS = Limits(connections=None, connections_per_address=None, messages_per_second=None, bytes_per_second=None)
-"""One client sends what many would, and all come from one address."""
+LIMITS = Limits(
+    connections=None,
+    connections_per_address=None,
+    messages_per_second=None,
+    bytes_per_second=None,
+    heartbeat_seconds=None,
+)
+"""One client sends what many would, all come from one address, and raw sockets answer no pings."""
 
 
 async def start(stack: AsyncExitStack) -> dict[str, Any]:
