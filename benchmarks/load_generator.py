@@ -26,17 +26,18 @@ _HASHES: Final = b",2,["
 _HASHES_BYTES: Final = 100
 _MASKED: Final = 0x80
 _TEXT: Final = 0x81
+_BINARY: Final = 0x82
 
 
-def frame_of(text: str) -> bytes:
-    """A text as the frame of a client; masked with zeros, which is masking, and costs nothing."""
-    data = text.encode()
+def frame_of(message: str | bytes) -> bytes:
+    """A message as the frame of a client; masked with zeros, which is masking, and costs nothing."""
+    kind, data = (_TEXT, message.encode()) if isinstance(message, str) else (_BINARY, message)
     if len(data) < 126:
-        head = struct.pack("!BB", _TEXT, _MASKED | len(data))
+        head = struct.pack("!BB", kind, _MASKED | len(data))
     elif len(data) < 65536:
-        head = struct.pack("!BBH", _TEXT, _MASKED | 126, len(data))
+        head = struct.pack("!BBH", kind, _MASKED | 126, len(data))
     else:
-        head = struct.pack("!BBQ", _TEXT, _MASKED | 127, len(data))
+        head = struct.pack("!BBQ", kind, _MASKED | 127, len(data))
     return head + b"\0\0\0\0" + data
 
 

@@ -80,6 +80,8 @@ __all__ = [
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
     "RECONNECT_STABLE_SECONDS",
+    "REFUSALS_REPORTED",
+    "REFUSALS_SECONDS",
     "REMINDER_PAUSE_SECONDS",
     "REMOVALS_AT_ONCE",
     "REMOVAL_REMEMBERED_SECONDS",
@@ -339,6 +341,13 @@ RECONNECT_STABLE_SECONDS: Final = 30.0
 
 PUT_OUT_RETRY_SECONDS: Final = 5.0
 """A client that was put out of a path does not come back before that: whoever did it meant it."""
+
+REFUSALS_REPORTED: Final = 20
+"""Refused connections of one status that are reported one by one, before they are only counted for a while."""
+
+REFUSALS_SECONDS: Final = 10.0
+"""How long refused connections are counted before it is said how many more there were; with the bound above, a flood
+of any size makes two lines a second in a log."""
 
 MAX_BANS: Final = 10_000
 """Bans that a server remembers; then the oldest is forgotten."""

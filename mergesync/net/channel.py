@@ -29,6 +29,7 @@ __all__ = [
     "close_reason",
     "headers_of",
     "post_to_all",
+    "wait_while_open",
 ]
 
 AsgiScope: TypeAlias = MutableMapping[str, Any]
@@ -277,3 +278,13 @@ class AsgiChannel:
                 return
             self._posted.clear()
             await self._posted.wait()
+
+
+async def wait_while_open(channel: TextChannel, awaited: asyncio.Future[Any]) -> bool:
+    """Wait for something, but not longer than until a channel is closed; whether it is done."""
+    closed = asyncio.create_task(channel.wait_closed())
+    try:
+        await asyncio.wait([awaited, closed], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        closed.cancel()
+    return awaited.done()

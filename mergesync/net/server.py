@@ -56,6 +56,7 @@ from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.proxies import Proxies
 from mergesync.net.reception import Reception, Visitor
+from mergesync.net.refusals import Refusals
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
 from mergesync.net.server_path import ServerPath
 from mergesync.net.switchboard import CLOSE_GOING_AWAY, CLOSE_UNAUTHORIZED, Switchboard
@@ -229,6 +230,7 @@ class WsServer:
     ) -> None:
         self._gateways = Gateways(gateways or {})
         self._report = Reporter(on_ignored_error)
+        self._refusals = Refusals(self._report)
         self._door = Door(origins, limits)
         self._proxies = Proxies(trusted_proxies)
         self._compress = compress
@@ -278,7 +280,7 @@ class WsServer:
             get_now=get_now,
             report=self._report,
         )
-        self._reception = Reception(hooks, self._report, get_now, bans, self._life, presence=presence)
+        self._reception = Reception(hooks, self._report, self._refusals, get_now, bans, self._life, presence=presence)
         self._visitors: weakref.WeakKeyDictionary[WebsocketsConnection, Visitor] = weakref.WeakKeyDictionary()
         self._switchboard = Switchboard(
             options,
@@ -527,7 +529,7 @@ class WsServer:
     ) -> RefusedConnectionError | None:
         refusal = self._door.refusal(headers, remote_address, secure=secure)
         if refusal is not None:
-            self._report(refusal)
+            self._refusals.report(refusal)
         return refusal
 
     def _before(self, theirs: Callable[[WebsocketsConnection, Request], Any]) -> Callable[..., Any]:
@@ -615,6 +617,7 @@ class WsServer:
     async def _destroy(self, code: int, reason: str) -> None:
         await self._life.destroy()
         await self._switchboard.destroy(code, reason)
+        self._refusals.destroy()
         self._listeners.clear()
 
 

@@ -69,6 +69,7 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 4401
+CLOSE_REPLACED = 4409
 
 _ID_LENGTH = 11
 _CLOSED_ORDERLY = (1000, 1001, 1005)
@@ -121,7 +122,7 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._presences: weakref.WeakValueDictionary[str, Presence] = weakref.WeakValueDictionary()
         self._sockets: dict[Connection, ServerSocket] = {}
-        self._client_ids: set[str] = set()
+        self._by_client_id: dict[str, ServerSocket] = {}
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
         self.rounds: Rounds = Rounds()
         self._fanout = Fanout(self._gather, self._deliver)
@@ -137,7 +138,7 @@ class Switchboard:
     @property
     def client_ids(self) -> Container[str]:
         """The ids of all clients that have sockets."""
-        return self._client_ids
+        return self._by_client_id
 
     # --- sockets
 
@@ -166,7 +167,12 @@ class Switchboard:
                 self._remove_socket(socket)
 
     def _add_socket(self, channel: TextChannel, visitor: Visitor) -> ServerSocket:
-        self._reception.settle_id(visitor, self._client_ids)
+        older = self._by_client_id.get(visitor.info.client_id)
+        if older is not None:
+            if visitor.is_again(older.visitor):
+                older.close(CLOSE_REPLACED, "mergesync:replaced", "lost")
+            else:
+                self._reception.give_another_id(visitor, self._by_client_id)
         info = visitor.info
         connection: Connection
         if visitor.gateway is not None:
@@ -182,7 +188,7 @@ class Switchboard:
         socket = self._sockets[connection] = ServerSocket(channel, connection, visitor)
         if visitor.client is not None:
             socket.clients[info.path_id] = visitor.client
-        self._client_ids.add(connection.client_id)
+        self._by_client_id[connection.client_id] = socket
         self._nobody.clear()
         self._watch_expiry(socket)
         return socket
@@ -190,7 +196,8 @@ class Switchboard:
     def _remove_socket(self, socket: ServerSocket) -> None:
         del self._sockets[socket.connection]
         self._laggards.forget(socket.channel)
-        self._client_ids.discard(socket.connection.client_id)
+        if self._by_client_id[socket.connection.client_id] is socket:
+            del self._by_client_id[socket.connection.client_id]
         socket.let_go()
         if not self._sockets:
             self._nobody.set()

@@ -318,6 +318,50 @@ async def test_a_client_that_is_gone_before_it_is_admitted() -> None:
         assert (joined, w.server.get_path_ids(), w.errors) == ([], [], [])
 
 
+async def test_an_id_that_the_application_gives() -> None:
+    """Who comes again gets it, whoever seems to be there still; another identity gets another id."""
+    events: list[tuple[str, str]] = []
+
+    def authorize(info: ClientInfo) -> Identity:
+        return Identity(str(info.token), client_id=info.query.get("client"))
+
+    async with world(
+        authorize=authorize,
+        presence=True,
+        on_join=lambda _, client: events.append(("join", client.id)),
+        on_leave=lambda _, client, reason: events.append((reason, client.id)),
+    ) as w:
+        url = f"{w.url(token='ann')}&client=tab-1"
+        async with raw(url, ping_interval=None) as dead, synced(MergeableStore(), w.url(token="watcher")):
+            await eventually(lambda: "tab-1" in w.server.get_client_ids("p"))
+            dead.transport.pause_reading()
+            store, rows = MergeableStore(), MergeableStore()
+            async with (
+                synced(store, url) as ann,
+                synced(rows, w.url("p/~clients", "bob")),
+                raw(f"{w.url(token='eve')}&client=tab-1"),
+            ):
+                assert ann.client_id == "tab-1"
+                await eventually(lambda: len(rows.get_table("clients")) == 3)
+                assert rows.get_cell("clients", "tab-1", "identity") == "ann"
+                assert w.server.get_client_ids("p").count("tab-1") == 1
+                dead.transport.resume_reading()
+                assert await closed_with(dead) == (4409, "mergesync:replaced")
+                await within(ann.set_presence({"mood": "good"}))
+                await eventually(lambda: rows.get_cell("clients", "tab-1", "mood") == "good")
+                w.store().set_value("v", 1)
+                await eventually(lambda: store.get_values() == {"v": 1})
+        assert [event for event in events if event[1] == "tab-1"][:3] == [
+            ("join", "tab-1"), ("lost", "tab-1"), ("join", "tab-1"),
+        ]  # fmt: skip
+    for wrong in ("", "S", "two\nlines"):
+        async with world(authorize=lambda _, wrong=wrong: Identity("ann", client_id=wrong)) as w:
+            with pytest.raises(InvalidStatus, match="500"):
+                async with raw(w.url()):
+                    pass
+            assert [type(error) for error in w.errors] == [ValueError]
+
+
 # --- who is there
 
 
