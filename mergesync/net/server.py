@@ -18,6 +18,7 @@ from websockets.asyncio.server import Server as WebsocketsServer
 from websockets.asyncio.server import ServerConnection as WebsocketsConnection
 from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
+from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
@@ -162,6 +163,7 @@ class ServerOptions(TypedDict, total=False):
     lives: bool
     self_destruct: SelfDestruct | None
     idle_grace_seconds: float
+    compress: Callable[[str], bool] | None
     authorize: Authorize | None
     admit: Admit | None
     rules: Iterable[Rule]
@@ -201,6 +203,9 @@ class WsServer:
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
             path is to be removed.
         idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
+        compress: called with the path id in a socket's URL; where it says yes, the socket is compressed if the client
+            can. By default none is: that costs some 33 kB for each, and frames are no longer made once for all of them.
+            Behind an ASGI server, that server decides.
         authorize: `(info) -> Identity`: who asks for a socket, before there is one. Hooks may be async; they say no by
             raising `RefusedError`, and if they raise anything else, or take too long, that is a no as well.
         admit: `(path_id, client) -> Access`: what a client may do on a path, before it is on it.
@@ -241,6 +246,7 @@ class WsServer:
         lives: bool = False,
         self_destruct: SelfDestruct | None = None,
         idle_grace_seconds: float = 0.0,
+        compress: Callable[[str], bool] | None = None,
         authorize: Authorize | None = None,
         admit: Admit | None = None,
         rules: Iterable[Rule] = (),
@@ -258,6 +264,7 @@ class WsServer:
         self._refusals = Refusals(self._report)
         self._door = Door(origins, limits)
         self._proxies = Proxies(trusted_proxies)
+        self._compress = compress
         self._limits = limits
         self._hook_timeout_seconds = hook_timeout_seconds
         self._listeners: dict[str, tuple[str, str | None, Callable[..., object]]] = {}
@@ -529,7 +536,11 @@ class WsServer:
         refusal = self._refusal(headers, address, secure=_is_encrypted(connection))
         if refusal is not None:
             return _response(refusal)
-        return self._receive(connection, self._visitor(request.path, headers, address, _offered(headers)))
+        visitor = self._visitor(request.path, headers, address, _offered(headers))
+        if self._compress is not None and self._compress(visitor.info.path_id):
+            protocol = connection.protocol
+            protocol.available_extensions = enable_server_permessage_deflate(protocol.available_extensions)
+        return self._receive(connection, visitor)
 
     async def _receive(self, connection: WebsocketsConnection, visitor: Visitor) -> Response | None:
         await self._switchboard.rounds.wait()

@@ -14,6 +14,7 @@ from mergesync.store.changes import Change
 from mergesync.store.hlc import decode_hlc, latest_allowed
 from mergesync.store.merging import Merging
 from mergesync.store.stamps import COLON, NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
+from mergesync.store.texts import tables_text
 from mergesync.store.tree import Row, Tree
 from mergesync.store.views import TablesView, ValuesView
 from mergesync.types import MISSING, MergeableChanges, MergeableContent
@@ -309,6 +310,10 @@ class MergeableStore(Merging):
     def bounded_table_size(self, table_id: str, enough: int) -> int:
         """About how many bytes of JSON a table takes; it is not counted on when it is enough."""
         return diff.table_size(self._tree.tables.children[table_id], enough)
+
+    def get_tables_text(self, enough: int) -> bytes | None:
+        """The JSON of all tables with their stamps; None if it takes more bytes than are enough."""
+        return tables_text(self._tree.tables, enough)
 
     def bounded_row_diff(self, row_hashes: diff.Hashes, room: diff.Room, room_for_asker: diff.Room) -> list[Any]:
         """`get_mergeable_row_diff` of hashes that were checked, as far as there is room."""

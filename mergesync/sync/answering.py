@@ -11,7 +11,7 @@ answered what it lacks of what it lists.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ from mergesync.limits import (
 from mergesync.store import MergeableStore
 from mergesync.store.diff import Room, stamped
 from mergesync.store.ranges import Ranges
-from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.messages import EncodedBody, Message, MessageType
 
 __all__ = ["Answering"]
 
@@ -150,7 +150,7 @@ class Answering:
         ranges: of the store.
         learns: whether to let peers list the rows of tables that are not here, so that they can be asked for in parts.
         bounded: whether answers must fit frames.
-        encode: makes of a body what can be sent many times; if given, the answer to newcomers is kept for a while.
+        encodes: whether answers are sent as text; then the one that gives newcomers all tables is kept for a while.
     """
 
     def __init__(
@@ -160,14 +160,14 @@ class Answering:
         *,
         learns: bool,
         bounded: bool = True,
-        encode: Callable[[Any], Any] | None = None,
+        encodes: bool = False,
     ) -> None:
         self._store = store
         self._ranges = ranges
         self._bounded = bounded
         self._learns = learns
-        self._encode = encode
-        self._kept: Any = None  # what newcomers are answered, until it is no longer so
+        self._encodes = encodes
+        self._kept: EncodedBody | None = None  # all tables
         self._kept_until = 0.0
         self._readers: dict[str, _Reader] = {}
 
@@ -182,9 +182,10 @@ class Answering:
         if not self._bounded:
             return _WHOLE[kind](self._store, message.body)
         reader = self._readers.get(peer)
-        is_new = kind is MessageType.GET_TABLE_DIFF and not message.body and reader is None
-        if is_new and self._kept is not None:
-            return self._kept
+        if self._encodes and kind is MessageType.GET_TABLE_DIFF and not message.body and reader is None:
+            everything = self._everything(now)
+            if everything is not None:
+                return everything
         if reader is not None and not reader.hear(kind, message.body, now):
             reader.answered(now)
             return [[{}], {}] if kind is MessageType.GET_TABLE_DIFF else [{}]
@@ -197,10 +198,14 @@ class Answering:
         reader = self._readers.get(peer)
         if reader is not None:
             reader.answered(now)
-        elif is_new and self._encode is not None:
-            body = self._kept = self._encode(body)
-            self._kept_until = now + KEPT_ANSWER_SECONDS
         return body
+
+    def _everything(self, now: float) -> EncodedBody | None:
+        """All tables, for who has none; None if they do not fit an answer."""
+        if self._kept is None and (text := self._store.get_tables_text(MAX_ANSWER_BYTES)) is not None:
+            self._kept = EncodedBody(f"[{text.decode()},{{}}]")
+            self._kept_until = now + KEPT_ANSWER_SECONDS
+        return self._kept
 
     def changed(self) -> None:
         """The store has changed."""

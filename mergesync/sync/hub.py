@@ -23,7 +23,7 @@ from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.unsaved import no_changes
 from mergesync.sync.admission import Leaf, body_of, changes_beyond, correction, is_blank, is_empty, leaves_of
 from mergesync.sync.ahead import Ahead
-from mergesync.sync.messages import EncodedBody, Message, MessageType
+from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
 from mergesync.sync.resuming import checked_changes
 from mergesync.sync.review import Proposal, Reviewer, Verdict
@@ -159,7 +159,7 @@ class Hub:
                 authority=not self._relay,
                 knows_peers=True,
                 reviewer=self._reviewer,
-                encode=EncodedBody,
+                encodes=True,
             )
             self._synchronizer.blind |= self._blind
             if self._relay:

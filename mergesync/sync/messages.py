@@ -88,23 +88,23 @@ def encode_array(array: Any) -> str:
 
 
 class EncodedBody:
-    """A body to be sent many times, of which the text is made once.
+    """A body of which only the text was made, once however often it is sent.
 
     Args:
-        body: JSON.
+        text: its JSON.
 
     Attributes:
-        text: its text.
+        text: see above.
 
     Example:
-        >>> encode_message(Message("r", MessageType.RESPONSE, EncodedBody([{}])))
+        >>> encode_message(Message("r", MessageType.RESPONSE, EncodedBody("[{}]")))
         '["r",0,[{}]]'
     """
 
     __slots__ = ("text",)
 
-    def __init__(self, body: Any) -> None:
-        self.text: str = encode_array(body)
+    def __init__(self, text: str) -> None:
+        self.text: str = text
 
 
 def decode_message(text: str) -> Message:

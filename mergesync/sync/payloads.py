@@ -75,12 +75,17 @@ class Payload:
 
 def fits_frame(text: str) -> bool:
     """Whether a frame has at most 16 MiB of UTF-8."""
-    return len(text) * 3 <= MAX_FRAME_BYTES or len(utf8(text)) <= MAX_FRAME_BYTES
+    return _takes_at_most(text, MAX_FRAME_BYTES)
 
 
 def fits_message(text: str) -> bool:
     """Whether a message or operation fits a frame, with any address and channel."""
-    return len(text) * 3 <= MAX_MESSAGE_BYTES or len(utf8(text)) <= MAX_MESSAGE_BYTES
+    return _takes_at_most(text, MAX_MESSAGE_BYTES)
+
+
+def _takes_at_most(text: str, most_bytes: int) -> bool:
+    """Whether a text has no more bytes of UTF-8; it is encoded to see that only where that is not clear."""
+    return len(text) * 3 <= most_bytes or (len(text) if text.isascii() else len(utf8(text))) <= most_bytes
 
 
 def check_frame_size(text: str) -> None:

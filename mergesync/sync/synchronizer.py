@@ -102,7 +102,7 @@ class Synchronizer:
             `receive_operation`.
         unconfirmed: what the server may lack of what was written here.
         bounded: whether messages must fit frames.
-        encode: makes of the body of an answer what can be sent many times; see `Answering`.
+        encodes: whether messages are sent as text.
 
     Attributes:
         state: stopped, starting or live.
@@ -123,7 +123,7 @@ class Synchronizer:
         operate: Callable[[Operation], None] | None = None,
         unconfirmed: Unconfirmed = lambda: None,
         bounded: bool = True,
-        encode: Callable[[Any], Any] | None = None,
+        encodes: bool = False,
     ) -> None:
         self.store = store
         self._ask_operation = operate
@@ -145,7 +145,7 @@ class Synchronizer:
             knows_peers=knows_peers,
         )
         self._ranges = Ranges(store)
-        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded, encode=encode)
+        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded, encodes=encodes)
         self._nothing: MergeableStore | None = None  # what the blind are shown, once there are any
         self._telling_nothing: Answering | None = None
         self._pulling = Pulling(

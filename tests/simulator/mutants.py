@@ -75,7 +75,7 @@ _STORE = (
 
 _SYNC = (
     Mutant("a change skips the last client", "sync.hub:Hub._pass_on", "if client != sender]", "if client != sender][:-1]"),
-    Mutant("a correction skips a client", "sync.hub:Hub.changed", "client_id not in self._blind]", "client_id not in self._blind][1:]"),
+    Mutant("a correction skips a client", "sync.hub:Hub._send_changes", "self.readers, frames", "self.readers[1:], frames"),
     Mutant("a listener's answer skips the sender", "sync.hub:Hub.changed", "if sender is not None and sender not in self._blind and not is_empty(beyond):", "if False:"),
     Mutant("clients ahead are forgotten", "sync.hub:Hub.changed", "if self._ahead:", "if False:"),
     Mutant("the last held message is lost", "sync.hub:Hub._receive_waiting", "while waiting:", "while len(waiting) > 1:"),

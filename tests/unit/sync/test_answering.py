@@ -13,7 +13,7 @@ from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
 from mergesync.sync import answering, exchange, payloads, pulling
 from mergesync.sync.answering import Answering
-from mergesync.sync.messages import EncodedBody, MessageType, encode_message
+from mergesync.sync.messages import Message, MessageType, encode_message
 from tests.network import Network, Peer, Socket
 
 from .kit import heard, hlc, new_store
@@ -322,39 +322,30 @@ def test_pages_of_the_right_size() -> None:
 
 def test_newcomers_share_an_answer() -> None:
     """It is made once while nothing changes, kept for a while, and given to none but who has nothing."""
-    made: list[Any] = []
     store = new_store()
     store.set_cell("t", "r", "c", 1)
+    kept = Answering(store, Ranges(store), learns=True, encodes=True)
 
-    def encode(body: Any) -> EncodedBody:
-        made.append(body)
-        return EncodedBody(body)
-
-    kept = Answering(store, Ranges(store), learns=True, encode=encode)
-
-    def asked(peer: str, body: Any, now: float = 0.0) -> Any:
-        return json.loads(encode_message(kept.answer(peer, heard(TABLES, body), now)))[2]
+    def body(peer: str, theirs: Any, now: float = 0.0) -> Any:
+        return kept.answer(peer, heard(TABLES, theirs), now).body
 
     def deadline() -> float | None:
         return kept.deadline
 
-    first = asked("A", {})
-    assert first == store.get_mergeable_table_diff({})
-    assert asked("A", {}) == asked("B", {}) == first
-    assert len(made) == 1
-    assert asked("C", {"t": 1}) == [[{}], {"t": store.get_mergeable_table_hashes()["t"]}]
+    first = body("A", {})
+    assert json.loads(encode_message(Message("r", TABLES, first)))[2] == store.get_mergeable_table_diff({})
+    assert body("A", {}) is body("B", {}) is first
+    assert body("C", {"t": 1}) == [[{}], {"t": store.get_mergeable_table_hashes()["t"]}]
     assert deadline() == KEPT_ANSWER_SECONDS
     assert kept.due(0.5) == ([], [])
-    asked("A", {}, 0.5)
-    assert len(made) == 1
+    assert body("A", {}, 0.5) is first
     assert kept.due(KEPT_ANSWER_SECONDS) == ([], [])
     assert deadline() is None
-    asked("A", {}, 2.0)
-    assert len(made) == 2
+    later = body("A", {}, 2.0)
+    assert later is not first
     store.set_cell("t", "r", "c", 2)
     kept.changed()
-    assert asked("A", {}, 2.0) == store.get_mergeable_table_diff({}) != first
-    assert len(made) == 3
+    assert json.loads(body("A", {}, 2.0).text) == store.get_mergeable_table_diff({}) != json.loads(later.text)
     kept.clear()
     assert deadline() is None
 
@@ -363,8 +354,8 @@ def test_an_answer_that_is_not_all_is_not_kept() -> None:
     """Who gets pages gets its own."""
     store = new_store()
     fill(store, "t", 300)
-    answering = Answering(store, Ranges(store), learns=True, encode=EncodedBody)
-    pages = [answering.answer(peer, heard(TABLES, {}), 0.0).body for peer in "AB"]
+    kept = Answering(store, Ranges(store), learns=True, encodes=True)
+    pages = [kept.answer(peer, heard(TABLES, {}), 0.0).body for peer in "AB"]
     assert all(isinstance(page, list) for page in pages)
     assert pages[0] is not pages[1]
 
