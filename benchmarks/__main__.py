@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks import charts, joining, merging, peers, store_writes
+from benchmarks import charts, durable, joining, memory, merging, peers, reconnecting, store_writes, storms
 from benchmarks.bench import Bench, Scale
 from benchmarks.figures import Figure, Results, merged
 from benchmarks.report import WORKLOADS, table, write_page
@@ -35,6 +35,10 @@ MEASURES: Final[Mapping[str, Callable[[Bench], None]]] = {
     "W1": store_writes.measure,
     "W2": merging.measure,
     "W3": joining.measure,
+    "W4": reconnecting.measure,
+    "W6": memory.measure,
+    "W7": durable.measure,
+    "W8": storms.measure,
 }
 
 

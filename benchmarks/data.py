@@ -14,19 +14,17 @@ CELLS_IN_ROW: Final = 5
 _T0: Final = 1704067200000
 
 
-def cells_of(rows: int) -> list[tuple[str, str, str]]:
+def cells_of(rows: int, cells: int = CELLS_IN_ROW) -> list[tuple[str, str, str]]:
     """Row id, cell id and value of every cell."""
     return [
-        (f"row{row}", f"cell{cell}", f"value{row * CELLS_IN_ROW + cell:07d}")
-        for row in range(rows)
-        for cell in range(CELLS_IN_ROW)
+        (f"row{row}", f"cell{cell}", f"value{row * cells + cell:07d}") for row in range(rows) for cell in range(cells)
     ]
 
 
-def rows_of(rows: int) -> dict[str, dict[str, str]]:
+def rows_of(rows: int, cells: int = CELLS_IN_ROW) -> dict[str, dict[str, str]]:
     """The same as rows by id."""
     table: dict[str, dict[str, str]] = {}
-    for row_id, cell_id, value in cells_of(rows):
+    for row_id, cell_id, value in cells_of(rows, cells):
         table.setdefault(row_id, {})[cell_id] = value
     return table
 

@@ -9,36 +9,69 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
-__all__ = ["LINE_LIMIT", "collect_on_signal", "loop_factory", "say", "serve_tasks"]
+__all__ = ["LINE_LIMIT", "serve_tasks"]
 
-LINE_LIMIT: Final = 1 << 20
-"""Characters of a line: figures are asked for and answered, not data."""
+LINE_LIMIT: Final = 1 << 26
+"""Bytes of a line: figures are asked for and answered, and at most what a client says when it joins."""
+
+_TICK_SECONDS: Final = 0.001
 
 
-def say(answer: Mapping[str, Any]) -> None:
-    """Write an answer."""
+def _say(answer: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
 
-def collect_on_signal() -> None:
-    """Collect garbage on SIGUSR2, so that memory can be weighed from outside."""
-    signal.signal(signal.SIGUSR2, lambda *_: gc.collect())
+def serve_tasks(
+    versions: Mapping[str, str],
+    tasks: Mapping[str, Callable[..., Any]],
+    start: Callable[[AsyncExitStack], Awaitable[dict[str, Any]]] | None = None,
+) -> None:
+    """Do what is asked until nobody asks any more.
+
+    Args:
+        versions: of what runs here.
+        tasks: by name; they return a dict or nothing, and may be coroutines.
+        start: begins what runs while tasks are done, such as a server; returns what to say of it.
+    """
+    signal.signal(signal.SIGUSR2, lambda *_: gc.collect())  # so that memory can be weighed from outside
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(dict(versions), {**tasks, **_Watch().tasks}, start))
 
 
-def serve_tasks(versions: Mapping[str, str], tasks: Mapping[str, Callable[..., Any]]) -> None:
-    """Do what is asked until nobody asks any more. Tasks return a dict, and may be coroutines."""
-    collect_on_signal()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(dict(versions), tasks))
+class _Watch:
+    """Tells for how long the event loop did nothing else."""
+
+    def __init__(self) -> None:
+        self._ticking: asyncio.Task[None] | None = None
+        self._longest_seconds = 0.0
+        self.tasks = {"watch": self.watch, "blocked": self.blocked}
+
+    def watch(self) -> None:
+        """Begin anew."""
+        self._longest_seconds = 0.0
+        self._ticking = asyncio.create_task(self._tick())
+
+    def blocked(self) -> dict[str, float]:
+        """End, and tell."""
+        assert self._ticking is not None
+        self._ticking.cancel()
+        return {"seconds": self._longest_seconds}
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK_SECONDS
+            await asyncio.sleep(_TICK_SECONDS)
+            self._longest_seconds = max(self._longest_seconds, loop.time() - due)
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The fastest event loop that is installed, as `mergesync serve` has it."""
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The fastest event loop that is installed, as for `mergesync serve`."""
     with suppress(ImportError):
         import uvloop
 
@@ -46,15 +79,25 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
-async def _serve(versions: dict[str, str], tasks: Mapping[str, Callable[..., Any]]) -> None:
-    reader = asyncio.StreamReader(LINE_LIMIT)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    say({"versions": versions})
+async def _serve(
+    versions: dict[str, str],
+    tasks: Mapping[str, Callable[..., Any]],
+    start: Callable[[AsyncExitStack], Awaitable[dict[str, Any]]] | None,
+) -> None:
+    async with AsyncExitStack() as stack:
+        started = {} if start is None else await start(stack)
+        reader = asyncio.StreamReader(LINE_LIMIT)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        _say({"versions": versions, **started})
+        await _answer(reader, tasks)
+
+
+async def _answer(reader: asyncio.StreamReader, tasks: Mapping[str, Callable[..., Any]]) -> None:
     while line := await reader.readline():
         request = json.loads(line)
         try:
             answer = tasks[request.pop("task")](**request)
-            say((await answer if inspect.isawaitable(answer) else answer) or {})
+            _say((await answer if inspect.isawaitable(answer) else answer) or {})
         except Exception as error:
             traceback.print_exc()
-            say({"error": repr(error)})
+            _say({"error": repr(error)})

@@ -4,7 +4,7 @@ import {SQLite} from '@hocuspocus/extension-sqlite';
 import {Server} from '@hocuspocus/server';
 import {createRequire} from 'node:module';
 import {join} from 'node:path';
-import {collectOnSignal, say} from './worker.mjs';
+import {serveTasks} from './worker.mjs';
 
 const [storage, folder] = process.argv.slice(2);
 const {dependencies} = createRequire(import.meta.url)('./package.json');
@@ -15,6 +15,5 @@ const saving =
     ? {extensions: [new SQLite({database: join(folder, 'hocuspocus.db')})], debounce: 0, maxDebounce: 0}
     : {};
 const server = new Server({port: 0, address: '127.0.0.1', quiet: true, ...saving});
-collectOnSignal();
 await server.listen();
-say({port: server.address.port, versions: {hocuspocus: dependencies['@hocuspocus/server']}});
+await serveTasks({hocuspocus: dependencies['@hocuspocus/server']}, {}, {port: server.address.port});

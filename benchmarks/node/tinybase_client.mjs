@@ -9,11 +9,13 @@ const {version, createStore, createClient} = await loadTinyBase();
 
 const stores = new Map();
 const clients = new Map();
+let expected;
 
 /** Seconds of the monotonic clock, which all processes share. */
 const now = () => Number(process.hrtime.bigint()) / 1e9;
 
 const TRANSACTIONS_ROWS = 10_000;
+const STEP = 7919;
 
 const isThere = (store, {rows, row, value}) =>
   (rows === undefined || store.getRowCount('table') >= rows) &&
@@ -49,8 +51,8 @@ await serveTasks(
       stores.set(store, createStore());
       return {};
     },
-    fill: ({store, rows}) => {
-      const entries = Object.entries(rowsOf(rows));
+    fill: ({store, rows, cells}) => {
+      const entries = Object.entries(rowsOf(rows, cells));
       for (let at = 0; at < entries.length; at += TRANSACTIONS_ROWS) {
         stores.get(store).transaction(() => {
           for (const [rowId, row] of entries.slice(at, at + TRANSACTIONS_ROWS)) {
@@ -76,11 +78,31 @@ await serveTasks(
       await connect(store, url);
       return {seconds: (await arrived) - began};
     },
-    reconnect: async ({store, url, watched, until}) => {
+    expect: ({store, until}) => {
+      expected = arrival(stores.get(store), until);
+      return {};
+    },
+    arrived: async () => ({at: await expected}),
+    storm: async ({url, count, until}) => {
       const began = now();
-      const arrived = arrival(stores.get(watched), until);
-      await connect(store, url);
-      return {seconds: (await arrived) - began};
+      let frames = 0;
+      let bytes = 0;
+      const join = async () => {
+        const store = createStore();
+        const webSocket = new WebSocket(url, {perMessageDeflate: false});
+        webSocket.on('message', (data) => {
+          frames++;
+          bytes += data.length;
+        });
+        const arrived = arrival(store, until);
+        const client = await createClient(store, webSocket, {timeout: 60});
+        await client.startSync();
+        return [await arrived, client];
+      };
+      const joined = await Promise.all(Array.from({length: count}, join));
+      const seconds = Math.max(...joined.map(([at]) => at)) - began;
+      await Promise.all(joined.map(([, client]) => client.destroy()));
+      return {seconds, frames, bytes};
     },
     wait: async ({store, until}) => {
       await arrival(stores.get(store), until);
@@ -92,6 +114,13 @@ await serveTasks(
           stores.get(store).setCell('table', `row${Math.floor((number * rows) / count)}`, 'cell0', value);
         }
       });
+      return {};
+    },
+    write_each: ({store, rows, first, count}) => {
+      for (let number = first; number < first + count; number++) {
+        const value = `changed${String(number).padStart(8, '0')}`;
+        stores.get(store).setCell('table', `row${(number * STEP) % rows}`, 'cell0', value);
+      }
       return {};
     },
     disconnect: async ({store}) => {

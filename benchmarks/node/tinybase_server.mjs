@@ -2,10 +2,11 @@
 //
 // `memory` has server stores that are saved nowhere; `none` has no server stores at all.
 
+import {once} from 'node:events';
 import {createRequire} from 'node:module';
 import {join} from 'node:path';
 import {loadTinyBase} from '../../tests/conformance/node/tinybase.mjs';
-import {collectOnSignal, say} from './worker.mjs';
+import {serveTasks} from './worker.mjs';
 
 const [storage, folder] = process.argv.slice(2);
 const requireTested = createRequire(new URL('../../tests/conformance/node/', import.meta.url));
@@ -28,15 +29,15 @@ const persisters = {
   sqlite: sqlitePersisters,
 };
 
+const createPersisterForPath = await persisters[storage]();
 const webSocketServer = new WebSocketServer({port: 0, host: '127.0.0.1', backlog: 4096});
 createServer(webSocketServer, {
-  createPersisterForPath: await persisters[storage](),
-  onIgnoredError: (error) => console.error(error),
+  createPersisterForPath,
+  onIgnoredError: () => {}, // clients that only listen do not answer it
 });
-collectOnSignal();
-webSocketServer.once('listening', () =>
-  say({
-    port: webSocketServer.address().port,
-    versions: {tinybase: tinybase.version, ws: requireTested('ws/package.json').version, node: process.version},
-  }),
+await once(webSocketServer, 'listening');
+await serveTasks(
+  {tinybase: tinybase.version, ws: requireTested('ws/package.json').version},
+  {},
+  {port: webSocketServer.address().port},
 );

@@ -1,8 +1,9 @@
 // y-websocket's server on a free port, as its own bin/server has it.
 
+import {once} from 'node:events';
 import {createServer} from 'node:http';
 import {createRequire} from 'node:module';
-import {collectOnSignal, say} from './worker.mjs';
+import {serveTasks} from './worker.mjs';
 
 const require = createRequire(import.meta.url);
 const {WebSocketServer} = require('ws');
@@ -17,7 +18,10 @@ server.on('upgrade', (request, socket, head) =>
     webSocketServer.emit('connection', webSocket, request),
   ),
 );
-collectOnSignal();
-server.listen({port: 0, host: '127.0.0.1', backlog: 4096}, () =>
-  say({port: server.address().port, versions: {'y-websocket': dependencies['y-websocket'], yjs: dependencies.yjs}}),
+server.listen({port: 0, host: '127.0.0.1', backlog: 4096});
+await once(server, 'listening');
+await serveTasks(
+  {'y-websocket': dependencies['y-websocket'], yjs: dependencies.yjs},
+  {},
+  {port: server.address().port},
 );

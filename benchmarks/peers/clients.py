@@ -7,17 +7,27 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
+from benchmarks.data import CELLS_IN_ROW
 from benchmarks.worker import serve_tasks
 
-__all__ = ["FILLED_ROWS", "Clients", "changed_rows", "there"]
+__all__ = ["FILLED_ROWS", "Clients", "changed_rows", "there", "updates"]
 
 FILLED_ROWS: Final = 10_000
 """Rows of a transaction of `fill`: with five cells, under the 16 MiB of a frame."""
 
 
+_STEP: Final = 7919
+"""A prime, so that updates come to all rows before they come to one again."""
+
+
 def changed_rows(rows: int, count: int) -> list[str]:
     """So many rows, evenly spread, the first of all among them."""
     return [f"row{number * rows // count}" for number in range(count)]
+
+
+def updates(rows: int, first: int, count: int) -> list[tuple[str, str]]:
+    """A row id and a value for the first cell of it, all over the table; `benchmarks.durable` looks for the values."""
+    return [(f"row{number * _STEP % rows}", f"changed{number:08d}") for number in range(first, first + count)]
 
 
 def there(until: dict[str, Any], rows: int, value: object) -> bool:
@@ -33,8 +43,8 @@ class Clients(ABC):
         """Make an empty store."""
 
     @abstractmethod
-    def fill(self, store: str, rows: int) -> None:
-        """Write the data."""
+    def fill(self, store: str, rows: int, cells: int = CELLS_IN_ROW) -> None:
+        """Write the data: rows of so many cells."""
 
     @abstractmethod
     def copy(self, store: str, to: str) -> None:
@@ -53,6 +63,10 @@ class Clients(ABC):
         """Write so many of the `changed_rows` in one transaction."""
 
     @abstractmethod
+    async def write_each(self, store: str, rows: int, first: int, count: int) -> None:
+        """Write so many of the `updates`, each in a transaction of its own."""
+
+    @abstractmethod
     async def disconnect(self, store: str) -> None:
         """End its connection, if there is one."""
 
@@ -68,18 +82,17 @@ class Clients(ABC):
         """A fresh store is connected; how long it takes until everything is there."""
         began = time.monotonic()
         self.new(store)
-        return await self._connected(store, url, store, until, began)
-
-    async def reconnect(self, store: str, url: str, watched: str, until: dict[str, Any]) -> dict[str, Any]:
-        """A store is connected again; how long it takes until something is there, perhaps in another one."""
-        return await self._connected(store, url, watched, until, time.monotonic())
-
-    async def _connected(
-        self, store: str, url: str, watched: str, until: dict[str, Any], began: float
-    ) -> dict[str, Any]:
-        arrived = self.arrival(watched, until)
+        arrived = self.arrival(store, until)
         await self.connect(store, url)
         return {"seconds": await arrived - began}
+
+    def expect(self, store: str, until: dict[str, Any]) -> None:
+        """Note when something will be there."""
+        self._expected = self.arrival(store, until)
+
+    async def arrived(self) -> dict[str, Any]:
+        """When what was expected last was there."""
+        return {"at": await self._expected}
 
     async def drop(self, store: str) -> None:
         """Disconnect and forget a store."""
@@ -93,8 +106,8 @@ class Clients(ABC):
             await self.arrival(store, until)
 
         tasks = {
-            **{name: getattr(self, name) for name in ("new", "fill", "copy", "connect", "change", "disconnect")},
-            **{name: getattr(self, name) for name in ("drop", "join", "reconnect")},
+            **{name: getattr(self, name) for name in ("new", "fill", "copy", "connect", "change", "write_each")},
+            **{name: getattr(self, name) for name in ("arrived", "disconnect", "drop", "expect", "join")},
             "digest": lambda store: {"digest": self.digest(store)},
             "wait": wait,
             **more,

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from typing import Any
 
-from benchmarks.data import TABLE, rows_of
-from benchmarks.peers.clients import FILLED_ROWS, Clients, changed_rows, there
-from mergesync import MergeableStore, WsSynchronizer, create_ws_synchronizer
+from benchmarks.data import CELLS_IN_ROW, TABLE, rows_of
+from benchmarks.peers.clients import FILLED_ROWS, Clients, changed_rows, there, updates
+from mergesync import ConnectionLostError, MergeableStore, WsSynchronizer, create_ws_synchronizer
 from mergesync.version import VERSION
+
+
+def _say_unless_lost(error: Exception) -> None:
+    """Links that are cut are part of what is measured."""
+    if not isinstance(error, ConnectionLostError):
+        print(repr(error), file=sys.stderr)
 
 
 class MergesyncClients(Clients):
@@ -24,9 +31,9 @@ class MergesyncClients(Clients):
         """Make an empty store."""
         self._stores[store] = MergeableStore()
 
-    def fill(self, store: str, rows: int) -> None:
+    def fill(self, store: str, rows: int, cells: int = CELLS_IN_ROW) -> None:
         """Write the data."""
-        content, filled = list(rows_of(rows).items()), self._stores[store]
+        content, filled = list(rows_of(rows, cells).items()), self._stores[store]
         for at in range(0, rows, FILLED_ROWS):
             with filled.transaction():
                 for row_id, row in content[at : at + FILLED_ROWS]:
@@ -38,7 +45,8 @@ class MergesyncClients(Clients):
 
     async def connect(self, store: str, url: str) -> None:
         """Connect a store, and sync once."""
-        synchronizer = self._synchronizers[store] = await create_ws_synchronizer(self._stores[store], url)
+        synchronizer = await create_ws_synchronizer(self._stores[store], url, on_ignored_error=_say_unless_lost)
+        self._synchronizers[store] = synchronizer
         await synchronizer.start_sync()
 
     def arrival(self, store: str, until: dict[str, Any]) -> asyncio.Future[float]:
@@ -64,6 +72,11 @@ class MergesyncClients(Clients):
             for row_id in changed_rows(rows, count):
                 self._stores[store].set_cell(TABLE, row_id, "cell0", value)
 
+    async def write_each(self, store: str, rows: int, first: int, count: int) -> None:
+        """Write updates."""
+        for row_id, value in updates(rows, first, count):
+            self._stores[store].set_cell(TABLE, row_id, "cell0", value)
+
     async def durable(self, store: str) -> None:
         """Wait until the server has it on disk."""
         await self._synchronizers[store].durable()
@@ -83,4 +96,5 @@ class MergesyncClients(Clients):
 
 
 if __name__ == "__main__":
-    MergesyncClients().serve({"mergesync": VERSION})
+    clients = MergesyncClients()
+    clients.serve({"mergesync": VERSION}, durable=clients.durable)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from contextlib import AsyncExitStack
 from importlib.metadata import version
+from logging import Logger
 from pathlib import Path
+from typing import Any
 
 from pycrdt import Channel
 from pycrdt.store import SQLiteYStore
@@ -13,7 +15,12 @@ from pycrdt.websocket import WebsocketServer, YRoom
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from benchmarks.worker import collect_on_signal, loop_factory, say
+from benchmarks.worker import serve_tasks
+
+
+def _goes_on(error: Exception, log: Logger) -> bool:
+    """Without this, a client that is cut off ends its room, and the server."""
+    return True
 
 
 class Socket(Channel):
@@ -54,32 +61,28 @@ class StoringServer(WebsocketServer):
     async def get_room(self, name: str) -> YRoom:
         """A room, made with a store."""
         if name not in self.rooms:
-            self.rooms[name] = YRoom(ready=self.rooms_ready, ystore=self.store(name))
+            self.rooms[name] = YRoom(ystore=self.store(name), exception_handler=_goes_on)
         room = self.rooms[name]
         await self.start_room(room)
         return room
 
 
-async def run(storage: str, folder: Path) -> None:
-    """Serve until the process is ended."""
-    server: WebsocketServer
+async def start(stack: AsyncExitStack) -> dict[str, Any]:
+    """Begin to serve."""
+    storage, folder = sys.argv[1], Path(sys.argv[2])
     if storage == "sqlite":
-        server = StoringServer(auto_clean_rooms=False)
-        server.store = type("Store", (SQLiteYStore,), {"db_path": str(folder / "pycrdt.db")})
-    else:
-        server = WebsocketServer(auto_clean_rooms=False)
-    collect_on_signal()
+        StoringServer.store = type("Store", (SQLiteYStore,), {"db_path": str(folder / "pycrdt.db")})
+    make = StoringServer if storage == "sqlite" else WebsocketServer
+    server = make(auto_clean_rooms=False, exception_handler=_goes_on)
 
     async def handle(connection: ServerConnection) -> None:
         await server.serve(Socket(connection))
 
+    await stack.enter_async_context(server)
     listening = serve(handle, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None, backlog=4096)
-    async with server, listening as listener:
-        port = next(iter(listener.sockets)).getsockname()[1]
-        say({"port": port, "versions": {"pycrdt-websocket": version("pycrdt-websocket")}})
-        await asyncio.get_running_loop().create_future()
+    listener = await stack.enter_async_context(listening)
+    return {"port": next(iter(listener.sockets)).getsockname()[1]}
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(run(sys.argv[1], Path(sys.argv[2])))
+    serve_tasks({"pycrdt-websocket": version("pycrdt-websocket")}, {}, start)

@@ -15,14 +15,12 @@ from pycrdt import Doc, Map, create_sync_message, create_update_message, handle_
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from benchmarks.data import rows_of
-from benchmarks.peers.clients import Clients, changed_rows, there
+from benchmarks.data import CELLS_IN_ROW, rows_of
+from benchmarks.peers.clients import Clients, changed_rows, there, updates
+from benchmarks.yjs_frames import hocuspocus_prefix, hocuspocus_token
 
 _SYNC: Final = 0
 _SYNC_STEP_2: Final = 1
-_AUTHENTICATION: Final = b"\x02\x00\x00"
-"""hocuspocus: a message of the kind 2, a token (0) that is empty."""
-
 _AUTHENTICATED: Final = 2
 
 
@@ -81,11 +79,11 @@ class YjsClients(Clients):
         """Make an empty document."""
         self._peers[store] = Peer()
 
-    def fill(self, store: str, rows: int) -> None:
+    def fill(self, store: str, rows: int, cells: int = CELLS_IN_ROW) -> None:
         """Write the data."""
         peer = self._peers[store]
         with peer.doc.transaction():
-            for row_id, row in rows_of(rows).items():
+            for row_id, row in rows_of(rows, cells).items():
                 peer.table[row_id] = Map(row)
 
     def copy(self, store: str, to: str) -> None:
@@ -95,14 +93,13 @@ class YjsClients(Clients):
 
     async def connect(self, store: str, url: str) -> None:
         """Connect, and exchange what each side lacks."""
-        peer = self._peers[store]
+        peer, path_id = self._peers[store], urlsplit(url).path.lstrip("/")
         if self._hocuspocus:
-            name = urlsplit(url).path.lstrip("/").encode()
-            peer.prefix = bytes([len(name)]) + name
+            peer.prefix = hocuspocus_prefix(path_id)
         peer.synced = asyncio.Event()
         peer.connection = await connect(url, compression=None, max_size=None)
-        first = _AUTHENTICATION if self._hocuspocus else create_sync_message(peer.doc)
-        await peer.connection.send(peer.prefix + first)
+        first = hocuspocus_token(path_id) if self._hocuspocus else create_sync_message(peer.doc)
+        await peer.connection.send(first)
         peer.receiving = asyncio.create_task(peer.receive())
         await peer.synced.wait()
 
@@ -115,10 +112,17 @@ class YjsClients(Clients):
 
     async def change(self, store: str, rows: int, count: int, value: str) -> None:
         """Change cells in one transaction, and send them if there is a connection."""
-        peer = self._peers[store]
+        await self._write(self._peers[store], [(row_id, value) for row_id in changed_rows(rows, count)])
+
+    async def write_each(self, store: str, rows: int, first: int, count: int) -> None:
+        """Write updates, and send each."""
+        for update in updates(rows, first, count):
+            await self._write(self._peers[store], [update])
+
+    async def _write(self, peer: Peer, cells: list[tuple[str, str]]) -> None:
         before = peer.doc.get_state()
         with peer.doc.transaction():
-            for row_id in changed_rows(rows, count):
+            for row_id, value in cells:
                 peer.table[row_id]["cell0"] = value
         if peer.connection is not None:
             await peer.connection.send(peer.prefix + create_update_message(peer.doc.get_update(before)))

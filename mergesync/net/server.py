@@ -32,7 +32,7 @@ from mergesync.limits import (
     Limits,
 )
 from mergesync.net.actions import ActionHandler, Actions
-from mergesync.net.addresses import Host, usable_addresses
+from mergesync.net.addresses import Host, hold_more_connections, usable_addresses
 from mergesync.net.bans import Bans
 from mergesync.net.channel import (
     AsgiChannel,
@@ -532,6 +532,7 @@ class WsServer:
         return self._receive(connection, self._visitor(request.path, headers, address, _offered(headers)))
 
     async def _receive(self, connection: WebsocketsConnection, visitor: Visitor) -> Response | None:
+        await self._switchboard.rounds.wait()
         refusal = await self._reception.receive(visitor)
         if refusal is not None:
             return _response(refusal)
@@ -716,17 +717,23 @@ class ListeningWsServer(WsServer):
         if options.get("sock") is not None:
             self._port = options["sock"].getsockname()[1]
             self._listening = await serve(self._serve_accepted, **options)
-            return self
+        else:
+            self._listening = await self._listen_on(host, port, options)
+        if "backlog" not in serve_options:
+            hold_more_connections(self._listening.sockets)
+        return self
+
+    async def _listen_on(self, host: Host, port: int, options: dict[str, Any]) -> WebsocketsServer:
         reuse_port = bool(options.get("reuse_port"))
-        for attempts_left in reversed(range(_LISTEN_ATTEMPTS)):
+        attempts_left = _LISTEN_ATTEMPTS
+        while True:
+            attempts_left -= 1
             options["host"], self._port = await usable_addresses(host, port, reuse_port=reuse_port)
             try:
-                self._listening = await serve(self._serve_accepted, port=self._port, **options)
-                break
+                return await serve(self._serve_accepted, port=self._port, **options)
             except OSError as error:  # somebody may have taken the port that was free a moment ago
                 if port != 0 or error.errno != errno.EADDRINUSE or not attempts_left:
                     raise
-        return self
 
     def _accept(self, *arguments: Any, **options: Any) -> WebsocketsConnection:
         """Make a connection, known from the start, so that a handshake under way does not keep `destroy` waiting."""

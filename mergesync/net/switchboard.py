@@ -43,6 +43,7 @@ from mergesync.net.path import Path, PathOptions
 from mergesync.net.presence import Presence, companion_of, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
+from mergesync.net.rounds import Rounds
 from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
@@ -92,6 +93,7 @@ class Switchboard:
         on_path: the sockets on each path that has clients, by client id.
         sends: frames sent.
         receives: frames received.
+        rounds: of the event loop.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Switchboard:
         self._sockets: dict[Connection, ServerSocket] = {}
         self._by_client_id: dict[str, ServerSocket] = {}
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
+        self.rounds: Rounds = Rounds()
         self._fanout = Fanout(self._gather, self._deliver)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
@@ -232,7 +235,7 @@ class Switchboard:
     async def _converse(self, socket: ServerSocket) -> None:
         try:
             await self._introduce(socket)
-            frames = Frames(socket, self._limits, self._count_receive)
+            frames = Frames(socket, self._limits, self.rounds, self._count_receive)
             if isinstance(socket.connection, GatewayConnection):
                 await self._pass_to_gateway(socket, socket.connection, frames)
             else:

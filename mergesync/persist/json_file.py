@@ -30,9 +30,10 @@ from mergesync.persist.files import (
 )
 from mergesync.persist.poller import FilePoller
 from mergesync.persist.status import OnIgnoredError
-from mergesync.persist.taking import collector_paused, is_mergeable_content
+from mergesync.persist.taking import is_mergeable_content
 from mergesync.store import MergeableStore
 from mergesync.store.building import build_content
+from mergesync.store.bulk import collector_paused
 from mergesync.store.jsjson import canonical, dumps, parse, utf8
 
 __all__ = ["JsonFilePersister"]

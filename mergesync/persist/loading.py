@@ -10,9 +10,10 @@ from typing import Any
 from mergesync.exceptions import ContentError, LoadError
 from mergesync.persist.core import PersisterCore, Stored, backoff_seconds, said
 from mergesync.persist.status import PersisterStatus
-from mergesync.persist.taking import collector_paused, is_mergeable_content, take
+from mergesync.persist.taking import is_mergeable_content, take
 from mergesync.store import MergeableStore
 from mergesync.store.building import Built
+from mergesync.store.bulk import collector_paused
 from mergesync.store.unsaved import difference, has_stamps, no_changes
 from mergesync.types import Content, MergeableChanges
 

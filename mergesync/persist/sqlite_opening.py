@@ -13,8 +13,8 @@ from orjson import loads
 
 from mergesync.limits import MAX_INTEGER
 from mergesync.persist.sqlite_rows import READ, Row, Snapshot, from_sql_text
-from mergesync.persist.taking import collector_paused
 from mergesync.store.building import NOT_YET, Built, TreeBuilder
+from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
 
 __all__ = ["OPEN", "READ_THE_REST", "Opening"]

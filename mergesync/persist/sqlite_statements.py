@@ -23,8 +23,8 @@ from mergesync.persist.sqlite_rows import (
     sql_text,
     without_surrogates,
 )
-from mergesync.persist.taking import collector_paused
 from mergesync.store.building import Built
+from mergesync.store.bulk import collector_paused
 from mergesync.types import MergeableChanges
 
 if TYPE_CHECKING:

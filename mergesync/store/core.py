@@ -17,7 +17,19 @@ from mergesync.store.hlc import HybridLogicalClock, client_part
 from mergesync.store.listeners import ListenerIndex
 from mergesync.store.notify import Round, call_all
 from mergesync.store.schema import NO_SCHEMA, Schema
-from mergesync.store.stamps import COLON, NO_HLC, Stamp, cell_of, hlc_in, is_live, says, shown_text, text_in, wire_text
+from mergesync.store.stamps import (
+    COLON,
+    NO_HLC,
+    PLAIN,
+    Stamp,
+    cell_of,
+    hlc_in,
+    is_live,
+    says,
+    shown_text,
+    text_in,
+    wire_text,
+)
 from mergesync.store.transaction import NEW, Transaction
 from mergesync.store.tree import Leaves, Row, Table, Tree
 from mergesync.system import get_now as system_now
@@ -209,9 +221,11 @@ class StoreCore:
 
     def _shows(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> bool:
         """Whether an application sees anything of a stamp."""
-        if stamp is None or not is_live(stamp):
+        if stamp is None:
             return False
-        return not self._has_schema or self._text(table_id, leaf_id, stamp) != b""
+        if self._has_schema:
+            return self._text(table_id, leaf_id, stamp) != b""
+        return stamp < PLAIN or is_live(stamp)
 
     def has_schema(self) -> bool:
         """Whether the tables or the values have a schema."""

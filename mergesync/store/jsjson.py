@@ -15,6 +15,7 @@ import orjson
 from fnv_hash_fast import fnv1a_32
 
 from mergesync.limits import MAX_INTEGER
+from mergesync.store.bulk import collector_paused
 
 __all__ = [
     "canonical",
@@ -245,10 +246,11 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: not JSON, or nested too deeply to read.
     """
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return _parse_slowly(text)
+    with collector_paused():
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            return _parse_slowly(text)
 
 
 def canonical(value: Any) -> Any:

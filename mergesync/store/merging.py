@@ -12,10 +12,11 @@ from mergesync.exceptions import ClockDriftError, TransactionError
 from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.bodies import hlc_of
 from mergesync.store.building import Built, build
+from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.hlc import latest_allowed
 from mergesync.store.listening import Listening
-from mergesync.store.stamps import COLON, Stamp, is_live, pack, shown_text
+from mergesync.store.stamps import COLON, PLAIN, Stamp, is_live, pack, shown_text
 from mergesync.store.transaction import NEW, Transaction
 from mergesync.store.tree import Leaves, Row, Table, Tables
 
@@ -29,7 +30,7 @@ class Merging(Listening):
 
     def _merge(self, tables: Any, values: Any) -> None:
         """Take what is newer; the clock then takes note of the greatest HLC that counts."""
-        with self._writing():
+        with self._writing(), collector_paused():
             if self._depth == 1 and not self._has_schema and self._tree.is_blank:
                 newest = self._replace_tree(tables, values, hashed=False)
             else:
@@ -110,7 +111,7 @@ class Merging(Listening):
 
     def _merge_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, said: Mapping[str, Any]) -> str:
         """Take what is newer; returns the greatest HLC taken."""
-        stamps = leaves.stamps
+        stamps, has_schema = leaves.stamps, self._has_schema
         newest = ""
         for leaf_id, leaf in said.items():
             hlc = (leaf[1] or "") if len(leaf) > 1 else ""
@@ -127,9 +128,12 @@ class Merging(Listening):
                     self._row(table_id, row_id)
             if hlc > newest:
                 newest = hlc
-            if self._has_schema:
+            if has_schema:
                 self._refuse_unfit(table_id, row_id, leaf_id, stamp)
-            self._put(leaves, table_id, row_id, leaf_id, old, stamp, self._shows(table_id, leaf_id, stamp))
+                shows = self._shows(table_id, leaf_id, stamp)
+            else:
+                shows = stamp < PLAIN or is_live(stamp)
+            self._put(leaves, table_id, row_id, leaf_id, old, stamp, shows)
         return newest
 
     def _refuse_unfit(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:

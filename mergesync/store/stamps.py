@@ -25,6 +25,7 @@ from mergesync.types import MISSING, CellOrMissing
 __all__ = [
     "COLON",
     "NO_HLC",
+    "PLAIN",
     "Stamp",
     "cell_of",
     "hlc_in",
@@ -53,7 +54,9 @@ NO_HLC: Final = b":"
 
 _END: Final = 17  # bytes at the end of a stamp with an HLC: a colon and that
 _HLC_BYTES: Final = ALPHABET.encode()
-_ENCODED_TEXT: Final = f'"{ENCODED}'.encode()  # how the text of an object or array begins
+PLAIN: Final = f'"{ENCODED}'.encode()
+"""How the text of an object or array begins. Every stamp less than that shows: it is of a string, if not of all."""
+
 _RAW: Final = (b"{", b"[")  # how it begins if a peer sent it as such (surprise 7)
 
 
@@ -187,14 +190,14 @@ def shown_text(stamp: Stamp | None) -> bytes:
     text = text_in(stamp)
     if text[:1] in _RAW:
         return wire_text(ENCODED + text.decode())
-    return text if not text.startswith(_ENCODED_TEXT) or cell_of(text) is not MISSING else b""
+    return text if not text.startswith(PLAIN) or cell_of(text) is not MISSING else b""
 
 
 def is_live(stamp: Stamp) -> bool:
     """Whether a stamp shows as a cell: it is neither a tombstone nor nonsense from a peer (surprise 6)."""
-    if stamp < _ENCODED_TEXT:  # most strings
+    if stamp < PLAIN:  # most strings
         return True
-    return stamp[0] != COLON and (not stamp.startswith(_ENCODED_TEXT) or cell_of(text_in(stamp)) is not MISSING)
+    return stamp[0] != COLON and (not stamp.startswith(PLAIN) or cell_of(text_in(stamp)) is not MISSING)
 
 
 def says(stamp: Stamp, text: bytes) -> bool:

@@ -108,13 +108,13 @@ class Leaves:
             if stamps or self.hlc:
                 self._hash = _hlc_share(self.hlc) ^ self._share_of_all()
         elif stale is not None:
-            hash_ = self._hash
+            hash_, is_true = self._hash, self._given is None
             for leaf_id, old in stale.items():
                 new = stamps.get(leaf_id)
                 if old is not None:
-                    hash_ ^= _leaf_share(leaf_id, self._hash_of(leaf_id, old))
+                    hash_ ^= _leaf_share(leaf_id, stamp_hash(old) if is_true else self._hash_of(leaf_id, old))
                 if new is not None:
-                    hash_ ^= _leaf_share(leaf_id, self._hash_of(leaf_id, new))
+                    hash_ ^= _leaf_share(leaf_id, stamp_hash(new) if is_true else self._hash_of(leaf_id, new))
             self._hash = hash_ if stamps or self.hlc else None
         self._stale = None
         return self._hash

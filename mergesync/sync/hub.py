@@ -23,7 +23,7 @@ from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.unsaved import no_changes
 from mergesync.sync.admission import Leaf, body_of, changes_beyond, correction, is_blank, is_empty, leaves_of
 from mergesync.sync.ahead import Ahead
-from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.messages import EncodedBody, Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
 from mergesync.sync.resuming import checked_changes
 from mergesync.sync.review import Proposal, Reviewer, Verdict
@@ -130,7 +130,7 @@ class Hub:
         self._ahead = Ahead()
         self._synchronizer: Synchronizer | None = None
         self._window: Window | None = None  # once somebody may come back
-        self._resuming: set[str] = set()  # clients that see to it by themselves that they are equal
+        self._has_failed = False  # and so something that clients have said was dropped
         self._questions: list[tuple[str, Callable[[bool], None]]] = []  # who waits to be merged, and what then
         self._asking: list[tuple[str, Callable[[], None]]] = []  # who waits for the path to be ready, and what then
         self._passing: tuple[str, Payload] | None = None  # the changes being merged: from whom, and as they came
@@ -145,7 +145,9 @@ class Hub:
             now: seconds.
             is_late: whether clients may have been missed, or may have given up: all that are there compare hashes.
         """
-        late = list(self.clients) if is_late else []
+        # Who waits for an answer to an operation does not give up, and checks by itself that both are equal.
+        patient = set() if self._has_failed else {client_id for client_id, _ in self._asking}
+        late = [client_id for client_id in self.clients if client_id not in patient] if is_late else []
         self.store = store
         self.state = HubState.READY
         if store is not None:
@@ -157,6 +159,7 @@ class Hub:
                 authority=not self._relay,
                 knows_peers=True,
                 reviewer=self._reviewer,
+                encode=EncodedBody,
             )
             self._synchronizer.blind |= self._blind
             if self._relay:
@@ -183,6 +186,7 @@ class Hub:
     def fail(self) -> None:
         """The path cannot serve its clients for now; what they have said is dropped, to be asked for again later."""
         self.state = HubState.FAILED
+        self._has_failed = True
         self._waiting = _Waiting()
 
     def starting(self) -> None:
@@ -191,7 +195,7 @@ class Hub:
 
     def resync(self, client_id: str, now: float) -> None:
         """A client may have missed something, or we may: compare hashes both ways."""
-        if self._synchronizer is not None and client_id not in self._resuming:
+        if self._synchronizer is not None:
             self._synchronizer.announce(client_id)
             self._synchronizer.ask_hashes(client_id, now)
 
@@ -255,7 +259,6 @@ class Hub:
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
         self.clients.pop(client_id, None)
-        self._resuming.discard(client_id)
         self._blind.discard(client_id)
         self._readers = None
         self._questions = [question for question in self._questions if question[0] != client_id]
@@ -354,7 +357,6 @@ class Hub:
         if self._synchronizer is None or self._relay:
             answer({})
             return
-        self._resuming.add(client_id)
         if changes is not None:
             message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, *changes)
             self._synchronizer.receive(client_id, message, now)

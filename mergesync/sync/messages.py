@@ -13,7 +13,7 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.store.bodies import WIRE, check_tables, check_values
 from mergesync.store.jsjson import dumps, parse
 
-__all__ = ["Message", "MessageType", "Shape", "decode_message", "encode_array", "encode_message"]
+__all__ = ["EncodedBody", "Message", "MessageType", "Shape", "decode_message", "encode_array", "encode_message"]
 
 _MAX_HASH = 2**32 - 1
 
@@ -74,15 +74,37 @@ def encode_message(message: Message) -> str:
         >>> encode_message(Message("r", MessageType.GET_CONTENT_HASHES, ""))
         '["r",1,""]'
     """
+    if message.body.__class__ is EncodedBody:
+        return f"[{encode_array(message.request_id)},{int(message.type)},{message.body.text}]"
     return encode_array([message.request_id, int(message.type), message.body])
 
 
-def encode_array(array: list[Any]) -> str:
+def encode_array(array: Any) -> str:
     """The text of what travels, to read which any JSON will do."""
     try:
         return orjson.dumps(array).decode()
     except TypeError:  # a lone surrogate
         return dumps(array)
+
+
+class EncodedBody:
+    """A body to be sent many times, of which the text is made once.
+
+    Args:
+        body: JSON.
+
+    Attributes:
+        text: its text.
+
+    Example:
+        >>> encode_message(Message("r", MessageType.RESPONSE, EncodedBody([{}])))
+        '["r",0,[{}]]'
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, body: Any) -> None:
+        self.text: str = encode_array(body)
 
 
 def decode_message(text: str) -> Message:

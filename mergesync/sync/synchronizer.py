@@ -102,6 +102,7 @@ class Synchronizer:
             `receive_operation`.
         unconfirmed: what the server may lack of what was written here.
         bounded: whether messages must fit frames.
+        encode: makes of the body of an answer what can be sent many times; see `Answering`.
 
     Attributes:
         state: stopped, starting or live.
@@ -122,6 +123,7 @@ class Synchronizer:
         operate: Callable[[Operation], None] | None = None,
         unconfirmed: Unconfirmed = lambda: None,
         bounded: bool = True,
+        encode: Callable[[Any], Any] | None = None,
     ) -> None:
         self.store = store
         self._ask_operation = operate
@@ -143,7 +145,7 @@ class Synchronizer:
             knows_peers=knows_peers,
         )
         self._ranges = Ranges(store)
-        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded)
+        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded, encode=encode)
         self._nothing = MergeableStore("") if authority else store
         self._telling_nothing = Answering(self._nothing, Ranges(self._nothing), learns=False)
         self._pulling = Pulling(
@@ -430,6 +432,7 @@ class Synchronizer:
         origin = self._intake.origin
         changes = store.get_transaction_mergeable_changes()
         self._ranges.note(changes)
+        self._answering.changed()
         beyond = changes if origin is None else changes_beyond(changes, origin.body)
         if origin is not None and self._authority and has_bare_containers(origin.body):
             changes = origin.body  # what it says beyond its leaves is nowhere else

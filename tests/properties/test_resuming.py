@@ -95,10 +95,10 @@ class World:
         for client_id in client_ids:
             self.down[client_id].append(frame)
 
-    def send_changes(self, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
+    def send_changes(self, client_ids: Sequence[str], frames: Sequence[str], author: str | None) -> None:
         """Changes, which some miss."""
         for frame in frames:
-            self.send([reader for reader in readers if reader != author and reader not in self.deaf], frame)
+            self.send([name for name in client_ids if name not in self.deaf and name != author], frame)
 
     def close(self, client_id: str, error: SyncError) -> None:
         """Nobody is closed."""

@@ -12,7 +12,8 @@ from websockets.asyncio.server import serve
 from websockets.frames import Frame, Opcode
 
 from mergesync import WsServer, create_ws_server
-from mergesync.limits import MAX_FRAMES_AT_ONCE, MAX_JOINED_BYTES
+from mergesync.limits import MAX_JOINED_BYTES
+from mergesync.net import rounds
 from mergesync.net.channel import WebsocketsChannel
 from mergesync.store.hlc import encode_hlc
 from mergesync.sync.server_connection import ServerConnection
@@ -98,9 +99,9 @@ async def test_a_lone_change_leaves_before_the_loop_waits(writes: list[bytes]) -
         assert await numbers(reader, 1) == [1]
 
 
-async def test_a_turn_ends_after_so_many_frames(writes: list[bytes]) -> None:
-    """However many have come, others have their turn."""
-    count = 2 * MAX_FRAMES_AT_ONCE
+async def test_a_round_ends_after_some_time(writes: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many frames have come, what follows from the first goes out meanwhile; here, after each of them."""
+    monkeypatch.setattr(rounds, "MAX_ROUND_SECONDS", 0.0)
     async with (
         create_ws_server("127.0.0.1", 0) as server,
         raw(f"ws://127.0.0.1:{server.port}/p") as writer,
@@ -109,9 +110,9 @@ async def test_a_turn_ends_after_so_many_frames(writes: list[bytes]) -> None:
         await joined(writer)
         await joined(reader)
         writes.clear()
-        await sent_at_once(writer, [change(number) for number in range(count)])
-        assert await numbers(reader, count) == list(range(count))
-        assert max(value_frames(writes)) <= MAX_FRAMES_AT_ONCE
+        await sent_at_once(writer, [change(number) for number in range(20)])
+        assert await numbers(reader, 20) == list(range(20))
+        assert value_frames(writes) == [1] * 20
 
 
 async def test_what_waits_is_bounded(writes: list[bytes]) -> None:

@@ -645,14 +645,17 @@ def test_who_may_not_read_is_told_nothing() -> None:
     assert path.hub.compare("W", [[], None, []]) == [[{}], {}, [], None, [], [0, 0], None]
 
 
-def test_who_sees_to_it_by_itself_is_not_asked() -> None:
-    """After a slow start of a path, others are."""
-    path = Path("A", "B").ready(new_store("server").set_value("v", 1))
-    resumed(path, "A", [None, None])
-    path.take()
-    for client_id in "AB":
-        path.hub.resync(client_id, 0.0)
-    assert {to for to, *_ in path.take()} == {("B",)}
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_waits_for_an_operation_is_not_asked(fails: bool) -> None:
+    """When a path is late, others are; but if it had failed, something that was said may be lost."""
+    path = Path("A", "B")
+    path.hub.when_ready("A", lambda: None)
+    if fails:
+        path.hub.fail()
+        path.hub.starting()
+    path.hub.ready(new_store("server").set_value("v", 1), 0.0, is_late=True)
+    asked = {("A",), ("B",)} if fails else {("B",)}
+    assert {to for to, *_ in path.take()} == asked
 
 
 @pytest.mark.parametrize("body", [None, [], [None], [["e.1"], None], [[1, None], None], [["e.1", 1], None], [None, []]])
