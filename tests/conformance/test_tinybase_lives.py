@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from mergesync import MergeableStore
+from mergesync import Client, ClientInfo, Identity, MergeableStore, RefusedChangesError, RefusedError, ServerPath
 from mergesync.net.client import create_ws_synchronizer
 from tests.support import eventually
 
@@ -46,6 +49,43 @@ async def test_presence(node: NodePeer) -> None:
         await eventually(lambda: list(companion.store.get_table("clients")) == [ann])
         await s.settle(rows, path_id="shop/~clients")
         assert list((await rows.content())[0]["clients"]) == [ann]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["plain", "async"])
+async def test_what_a_client_may_say_of_itself(node: NodePeer, later: bool) -> None:
+    """A stock client knows its row by the id it made up; what it says is edited or refused, and it ends equal."""
+
+    def review(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+        assert (path.id, client.id) == ("shop", "made up")
+        if state.get("mood") == "bad":
+            raise RefusedError("cheer up")
+        state["mood"] = str(state.get("mood")).upper()
+
+    async def review_later(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        review(path, client, state)
+
+    def authorize(info: ClientInfo) -> Identity:
+        return Identity(str(info.token), client_id=info.query.get("client"))
+
+    async with shop(presence=True, authorize=authorize, on_presence=review_later if later else review) as s:
+        socket = await node.socket("socket", f"ws://127.0.0.1:{s.server.port}/?token=ann&client=made%20up")
+        pets, rows = await node.store("pets"), await node.store("rows")
+        await pets.connect(socket=socket, channel="shop")
+        await rows.connect(socket=socket, channel="shop/~clients")
+        companion = s.store("shop/~clients")
+
+        async def say(mood: str, shown: str, *, refused: bool = False) -> None:
+            await rows.ops(["setCell", "clients", "made up", "mood", mood])
+            await eventually(lambda: companion.get_cell("clients", "made up", "mood") == shown)
+            await eventually(lambda: s.errors or not refused)
+            await s.settle(rows, path_id="shop/~clients")
+            assert (await rows.content())[0]["clients"]["made up"]["mood"] == shown
+
+        await say("good", "GOOD")
+        await say("bad", "GOOD", refused=True)
+        await say("fine", "FINE")
+        assert [type(error) for error in s.errors] == [RefusedChangesError]
 
 
 async def test_removed(node: NodePeer) -> None:
