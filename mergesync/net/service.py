@@ -12,6 +12,7 @@ from mergesync.exceptions import (
     ContentError,
     InvalidCellError,
     InvalidIdError,
+    LimitExceededError,
     NameTakenError,
     RefusedError,
     RemoteProtocolError,
@@ -146,6 +147,9 @@ class Service:
                 return ["stale", error.args[0], {"version": error.version, "content": content}]
             case InvalidCellError() | InvalidIdError() | ContentError():
                 return ["invalid", str(error)]
+            case LimitExceededError():
+                self._path.report(error, client.id)
+                return ["limit", error.args[0]]
             case RemoteProtocolError():
                 self._path.report(error, client.id)
                 return ["invalid", error.args[0]]

@@ -21,7 +21,6 @@ from mergesync.store.diff import Room, row_size, row_stamp, stamped
 from mergesync.store.jsjson import string_text
 from mergesync.store.mergeable import MergeableStore
 from mergesync.store.tree import Row
-from mergesync.types import MergeableChanges
 
 __all__ = ["Ranges", "RowRanges", "row_fingerprint"]
 
@@ -149,7 +148,7 @@ class Ranges:
     """The `RowRanges` of a store, made as they are asked for.
 
     Args:
-        store: only read. Whatever it merges or is written in it must be told with `note`.
+        store: only read. At the end of each of its transactions `note` must be called.
     """
 
     def __init__(self, store: MergeableStore) -> None:
@@ -165,15 +164,12 @@ class Ranges:
             known = self._tables[table_id] = RowRanges(rows)
         return known
 
-    def note(self, changes: MergeableChanges) -> None:
-        """Changes were made or merged."""
-        for table_id, table in changes[0][0].items():
-            if table_id in self._tables:
-                known = self._tables[table_id]
-                if known.rows is not self._store.get_stamped_rows(table_id):
-                    del self._tables[table_id]
-                    continue
-                for row_id in table[0]:
+    def note(self) -> None:
+        """To be called in a listener: the running transaction may have changed rows."""
+        if self._tables:
+            for table_id, row_id in self._store.get_changed_rows():
+                known = self._tables.get(table_id)
+                if known is not None and known.rows is self._store.get_stamped_rows(table_id):
                     known.note(row_id)
 
     def hlc_of(self, table_id: str) -> str:

@@ -43,6 +43,7 @@ class Question:
         body: of the request.
         transaction_id: the first part of its id.
         repeated: whether it is asked again and again until somebody answers.
+        meanwhile: called once it is asked, as its answer takes time.
     """
 
     address: str
@@ -50,6 +51,7 @@ class Question:
     body: Any
     transaction_id: str
     repeated: bool = False
+    meanwhile: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +297,8 @@ class Conversations:
         talk.deadline = now + self._timeout_seconds(asked)
         self._active[talk] = None
         self._put(talk, asked, now)
+        if asked.meanwhile is not None:
+            asked.meanwhile()
 
     def _put(self, talk: Talk, question: Question, now: float) -> None:
         request_id = ""

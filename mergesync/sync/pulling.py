@@ -299,7 +299,7 @@ class Pulling:
         try:
             body = next(run)
             while True:
-                answer_ = yield Question(SERVER, COMPARE, body, transaction_id)
+                answer_ = yield Question(SERVER, COMPARE, body, transaction_id, meanwhile=comparing.absorb)
                 if answer_.message.body is None:
                     return None
                 body = run.send(answer_.message.body)

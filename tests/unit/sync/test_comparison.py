@@ -158,10 +158,13 @@ def test_nothing_is_given_where_nothing_is_newer() -> None:
     store = store_of(3)
     merged: list[MergeableChanges] = []
     given: list[MergeableChanges] = []
-    run = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), given.append).run()
+    comparing = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), given.append)
+    run = comparing.run()
     next(run)
     newer = [{"t": [{"r000": [{"c": [1, "z" * 16]}]}]}]
-    run.send([newer, {"u": ["r"]}, [], None, [], [1, 1], None])
+    run.send([newer, {"u": ["r"]}, [["t", "r1", None, None]], None, [], None, None])
+    assert (len(merged), given) == (0, [])
+    comparing.absorb()  # while the other end makes its answer
     assert (len(merged), given) == (1, [])
 
 
