@@ -166,6 +166,16 @@ class MergeableStore(Merging):
         """`[tables hash, values hash]`: equal on two stores that hold the same."""
         return self._ready_hashes().content_hashes()
 
+    def hash_some(self, count: int) -> bool:
+        """Compute hashes of so many rows at most; returns whether all are known, so that nobody has to wait for them.
+
+        Example:
+            >>> store = MergeableStore("s1").set_table("t", {"a": {"c": 1}, "b": {"c": 1}})
+            >>> store.hash_some(2), store.hash_some(2)
+            (False, True)
+        """
+        return self._ready_hashes().hash_some(count)
+
     def get_mergeable_table_hashes(self) -> dict[str, int]:
         """The hash of each table."""
         return self._ready_hashes().tables.child_hashes()

@@ -27,7 +27,7 @@ from mergesync.store.ranges import Ranges, RowRanges, row_fingerprint
 from mergesync.sync.packing import packed, unpacked_json
 from mergesync.types import MergeableChanges
 
-__all__ = ["Comparing", "compare"]
+__all__ = ["Comparing", "compare", "summed_tables"]
 
 _PARTS: Final = 48
 """Into how many parts a range is cut, and how many rows are listed rather than cut: the bytes of a search are about
@@ -115,6 +115,22 @@ class _Found:
     tables: dict[str, list[bytes]] = field(default_factory=dict)  # the JSON of rows
     wanted: dict[str, list[str]] = field(default_factory=dict)
     open: list[_Range] = field(default_factory=list)
+
+
+def summed_tables(body: Any) -> list[str]:
+    """The tables of which fingerprints are needed to answer a request, if it is one."""
+    match body:
+        case [_, _, [*stretches]]:
+            lists = [stretch for stretch in stretches if isinstance(stretch, list)]
+            return [
+                stretch[0] for stretch in lists if all(map(_is_text, stretch[:1])) and any(map(_is_text, stretch[2::2]))
+            ]
+        case _:
+            return []
+
+
+def _is_text(claim: Any) -> bool:
+    return isinstance(claim, str)
 
 
 def compare(store: MergeableStore, ranges: Ranges, body: Any, cursor: str | None) -> list[Any]:

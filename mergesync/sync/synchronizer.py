@@ -8,7 +8,7 @@ a transaction open the core stands still, so that a rollback neither eats what p
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from mergesync.exceptions import (
     RemoteProtocolError,
     RequestTimeoutError,
 )
-from mergesync.limits import MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
+from mergesync.limits import HASHED_AT_ONCE, MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
 from mergesync.sync.admission import has_bare_containers, is_empty
@@ -394,6 +394,19 @@ class Synchronizer:
                 self._pulling.listen(sender, kind, message.body)
             answering = self._telling_nothing if sender in self.blind else self._answering
             self._send(sender, answering.answer(sender, message, now))
+
+    def prepare(self, summed: Iterable[str] | None) -> bool:
+        """Do some milliseconds of the work that the first hashes and fingerprints of a large store are.
+
+        Args:
+            summed: the tables of which fingerprints are needed; None if nothing is to be compared.
+
+        Returns:
+            Whether nothing is left to do.
+        """
+        if not self.store.hash_some(HASHED_AT_ONCE):
+            return False
+        return summed is None or self._ranges.prepare(summed)
 
     def compare(self, sender: str, body: Any, cursor: str | None) -> list[Any]:
         """Answer a peer that compares ranges of rows; raises RemoteProtocolError."""
