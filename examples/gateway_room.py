@@ -30,14 +30,17 @@ def admit(path_id: str, client: Client) -> Access:
     return Access(write=hello["roomCredential"] == "play")
 
 
-def on_client_state(client: Client, state: dict[str, str]) -> dict[str, str]:
-    state.pop("isOwner", None)  # nobody may claim that
-    return {**state, "isOwner": "true"} if client.info.hello.get("clientCredential") == "the owner" else state
+def on_presence(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+    if client.info.hello is None:
+        return
+    state["clientState"].pop("isOwner", None)  # nobody may claim that
+    if client.info.hello.get("clientCredential") == "the owner":
+        state["clientState"]["isOwner"] = "true"
 
 
 async def main() -> None:
-    gateways = {"/wss": room_server(on_client_state=on_client_state)}
-    async with create_ws_server("localhost", 8047, admit=admit, gateways=gateways) as server:
+    gateways = {"/wss": room_server()}
+    async with create_ws_server("localhost", 8047, admit=admit, on_presence=on_presence, gateways=gateways) as server:
 
         @server.action("sit")
         def sit(path: ServerPath, client: Client, data: Any) -> None:

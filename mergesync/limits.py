@@ -23,6 +23,7 @@ __all__ = [
     "HELD_TIMEOUTS",
     "HELLO_TIMEOUT_SECONDS",
     "HOOK_TIMEOUT_SECONDS",
+    "KEPT_ANSWER_SECONDS",
     "MAX_ANSWER_BYTES",
     "MAX_ASK_SECONDS",
     "MAX_BANS",
@@ -33,7 +34,6 @@ __all__ = [
     "MAX_COMPARED_RANGES",
     "MAX_DEPARTED_CLIENTS",
     "MAX_FRAGMENTS",
-    "MAX_FRAMES_AT_ONCE",
     "MAX_FRAMES_READ_AHEAD",
     "MAX_FRAME_BYTES",
     "MAX_FRUITLESS_REMINDERS",
@@ -64,8 +64,10 @@ __all__ = [
     "MAX_REMINDER_PAUSE_SECONDS",
     "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
+    "MAX_ROUND_SECONDS",
     "MAX_TIMER_SECONDS",
     "MAX_TOTAL_CHANGES_OUTBOX_BYTES",
+    "MAX_UNACCEPTED_CONNECTIONS",
     "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
@@ -77,6 +79,8 @@ __all__ = [
     "RECONNECT_CAP_SECONDS",
     "RECONNECT_FIRST_SECONDS",
     "RECONNECT_STABLE_SECONDS",
+    "REFUSALS_REPORTED",
+    "REFUSALS_SECONDS",
     "REMINDER_PAUSE_SECONDS",
     "REMOVALS_AT_ONCE",
     "REMOVAL_REMEMBERED_SECONDS",
@@ -152,9 +156,9 @@ MAX_JOINED_BYTES: Final = 64 * 1024
 """Characters of changes of a path that wait for the end of a turn of the event loop, to be written at once: hundreds of
 small ones, and little beside an outbox."""
 
-MAX_FRAMES_AT_ONCE: Final = 64
-"""Frames of a client that have come already and are acted on before others have their turn, and what follows from them
-goes out: some milliseconds of changes of one cell."""
+MAX_ROUND_SECONDS: Final = 0.005
+"""For how long a round of the event loop acts on frames that have come, before timers, other sockets and what follows
+from those frames have their turn: what else a server does is late by some milliseconds at most."""
 
 CATCH_UP_POLL_SECONDS: Final = 0.05
 """How often is looked whether slow readers read again; that costs a microsecond for each of them."""
@@ -163,6 +167,11 @@ CATCH_UP_POLL_SECONDS: Final = 0.05
 
 MAX_ANSWER_BYTES: Final = MAX_FRAME_BYTES // 2
 """About how much an answer to a peer holds: half of what fits, as sizes are reckoned before there is a text."""
+
+KEPT_ANSWER_SECONDS: Final = 1.0
+"""How long the server keeps the text of the answer that gives a newcomer all tables, unless they change: of a thousand
+who come at once, one has it made. It is a fifth of what the tables take, and at most as much as can be written in a
+second."""
 
 MIN_ANSWER_BYTES: Final = 128 * 1024
 """Answers to a peer that gets none of them are made smaller, down to this: in a second one comes over a Mbit/s."""
@@ -306,6 +315,11 @@ MAX_TIMER_SECONDS: Final = 86_400.0
 FLUSH_TIMEOUTS: Final = 10
 """A synchronizer that is destroyed waits at most this many request time-outs while its peer still fetches changes."""
 
+MAX_UNACCEPTED_CONNECTIONS: Final = 4096
+"""Connections that the system completes while a server has not taken them. For who finds no place it looks as if
+nobody were there: it tries again after a second, then after two, and so on. asyncio's hundred are too few for all who
+come back when a server starts."""
+
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 """A peer that does not close its side of a socket by then is cut off; half of what `websockets` grants."""
 
@@ -323,6 +337,13 @@ RECONNECT_STABLE_SECONDS: Final = 30.0
 
 PUT_OUT_RETRY_SECONDS: Final = 5.0
 """A client that was put out of a path does not come back before that: whoever did it meant it."""
+
+REFUSALS_REPORTED: Final = 20
+"""Refused connections of one status that are reported one by one, before they are only counted for a while."""
+
+REFUSALS_SECONDS: Final = 10.0
+"""How long refused connections are counted before it is said how many more there were; with the bound above, a flood
+of any size makes two lines a second in a log."""
 
 MAX_BANS: Final = 10_000
 """Bans that a server remembers; then the oldest is forgotten."""

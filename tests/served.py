@@ -50,7 +50,8 @@ class Served:
     Args:
         folder: where it runs.
         arguments: after `serve`; the port is a free one unless they say another.
-        development: whether Python warns of what it usually passes over, and is slower.
+        development: whether Python warns of what it usually passes over, and is slower. If not, it keeps bytecode in
+            the folder, as an installed package has it, whatever the environment says.
 
     Attributes:
         lines: what it said on stdout once it accepted connections.
@@ -59,10 +60,15 @@ class Served:
 
     def __init__(self, folder: Path, *arguments: str, development: bool = True) -> None:
         port = [] if "--port" in arguments else ["--port", "0"]
+        python = (
+            {"PYTHONDEVMODE": "1"}
+            if development
+            else {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mergesync", "serve", *port, *arguments],
             cwd=folder,
-            env=environment(**({"PYTHONDEVMODE": "1"} if development else {})),
+            env=environment(**python),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

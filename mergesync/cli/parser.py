@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from mergesync.cli.common import USAGE, printable
+from mergesync.cli.hooks import HOOKS
 from mergesync.cli.remote import delete, get, set_, watch
 from mergesync.cli.serve import GATEWAYS, serve
 from mergesync.cli.storage import Storage
@@ -96,6 +97,20 @@ def _add_serve(commands: _Commands[_Parser]) -> None:
         "--gateway", metavar="NAME:/PREFIX", action="append", default=[], type=_gateway,
         help=f"serve clients of another protocol on the paths, too, at URLs that begin so: {', '.join(GATEWAYS)}; such "
         "as wsss:/wsss (docs/gateways.md); may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hooks", metavar="FILE",
+        help=f"ask this Python file about clients: what it has of {', '.join(HOOKS)} (docs/rooms.md); "
+        "`setup(server)` is called first, and may make paths and actions",
+    )  # fmt: skip
+    parser.add_argument("--presence", action="store_true", help="say on PATH/~clients who is on a path (docs/paths.md)")
+    parser.add_argument(
+        "--create", choices=("any", "server"), default="any",
+        help="who makes paths: whoever comes, or the `setup` of --hooks alone (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--idle-grace", metavar="SECONDS", type=_seconds, default=0.0,
+        help="how long a path stays loaded after its last client (%(default)g)",
     )  # fmt: skip
     parser.add_argument(
         "--relay",

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 from mergesync.cli.common import FAILED, OK, USAGE, CliError, printable
+from mergesync.cli.hooks import HooksFile
 from mergesync.cli.logs import log, log_error, start_logging
 from mergesync.cli.storage import Persisters, Storage, opened
 from mergesync.limits import Limits
@@ -46,6 +47,9 @@ async def serve(arguments: argparse.Namespace) -> int:
     """
     if arguments.gateway and arguments.relay:
         raise CliError("--gateway needs a store for each path, which a --relay has not", USAGE)
+    if arguments.create == "server" and arguments.hooks is None:
+        raise CliError("--create server needs --hooks with a `setup` that makes paths", USAGE)
+    hooks = None if arguments.hooks is None else HooksFile(arguments.hooks)
     start_logging()
     stopping = _catch_signals()
     storage: Storage = arguments.persist
@@ -54,10 +58,12 @@ async def serve(arguments: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         if keeper.persisters is not None:
             await stack.enter_async_context(opened(keeper.persisters))
-        server = await _listen(arguments, tls, keeper)
+        server = await _listen(arguments, tls, keeper, hooks)
         if tls is not None:
             _reload_on_hangup(server)
         try:
+            if hooks is not None:
+                await hooks.set_up(server)
             address = _address(arguments.host, server.port, secure=tls is not None)
             _announce(address, storage)
             log("server.listening", address=address, persist=storage.kind, place=storage.place or None)
@@ -130,7 +136,10 @@ def _reload_on_hangup(server: ListeningWsServer) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
-async def _listen(arguments: argparse.Namespace, tls: TlsFiles | None, keeper: _Keeper) -> ListeningWsServer:
+async def _listen(
+    arguments: argparse.Namespace, tls: TlsFiles | None, keeper: _Keeper, hooks: HooksFile | None
+) -> ListeningWsServer:
+    options: dict[str, Any] = {} if hooks is None else {**hooks.hooks, "lives": keeper.persisters is not None}
     try:
         server = await create_ws_server(
             arguments.host,
@@ -139,15 +148,21 @@ async def _listen(arguments: argparse.Namespace, tls: TlsFiles | None, keeper: _
             tls=tls,
             relay=arguments.relay,
             gateways=_gateways(arguments.gateway),
+            presence=arguments.presence,
+            create=arguments.create,
+            idle_grace_seconds=arguments.idle_grace,
             origins=arguments.allow_origin,
             trusted_proxies=arguments.trust_proxy,
             limits=Limits(**dict(arguments.limit)),
             on_connection=_on_connection,
             on_ignored_error=log_error,
+            **options,
         )
     except OSError as error:
         what = os.strerror(error.errno) if error.errno and error.errno > 0 else printable(error.strerror or str(error))
         raise CliError(f"cannot listen on {printable(arguments.host)} port {arguments.port}: {what}") from error
+    except ValueError as error:  # hooks that a relay cannot have
+        raise CliError(printable(str(error)), USAGE) from error
     server.add_path_ids_listener(_on_path)
     server.add_client_ids_listener(None, _on_client)
     return server
@@ -205,6 +220,8 @@ class _Keeper:
     def __init__(self, persisters: Persisters | None) -> None:
         self.persisters = persisters
         self.lost = False
+        if persisters is not None:
+            self.get_path_ids = persisters.get_path_ids
 
     def __call__(self, path_id: str) -> _Kept:
         assert self.persisters is not None
@@ -219,6 +236,7 @@ class _Kept:
         self.start_auto_load = persister.start_auto_load
         self.start_auto_save = persister.start_auto_save
         self.flush = persister.flush
+        self.remove = persister.remove
         self._keeper = keeper
         self._destroy = persister.destroy
 

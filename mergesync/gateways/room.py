@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from mergesync import (
     MISSING,
-    Client,
     Gateway,
     GatewaySocket,
     InvalidCellError,
     Member,
+    MergeableStore,
     RefusedError,
     RemoteProtocolError,
     RequestFailedError,
@@ -22,32 +22,36 @@ from mergesync import (
 from mergesync.gateways.frames import as_text, decode, encode, is_name, path_id_of
 from mergesync.limits import HELLO_TIMEOUT_SECONDS, MAX_MESSAGES_BEING_ANSWERED
 
-__all__ = ["OnClientState", "room_server"]
+__all__ = ["room_server"]
 
 PROTOCOL = "websocket-room-server:1"
 
 _WELCOME, _CHANGE, _NEWS, _ACTION, _RESULT = 1, 2, 3, 4, 5
 _CLOSE_PROTOCOL_ERROR = 1002
 
-OnClientState: TypeAlias = Callable[[Client, dict[str, str]], Any]
-"""`(client, state) -> state`, or an awaitable of one."""
+_CLIENTS = "clients"
+_STATE, _TYPE, _NAME = "clientState", "clientType", "clientName"
+_VOUCHED = ("name", "identity", "since", "write")
 
 
-def room_server(*, on_client_state: OnClientState | None = None) -> Gateway:
+def room_server() -> Gateway:
     """A gateway for clients of websocket-room-server: a room is a path, and its state the values there, as texts.
-
-    Args:
-        on_client_state: called with what a client says of itself, when it comes and when it changes that; what it
-            returns is shown to the others. Raising `RefusedError` says no.
 
     Example:
         server = await create_ws_server(gateways={"/wss": room_server()})
     """
     numbers = itertools.count(1)
+    everybody: dict[str, _RoomClient] = {}
     rooms: dict[str, _Room] = {}
 
     async def gateway(socket: GatewaySocket) -> None:
-        client = _RoomClient(socket, on_client_state)
+        client = everybody[socket.info.client_id] = _RoomClient(socket)
+        try:
+            await _converse(client, socket)
+        finally:
+            del everybody[socket.info.client_id]
+
+    async def _converse(client: _RoomClient, socket: GatewaySocket) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
                 frame = await anext(socket, None)
@@ -55,7 +59,7 @@ def room_server(*, on_client_state: OnClientState | None = None) -> Gateway:
             return client.end("no hello received in time")
         try:
             if frame is not None:
-                await client.hello(frame, rooms, numbers)
+                await client.hello(frame, lambda member: _room_of(member, rooms, everybody), numbers)
             async for frame in socket:
                 await client.receive(frame)
         except RemoteProtocolError as error:
@@ -68,21 +72,108 @@ def room_server(*, on_client_state: OnClientState | None = None) -> Gateway:
     return gateway
 
 
+def _room_of(member: Member, rooms: dict[str, _Room], everybody: dict[str, _RoomClient]) -> _Room:
+    """The room that a client comes into."""
+    path_id = member.client.path_id
+    if path_id not in rooms:
+        rooms[path_id] = _Room(member.clients_store, everybody, lambda: rooms.pop(path_id, None))
+    return rooms[path_id]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What others see of a client: what it is called, and what it is."""
+
+    id: str
+    client: dict[str, Any]
+
+
 class _Room:
-    """Those in a room who are shown to others, and those who see them."""
+    """Who is on a path, as clients of this protocol see it: all that may write, whatever they speak.
 
-    def __init__(self) -> None:
-        self.clients: dict[str, _RoomClient] = {}
+    Args:
+        store: a row for each client.
+        everybody: the clients of this gateway, by the ids of their rows.
+        is_empty: called when the last client of this gateway has left.
+    """
 
+    def __init__(
+        self, store: MergeableStore, everybody: dict[str, _RoomClient], is_empty: Callable[[], object]
+    ) -> None:
+        self._store = store
+        self._everybody = everybody
+        self._is_empty = is_empty
+        self._here: dict[str, _RoomClient] = {}
+        self._shown: dict[str, _Shown] = {}
+        self._listener_id = store.add_did_finish_transaction_listener(lambda _: self._changed())
+        self._look_at(store.get_row_ids(_CLIENTS))
+
+    @property
     def shown(self) -> dict[str, Any]:
         """Everybody who is shown, as a newcomer hears of them."""
-        return {client_id: client.shown() for client_id, client in self.clients.items() if client.is_shown}
+        return {shown.id: shown.client for shown in self._shown.values()}
 
-    def tell(self, skip: _RoomClient | None, **news: Any) -> None:
-        """Tell all but one."""
-        for client in self.clients.values():
-            if client is not skip and client.sees_others:
+    def enter(self, row_id: str, client: _RoomClient) -> None:
+        """A client is there, and hears of others from now on."""
+        self._here[row_id] = client
+
+    def leave(self, row_id: str) -> None:
+        """It hears of them no more."""
+        del self._here[row_id]
+        if not self._here:
+            self._store.del_listener(self._listener_id)
+            self._is_empty()
+
+    def _changed(self) -> None:
+        tables, _, _ = self._store.get_transaction_changes()
+        rows = tables.get(_CLIENTS, {})
+        self._look_at(list(self._shown) if rows is MISSING else rows)
+
+    def _look_at(self, row_ids: Iterable[str]) -> None:
+        for row_id in row_ids:
+            before, now = self._shown.pop(row_id, None), self._look(row_id)
+            if now is not None:
+                self._shown[row_id] = now
+            if before is not None and now is not None and _is_same(before, now):
+                self._tell_of_state(row_id, now, before.client[_STATE])
+                continue
+            if before is not None:
+                self._tell(row_id, removeClients=[before.id])
+            if now is not None:
+                self._tell(row_id, addClients={now.id: now.client})
+
+    def _look(self, row_id: str) -> _Shown | None:
+        """What others see of a client; None if they do not."""
+        row = self._store.get_row(_CLIENTS, row_id)
+        own = self._everybody.get(row_id)
+        if not row.get("write") or (own is not None and _STATE not in row):  # its hello is under way, or it is readonly
+            return None
+        said = row.get(_STATE)
+        if not isinstance(said, dict):
+            said = {cell_id: cell for cell_id, cell in row.items() if cell_id not in (*_VOUCHED, _TYPE, _NAME)}
+        client: dict[str, Any] = {key: as_text(row[key]) for key in (_TYPE, _NAME) if key in row}
+        if own is None and _NAME not in row and "identity" in row:
+            client[_NAME] = as_text(row["identity"])
+        client[_STATE] = {key: as_text(value) for key, value in said.items()}
+        name = own.id if own is not None else str(row.get("name", row_id))
+        is_taken = any(shown.id == name for shown in self._shown.values())
+        return _Shown(row_id if is_taken else name, client)
+
+    def _tell(self, row_id: str, **news: Any) -> None:
+        for other_id, client in self._here.items():
+            if other_id != row_id:
                 client.send(_NEWS, **news)
+
+    def _tell_of_state(self, row_id: str, shown: _Shown, before: dict[str, str]) -> None:
+        state = shown.client[_STATE]
+        news = {key: state.get(key, MISSING) for key in {**before, **state} if state.get(key) != before.get(key)}
+        if news:
+            self._tell(row_id, updateClients={shown.id: _entries(news)})
+
+
+def _is_same(one: _Shown, other: _Shown) -> bool:
+    """Whether only the state can be another."""
+    return (one.id, {**one.client, _STATE: {}}) == (other.id, {**other.client, _STATE: {}})
 
 
 class _RoomClient:
@@ -90,15 +181,15 @@ class _RoomClient:
 
     Args:
         socket: its socket.
-        on_client_state: see `room_server`.
+
+    Attributes:
+        id: what it is called.
     """
 
-    def __init__(self, socket: GatewaySocket, on_client_state: OnClientState | None) -> None:
+    def __init__(self, socket: GatewaySocket) -> None:
+        self.id = ""
         self._socket = socket
-        self._on_client_state = on_client_state
-        self._id = ""
         self._member: Member
-        self._room: _Room
         self._about: dict[str, str] = {}  # its type and name
         self._state: dict[str, str] = {}
         self._readonly = False
@@ -118,7 +209,7 @@ class _RoomClient:
 
     # --- hello
 
-    async def hello(self, frame: str, rooms: dict[str, _Room], numbers: Iterator[int]) -> None:
+    async def hello(self, frame: str, room_of: Callable[[Member], _Room], numbers: Iterator[int]) -> None:
         """Come into a room.
 
         Raises:
@@ -128,20 +219,25 @@ class _RoomClient:
         hello = _checked_hello(frame)
         if hello["protocol"] != PROTOCOL:
             return self.end(f"wrong protocol ({hello['protocol']} vs {PROTOCOL}")
-        path_id = path_id_of(hello["roomId"])
-        self._member = member = await self._socket.join(path_id, hello)
+        self._member = member = await self._socket.join(path_id_of(hello["roomId"]), hello)
         await self._take_name(numbers)
-        self._about = {key: hello[key] for key in ("clientType", "clientName") if key in hello}
+        self._about = {key: hello[key] for key in (_TYPE, _NAME) if key in hello}
         self._readonly = hello.get("readonly", False) or not member.client.access.write
-        self._state = await self._approved(hello["clientState"])
-        await self._announce()
-        self._come(rooms, path_id)
+        await self._say(hello[_STATE])
+        member.on_transaction = self._changed
+        member.on_message = self._message
+        clients: dict[str, Any] = {}
+        if member.client.access.presence:
+            room = room_of(member)
+            room.enter(member.client.id, self)
+            member.on_left = lambda: room.leave(member.client.id)
+            clients = room.shown
         return self.send(
             _WELCOME,
             protocol=PROTOCOL,
             roomProtocol=hello["roomProtocol"],
-            clientId=self._id,
-            clients=self._room.shown() if self.sees_others else {},
+            clientId=self.id,
+            clients=clients,
             roomState={key: as_text(value) for key, value in member.store.get_values().items()},
             readonly=self._readonly,
         )
@@ -149,61 +245,30 @@ class _RoomClient:
     async def _take_name(self, numbers: Iterator[int]) -> None:
         """Be called by its id on the path, so that the server and others can send it messages."""
         while True:
-            self._id = f"connection:{next(numbers)}"
+            self.id = f"connection:{next(numbers)}"
             try:
                 if self._member.client.access.actions:
-                    await self._member.take_name(self._id)
+                    await self._member.take_name(self.id)
             except RequestFailedError as error:
                 if error.reason != "name-taken":
                     raise RefusedError(error.message) from None
             else:
                 return
 
-    async def _approved(self, state: dict[str, str]) -> dict[str, str]:
-        if self._on_client_state is not None:
-            approved = self._on_client_state(self._member.client, dict(state))
-            return dict(await approved if inspect.isawaitable(approved) else approved)
-        return dict(state)
-
-    async def _announce(self) -> None:
-        """Let also others than clients of this gateway see what it says of itself, if they see who is there."""
-        if self.is_shown:
-            try:
-                await self._member.announce(self.shown())
-            except RequestFailedError as error:
-                if error.reason != "unknown":
-                    raise RefusedError(error.message) from None
-
-    def _come(self, rooms: dict[str, _Room], path_id: str) -> None:
-        room = self._room = rooms.setdefault(path_id, _Room())
-        room.clients[self._id] = self
-        self._member.on_transaction = self._changed
-        self._member.on_message = self._message
-
-        def leave() -> None:
-            del room.clients[self._id]
-            if self.is_shown:
-                room.tell(self, removeClients=[self._id])
-            if not room.clients and rooms.get(path_id) is room:
-                del rooms[path_id]
-
-        self._member.on_left = leave
-        if self.is_shown:
-            room.tell(self, addClients={self._id: self.shown()})
-
     @property
-    def is_shown(self) -> bool:
-        """Whether others see it."""
+    def _is_shown(self) -> bool:
         return not self._readonly and self._member.client.access.presence
 
-    @property
-    def sees_others(self) -> bool:
-        """Whether it sees others."""
-        return self._member.client.access.presence
-
-    def shown(self) -> dict[str, Any]:
-        """What others see of it."""
-        return {**self._about, "clientState": self._state}
+    async def _say(self, state: dict[str, str]) -> None:
+        """Let others see its state, after the application; that of who is not shown is nobody's business."""
+        self._state = state
+        if self._is_shown:
+            try:
+                await self._member.announce({**self._about, _STATE: state})
+            except RequestFailedError as error:
+                raise RefusedError(error.message) from None
+            said = self._member.clients_store.get_cell(_CLIENTS, self._member.client.id, _STATE)
+            self._state = {key: as_text(value) for key, value in said.items()} if isinstance(said, dict) else {}
 
     # --- what it says
 
@@ -265,12 +330,13 @@ class _RoomClient:
 
     async def _change_state(self, changes: dict[str, Any], echo: bool) -> None:
         wanted = {key: value for key, value in {**self._state, **changes}.items() if value is not MISSING}
-        before, self._state = self._state, await self._approved(wanted)
-        await self._announce()
-        keys = before.keys() | self._state.keys()
-        news = {key: self._state.get(key, MISSING) for key in keys if self._state.get(key) != before.get(key)}
-        if news and self.is_shown:
-            self._room.tell(None if echo else self, updateClients={self._id: _entries(news)})
+        before = self._state
+        await self._say(wanted)
+        known = before if echo else wanted  # without echo it hears only of what became other than it asked
+        news = {key: self._state.get(key, MISSING) for key in {**known, **self._state}}
+        news = {key: value for key, value in news.items() if value != known.get(key, MISSING)}
+        if news and self._is_shown:
+            self.send(_NEWS, updateClients={self.id: _entries(news)})
 
     async def _act(self, message: dict[str, Any]) -> None:
         match message:

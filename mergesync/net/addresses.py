@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-__all__ = ["Host", "usable_addresses"]
+from mergesync.limits import MAX_UNACCEPTED_CONNECTIONS
+
+__all__ = ["Host", "hold_more_connections", "usable_addresses"]
 
 Host: TypeAlias = str | Sequence[str] | None
 """A name or an address, several of them, or None for all interfaces."""
@@ -89,3 +91,10 @@ def _bound(family: int, address: Any, reuse_port: bool) -> socket.socket:
         bound.close()
         raise OSError(error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from None
     return bound
+
+
+def hold_more_connections(listening: Iterable[socket.socket]) -> None:
+    """Let the system hold more connections than the event loop takes at once, which is bounded for the others' sake."""
+    for each in listening:
+        with socket.fromfd(each.fileno(), each.family, each.type) as same:
+            same.listen(MAX_UNACCEPTED_CONNECTIONS)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mergesync.exceptions import RefusedConnectionError
 from mergesync.limits import MAX_BANS
 from mergesync.net.door import counted_address
 from mergesync.rooms.access import Client, Identity
+from mergesync.store import MergeableStore
+from mergesync.store.jsjson import dumps
+from mergesync.types import GetNow
 
 __all__ = ["Bans", "is_the_same"]
 
 _FORBIDDEN = 403
+_TABLE: Final = "bans"
+_CELL: Final = "until"
 
 _Who: TypeAlias = tuple[str, str]
 
@@ -33,33 +37,62 @@ def is_the_same(one: Client, other: Client) -> bool:
 
 
 class Bans:
-    """Bans of one server, by path. They are forgotten when it ends.
+    """Bans of one server, by path. Where lives of paths are kept, bans are as well.
 
     Args:
-        now: the time of a steady clock, in seconds.
+        get_now: the wall clock, in milliseconds; a ban ends when it says so, also after a restart.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._until: dict[tuple[str, _Who], float] = {}  # in the order in which they were made
+    def __init__(self, get_now: GetNow) -> None:
+        self._get_now = get_now
+        self._store = MergeableStore()
+        self._until: dict[str, float] = {}  # in the order in which they were made; seconds since 1970
+        self._forgotten = 0
+
+    def use(self, store: MergeableStore) -> None:
+        """Keep them in this store from now on, which has those of former times."""
+        self._store = store
+        for key, row in store.get_table(_TABLE).items():
+            until: Any = row[_CELL]
+            if until > self._now:
+                self._until[key] = until
+            else:
+                self._forget(key)
+
+    @property
+    def _now(self) -> float:
+        return self._get_now() / 1000
 
     def ban(self, path_id: str, client: Client, seconds: float) -> None:
         """Keep a client out of a path; who has neither an identity nor an address cannot be known again."""
         who = _who(client.identity, client.remote_address)
         if who is not None:
-            self._until.pop((path_id, who), None)
-            self._until[path_id, who] = self._now() + seconds
+            key = dumps([path_id, *who])
+            self._until.pop(key, None)
+            self._until[key] = self._now + seconds
+            self._store.set_cell(_TABLE, key, _CELL, self._until[key])
             if len(self._until) > MAX_BANS:
-                del self._until[next(iter(self._until))]
+                self._forget(next(iter(self._until)))
 
     def refusal(self, path_id: str, identity: Identity | None, remote_address: Any) -> RefusedConnectionError | None:
         """Why somebody may not come onto a path, or None."""
         who = _who(identity, remote_address) if self._until else None
-        until = None if who is None else self._until.get((path_id, who))
-        if who is None or until is None:
+        if who is None:
             return None
-        seconds = until - self._now()
+        key = dumps([path_id, *who])
+        until = self._until.get(key)
+        if until is None:
+            return None
+        seconds = until - self._now
         if seconds <= 0:
-            del self._until[path_id, who]
+            self._forget(key)
             return None
         return RefusedConnectionError("banned for now", status=_FORBIDDEN, retry_after_seconds=seconds)
+
+    def _forget(self, key: str) -> None:
+        self._until.pop(key, None)
+        self._store.del_row(_TABLE, key)
+        self._forgotten += 1
+        if self._forgotten >= MAX_BANS:
+            self._forgotten = 0
+            self._store.forget_deleted_rows(_TABLE)

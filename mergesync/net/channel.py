@@ -29,6 +29,7 @@ __all__ = [
     "close_reason",
     "headers_of",
     "post_to_all",
+    "wait_while_open",
 ]
 
 AsgiScope: TypeAlias = MutableMapping[str, Any]
@@ -138,13 +139,15 @@ class WebsocketsChannel:
         takes_frames: whether a frame is the same bytes for any such channel, as it is neither masked nor compressed.
     """
 
-    __slots__ = ("connection", "headers", "remote_address", "takes_frames")
+    __slots__ = ("_protocol", "_transport", "connection", "headers", "remote_address", "takes_frames")
 
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection = connection
         self.remote_address: Any = connection.remote_address
         request = connection.request
         self.headers: Mapping[str, str] = headers_of(() if request is None else request.headers.raw_items())
+        self._protocol = connection.protocol
+        self._transport = connection.transport
         self.takes_frames: bool = connection.protocol.side is Side.SERVER and not connection.protocol.extensions
 
     async def receive(self) -> str:
@@ -167,8 +170,8 @@ class WebsocketsChannel:
 
     def write(self, frames: bytes) -> None:
         """Write frames to the transport as they are."""
-        if self.connection.state is State.OPEN and not self.connection.transport.is_closing():
-            self.connection.transport.write(frames)
+        if self._protocol.state is State.OPEN and not self._transport.is_closing():
+            self._transport.write(frames)
 
     async def wait_closed(self) -> None:
         """Return when the connection is closed."""
@@ -177,7 +180,7 @@ class WebsocketsChannel:
     @property
     def queued_bytes(self) -> int:
         """The transport's buffer."""
-        return self.connection.transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size()
 
     async def close(self, code: int, reason: str) -> None:
         """Close with a code; a peer that does not take part is cut off."""
@@ -275,3 +278,13 @@ class AsgiChannel:
                 return
             self._posted.clear()
             await self._posted.wait()
+
+
+async def wait_while_open(channel: TextChannel, awaited: asyncio.Future[Any]) -> bool:
+    """Wait for something, but not longer than until a channel is closed; whether it is done."""
+    closed = asyncio.create_task(channel.wait_closed())
+    try:
+        await asyncio.wait([awaited, closed], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        closed.cancel()
+    return awaited.done()

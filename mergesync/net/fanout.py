@@ -12,30 +12,46 @@ from collections.abc import Callable, Sequence
 from mergesync.limits import MAX_JOINED_BYTES
 from mergesync.net.server_socket import ServerSocket
 
-__all__ = ["Batch", "Fanout"]
+__all__ = ["Audience", "Batch", "Fanout"]
+
+
+class Audience:
+    """The clients of a path that get its changes.
+
+    Args:
+        path_id: the path.
+        readers: their ids.
+        sockets: theirs, by what precedes frames of the path on them, then by client id.
+
+    Attributes:
+        path_id, readers, sockets: see above.
+    """
+
+    __slots__ = ("path_id", "readers", "sockets")
+
+    def __init__(self, path_id: str, readers: tuple[str, ...], sockets: dict[str, dict[str, ServerSocket]]) -> None:
+        self.path_id: str = path_id
+        self.readers: tuple[str, ...] = readers
+        self.sockets: dict[str, dict[str, ServerSocket]] = sockets
 
 
 class Batch:
     """Frames for the same readers.
 
     Args:
-        path_id: the path.
-        readers: the clients of the path that get them.
-        sockets: those of the readers. They get the frames even if they leave the path meanwhile.
+        audience: the readers. They get the frames even if they leave the path meanwhile.
 
     Attributes:
-        path_id, readers, sockets: see above.
+        audience: see above.
         frames: each with the client that has it already, if there is one.
         authors: these clients.
         size: characters of all frames.
     """
 
-    __slots__ = ("authors", "frames", "path_id", "readers", "size", "sockets")
+    __slots__ = ("audience", "authors", "frames", "size")
 
-    def __init__(self, path_id: str, readers: tuple[str, ...], sockets: dict[str, ServerSocket]) -> None:
-        self.path_id = path_id
-        self.readers = readers
-        self.sockets = sockets
+    def __init__(self, audience: Audience) -> None:
+        self.audience: Audience = audience
         self.frames: list[tuple[str | None, str]] = []
         self.authors: set[str | None] = set()
         self.size: int = 0
@@ -47,25 +63,24 @@ class Batch:
             self.size += len(frame)
         self.authors.add(author)
 
-    def frames_for(self, reader: str | None) -> list[str]:
-        """What a reader gets that is an author, or, for None, any other."""
-        return [frame for author, frame in self.frames if reader is None or author != reader]
+    def frames_for(self, reader: str | None, prefix: str) -> list[str]:
+        """What a reader gets that is an author, or, for None, any other; each behind the prefix."""
+        return [prefix + frame for author, frame in self.frames if reader is None or author != reader]
 
 
 class Fanout:
-    """What has not gone out yet in this turn.
+    """What has not gone out yet in this turn, and to whom changes of each path go.
 
     Args:
-        sockets_of: called with `path_id, readers`.
+        gather: makes the audience of a path: `gather(path id, readers)`.
         deliver: called with a batch that is complete.
     """
 
-    def __init__(
-        self, sockets_of: Callable[[str, tuple[str, ...]], dict[str, ServerSocket]], deliver: Callable[[Batch], None]
-    ) -> None:
-        self._sockets_of = sockets_of
+    def __init__(self, gather: Callable[[str, tuple[str, ...]], Audience], deliver: Callable[[Batch], None]) -> None:
+        self._gather = gather
         self._deliver = deliver
-        self._batches: dict[str, Batch] = {}  # by path id
+        self._audiences: dict[str, Audience] = {}  # by path id
+        self._batches: dict[str, Batch] = {}  # likewise
         self._scheduled = False
 
     def add(self, path_id: str, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
@@ -77,11 +92,13 @@ class Fanout:
             frames: of one message.
             author: who has them already.
         """
+        audience = self._audiences.get(path_id)
+        if audience is None or audience.readers is not readers:
+            self.flush()
+            audience = self._audiences[path_id] = self._gather(path_id, readers)
         batch = self._batches.get(path_id)
-        if batch is None or batch.readers is not readers:
-            if batch is not None:
-                self.flush()
-            batch = self._batches[path_id] = Batch(path_id, readers, self._sockets_of(path_id, readers))
+        if batch is None:
+            batch = self._batches[path_id] = Batch(audience)
             if not self._scheduled:
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self._end_turn)
@@ -99,3 +116,7 @@ class Fanout:
             batches, self._batches = self._batches, {}
             for batch in batches.values():
                 self._deliver(batch)
+
+    def forget(self, path_id: str) -> None:
+        """Nobody is on a path."""
+        self._audiences.pop(path_id, None)

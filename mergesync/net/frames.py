@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mergesync.limits import MAX_FRAMES_AT_ONCE, Limits
+from mergesync.limits import Limits
 from mergesync.net.channel import ChannelClosed
 from mergesync.net.pace import Pace
+from mergesync.net.rounds import Rounds
 from mergesync.net.server_socket import ServerSocket
 
 __all__ = ["Frames"]
@@ -21,19 +22,20 @@ class Frames:
     Args:
         socket: the socket.
         limits: of the server.
+        rounds: of the event loop.
         received: called for each frame.
     """
 
-    __slots__ = ("_bytes", "_closed", "_count", "_messages", "_received", "_socket", "_wait_seconds")
+    __slots__ = ("_bytes", "_closed", "_messages", "_received", "_rounds", "_socket", "_wait_seconds")
 
-    def __init__(self, socket: ServerSocket, limits: Limits, received: Callable[[], None]) -> None:
+    def __init__(self, socket: ServerSocket, limits: Limits, rounds: Rounds, received: Callable[[], None]) -> None:
         now = asyncio.get_running_loop().time()
         self._socket = socket
         self._received = received
+        self._rounds = rounds
         self._messages = Pace(limits.messages_per_second, limits.burst_seconds, now)
         self._bytes = Pace(limits.bytes_per_second, limits.burst_seconds, now)
         self._wait_seconds = 0.0
-        self._count = 0
         self._closed: ChannelClosed | None = None
 
     def check_open(self) -> None:
@@ -44,8 +46,7 @@ class Frames:
     async def next(self) -> str:
         """The next frame; raises ChannelClosed."""
         self.check_open()
-        self._count += 1
-        if self._wait_seconds or self._count % MAX_FRAMES_AT_ONCE == 0:  # many may have come at once
+        if self._wait_seconds:
             await asyncio.sleep(self._wait_seconds)
         frame = await self._frame()
         self._received()
@@ -58,6 +59,7 @@ class Frames:
         try:
             while True:
                 frame = await socket.channel.receive()
+                await self._rounds.wait()
                 if not (socket.closing or socket.condemned):
                     return frame
         except ChannelClosed as closed:

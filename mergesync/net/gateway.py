@@ -14,7 +14,7 @@ from mergesync.exceptions import (
     SyncError,
 )
 from mergesync.limits import MAX_CHANNELS
-from mergesync.net.channel import ChannelClosed, TextChannel, check_close, close_reason
+from mergesync.net.channel import ChannelClosed, TextChannel, check_close, close_reason, wait_while_open
 from mergesync.net.member import Member
 from mergesync.net.path import Path
 from mergesync.rooms.access import Client, ClientInfo, Identity
@@ -194,16 +194,12 @@ class GatewaySocket:
     async def _while_open(self, awaitable: Awaitable[_Result]) -> _Result:
         """What is awaited, unless the client goes first; for what it has asked is gone with it."""
         waiting = asyncio.ensure_future(awaitable)
-        closed = asyncio.create_task(self._channel.wait_closed())
         try:
-            await asyncio.wait([waiting, closed], return_when=asyncio.FIRST_COMPLETED)
+            if not await wait_while_open(self._channel, waiting):
+                raise ConnectionLostError("the client has gone", client_id=self._connection.client_id)
+            return waiting.result()
         finally:
-            closed.cancel()
-            if not waiting.done():
-                waiting.cancel()
-        if not waiting.done():
-            raise ConnectionLostError("the client has gone", client_id=self._connection.client_id)
-        return waiting.result()
+            waiting.cancel()
 
     def _guard(self, listener: Callable[..., object], *arguments: Any) -> None:
         """Call a listener of the gateway; where that fails, the client would miss something."""

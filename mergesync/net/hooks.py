@@ -12,7 +12,7 @@ from mergesync.rooms.access import Client, ClientInfo
 from mergesync.rooms.changes import Changes
 from mergesync.rooms.rules import Rules
 
-__all__ = ["Admit", "Authorize", "Hooks", "LeaveReason", "OnChanges", "OnJoin", "OnLeave", "SelfDestruct"]
+__all__ = ["Admit", "Authorize", "Hooks", "LeaveReason", "OnChanges", "OnJoin", "OnLeave", "OnPresence", "SelfDestruct"]
 
 Authorize: TypeAlias = Callable[[ClientInfo], Any]
 """`(info) -> Identity`, or an awaitable of one."""
@@ -29,6 +29,9 @@ OnJoin: TypeAlias = Callable[[ServerPath, Client], Any]
 OnLeave: TypeAlias = Callable[[ServerPath, Client, LeaveReason], Any]
 """`(path, client, reason)`; may be async."""
 
+OnPresence: TypeAlias = Callable[[ServerPath, Client, dict[str, Any]], Any]
+"""`(path, client, state)`, the state being what the client wants to say of itself, by cell id; may be async."""
+
 SelfDestruct: TypeAlias = Callable[[ServerPath, int, float], Any]
 """`(path, clients left, when it was made, in seconds since 1970) -> bool`; may be async."""
 
@@ -43,13 +46,15 @@ class Hooks:
     on_changes: OnChanges | None = None
     on_join: OnJoin | None = None
     on_leave: OnLeave | None = None
+    on_presence: OnPresence | None = None
     self_destruct: SelfDestruct | None = None
     timeout_seconds: float
 
     @property
     def any(self) -> bool:
         """Whether anything is asked, or told."""
-        return self.authorize is not None or self.review or self.on_join is not None or self.on_leave is not None
+        told = (self.authorize, self.on_join, self.on_leave, self.on_presence)
+        return self.review or any(hook is not None for hook in told)
 
     @property
     def review(self) -> bool:

@@ -44,16 +44,22 @@ class Laggards:
         """Whether a client is to miss a change, now and until it has caught up."""
         missed = self._missed.get(channel)
         if missed is None:
-            queued_bytes = channel.queued_bytes
-            if not queued_bytes:
-                return False
-            self._note(channel, queued_bytes)
-            if queued_bytes + size_bytes <= min(self._max_outbox_bytes, self._max_total_bytes - self.waiting_bytes):
-                self._note(channel, queued_bytes + size_bytes)
+            if self.may_wait(channel, size_bytes, self._max_outbox_bytes):
                 return False
             missed = self._missed[channel] = {}
         missed[path_id] = client_id
         return True
+
+    def may_wait(self, channel: TextChannel, size_bytes: int, most_bytes: int) -> bool:
+        """Whether so much more may wait for a client, of which by itself no more than a bound may; then it counts."""
+        queued_bytes = channel.queued_bytes
+        if not queued_bytes:
+            return True
+        self._note(channel, queued_bytes)
+        fits = queued_bytes + size_bytes <= min(most_bytes, self._max_total_bytes - self.waiting_bytes)
+        if fits:
+            self._note(channel, queued_bytes + size_bytes)
+        return fits
 
     def forget(self, channel: TextChannel) -> None:
         """A socket is closed."""

@@ -25,6 +25,7 @@ from mergesync.limits import (
 )
 from mergesync.net.alarm import Alarm
 from mergesync.net.backoff import full_jitter
+from mergesync.net.bans import Bans
 from mergesync.net.lives import LIVES, Life, Lives
 from mergesync.net.path import CreatePersisterForPath, Path, made_persister
 from mergesync.net.reporting import note_place
@@ -63,6 +64,7 @@ class LifeCycle:
     Args:
         create: who makes paths.
         create_persister_for_path: the server's.
+        bans: are kept where the lives of paths are.
         keeps: whether what is known of paths is kept in the storage, and so survives a restart.
         get_now: the wall clock, in milliseconds.
         report: hears of what goes wrong while nobody waits.
@@ -72,6 +74,7 @@ class LifeCycle:
         self,
         create: Create,
         create_persister_for_path: CreatePersisterForPath | None,
+        bans: Bans,
         *,
         keeps: bool,
         get_now: GetNow,
@@ -83,6 +86,7 @@ class LifeCycle:
         self._report = report
         self._paths: Paths
         self._lives = Lives(get_now)
+        self._bans = bans
         self._kept: dict[str, Path] = {}  # paths that stay loaded, and the one of the lives
         self._removals: dict[str, asyncio.Task[None]] = {}
         self._awaited: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()  # those whose callers hear of failures
@@ -109,6 +113,7 @@ class LifeCycle:
             if self._keeps:
                 await self._keep(LIVES)
                 self._lives.use(self._kept[LIVES].handle.store)
+                self._bans.use(self._kept[LIVES].handle.store)
                 self._loading = asyncio.create_task(self._keep_all(), name="mergesync lives")
             self._ready = True
             self._alarm.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
@@ -43,6 +44,10 @@ class MemberPath(Protocol):
 
     handle: ServerPath
 
+    @property
+    def clients_store(self) -> MergeableStore | None:
+        """Who is on the path, as on its companion."""
+
     def operate(self, client_id: str, operation: Operation, answer: Answer) -> None:
         """A client asks for something."""
 
@@ -51,6 +56,9 @@ class MemberPath(Protocol):
 
     def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
         """Decide what of a client's changes may be made, now or later."""
+
+    def report(self, error: Exception, client_id: str | None = None) -> None:
+        """Hear of an error that nobody called for."""
 
 
 Wait: TypeAlias = Callable[[Callable[[Callable[[Any], None]], None]], Awaitable[Any]]
@@ -72,6 +80,8 @@ class Member:
         client: as hooks and `ServerPath.clients` have it.
         path: as the application on the server has it; what is done there is not subject to anything.
         store: the path's store, to read and to listen to: change it by `change`. Of who may not read, an empty one.
+        clients_store: who is on the path, only to read and to listen to: a table `clients` as on the companion of a
+            path (docs/paths.md), whether or not there is one. Of who may not see others, an empty one.
         on_transaction: called after each transaction on the store, whoever has made it, and whether it has changed
             anything; `store.get_transaction_changes()` tells.
         on_message: called with messages of others.
@@ -83,6 +93,8 @@ class Member:
         self.client = client
         self.path: ServerPath = path.handle
         self.store: MergeableStore = path.handle.store if client.access.read else MergeableStore()
+        clients_store = path.clients_store if client.access.presence else None
+        self.clients_store: MergeableStore = MergeableStore() if clients_store is None else clients_store
         self.on_transaction: OnTransaction | None = None
         self.on_message: OnMessage | None = None
         self.on_name_lost: Callable[[], object] | None = None
@@ -162,23 +174,31 @@ class Member:
 
         def begin(done: Callable[[Any], None]) -> None:
             def decided(verdict: Verdict) -> None:
-                if not verdict.denied:
-                    self._own = True
-                    try:
-                        carry_out(self.path.store, verdict)
-                    finally:
-                        self._own = False
-                done(verdict)
+                failure = None if verdict.denied else self._make(verdict)
+                done(failure or verdict)
 
             self._path.review(self.client.id, changes_of(self.path.store, edits), decided)
 
         verdict = await self._wait(begin)
+        if isinstance(verdict, Exception):
+            raise verdict
         if verdict.denied:
             raise RefusedError(
                 "; ".join(verdict.reasons) or "the application failed",
                 path_id=self.client.path_id,
                 client_id=self.client.id,
             )
+
+    def _make(self, verdict: Verdict) -> Exception | None:
+        """Make what was decided; returns what a listener raised that has taken it back."""
+        self._own = True
+        try:
+            carry_out(self.path.store, verdict, lambda error: self._path.report(error, self.client.id))
+        except Exception as error:
+            return error
+        finally:
+            self._own = False
+        return None
 
     async def compare_and_set(self, version: str, edits: Edits) -> str:
         """Make changes if something still has this version, as `WsSynchronizer.compare_and_set`.
@@ -196,7 +216,7 @@ class Member:
         Raises:
             RequestFailedError: the server does not say who is there (`reason` is "unknown"), or it may not ("refused").
         """
-        await self._ask(PRESENCE, cells)
+        await self._ask(PRESENCE, copy.deepcopy(cells))  # the application may edit it
 
     # --- actions and messages
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, cast
 
 from mergesync.exceptions import (
     LoadError,
+    MergesyncError,
     NotDurableError,
     PathClosedError,
     PersisterError,
@@ -33,9 +34,9 @@ from mergesync.net.bell import Bell
 from mergesync.net.farewells import Farewell, closed, ejected, forbidden, removed
 from mergesync.net.hooks import Hooks, LeaveReason
 from mergesync.net.latecomers import Latecomers
-from mergesync.net.presence import Presence
+from mergesync.net.presence import Presence, mistake
 from mergesync.net.reporting import note_place
-from mergesync.net.reviewing import PathReviewer
+from mergesync.net.reviewing import PathReviewer, judge_by
 from mergesync.net.server_path import ServerPath
 from mergesync.net.service import Answer, Service
 from mergesync.net.turns import Done, Turns
@@ -107,6 +108,7 @@ class PathOptions:
     actions: Actions
     names: NamePolicy
     presence: bool
+    gateways: bool
     bans: Bans
     idle_grace_seconds: float
 
@@ -225,7 +227,9 @@ class Path:
         self._life.add_done_callback(self._has_ended)
 
     def _make_reviewer(self) -> Reviewer | None:
-        reviewer = PathReviewer(self._options.hooks, self) if self._options.hooks.review else None
+        hooks = self._options.hooks
+        judge = None if hooks.rules is None else judge_by(hooks.rules, self)
+        reviewer = PathReviewer(self, judge, hooks.on_changes) if hooks.review else None
         return Latecomers(self._born_after, self._put_out_latecomer, reviewer) if self._born_after else reviewer
 
     def _put_out_latecomer(self, client_id: str) -> None:
@@ -359,15 +363,37 @@ class Path:
         else:
             self._presence.hide(client.id)
 
-    def announce(self, client_id: str, cells: dict[str, Any]) -> None:
-        """A client says something of itself to all who see who is there.
+    @property
+    def clients_store(self) -> MergeableStore | None:
+        """Who is on the path, as on its companion; None if nobody says so."""
+        return None if self._presence is None else self._presence.store
 
-        Raises:
-            RequestFailedError: nobody does, or it may not.
+    def announce(self, client_id: str, state: dict[str, Any], done: Done) -> None:
+        """A client says something of itself to all who see who is there, unless the application says no.
+
+        Args:
+            client_id: the client.
+            state: what it says; the application may edit it.
+            done: called when it is said, or is not.
         """
-        if self._presence is None:
-            raise RequestFailedError("the server does not say who is there", "unknown")
-        self._presence.announce(client_id, cells)
+        presence, on_presence = self._presence, self._options.hooks.on_presence
+
+        def ask() -> Any:  # after its join, of which the application may be thinking still
+            client = self._members.get(client_id)
+            if presence is None:
+                raise RequestFailedError("the server does not say who is there", "unknown")
+            presence.check(client_id, state)
+            return None if on_presence is None or client is None else on_presence(self.handle, client, state)
+
+        def decided(_: Any, error: Exception | None) -> None:
+            if error is None and presence is not None:
+                try:
+                    presence.announce(client_id, state)
+                except MergesyncError as failure:
+                    error = mistake(failure) if presence.shows(client_id) else failure
+            done(None, error)
+
+        self.call(ask, decided)
 
     def _said_goodbye(self, client: Client) -> Done:
         def done(_: Any, error: Exception | None) -> None:

@@ -12,16 +12,16 @@ from typing import Any, Final
 from mergesync.exceptions import RequestFailedError
 from mergesync.limits import MAX_DEPARTED_CLIENTS, MAX_PRESENCE_BYTES, MAX_PRESENCE_CELLS
 from mergesync.rooms.access import Client
-from mergesync.rooms.changes import news_in
+from mergesync.rooms.changes import Changes, news_in
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import TOMBSTONE, check_id, encode_cell
 from mergesync.store.jsjson import dumps
 from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.sync.review import Proposal, Verdict, without
-from mergesync.types import GetNow
+from mergesync.types import MISSING, Cell, GetNow
 
-__all__ = ["Presence", "companion_of", "main_of"]
+__all__ = ["Presence", "companion_of", "main_of", "mistake"]
 
 _COMPANION: Final = "~clients"
 _TABLE: Final = "clients"
@@ -52,8 +52,13 @@ def main_of(path_id: str) -> str | None:
     return path_id.removesuffix(f"/{_COMPANION}") if path_id.endswith(f"/{_COMPANION}") else None
 
 
+def mistake(error: Exception) -> Exception:
+    """What is reported when `on_presence` has made of a state what cannot be said."""
+    return ValueError(f"on_presence has left what a client cannot say of itself: {error}")
+
+
 class Presence:
-    """The clients of one path. It is the reviewer of its companion.
+    """The clients of one path.
 
     Args:
         get_now: the wall clock, in milliseconds.
@@ -84,7 +89,7 @@ class Presence:
 
     def rename(self, client_id: str, name: str | None) -> None:
         """A client is called otherwise, or is called nothing any more."""
-        if not self.store.has_row(_TABLE, client_id):
+        if not self.shows(client_id):
             return
         if name is None:
             self.store.del_cell(_TABLE, client_id, "name")
@@ -93,7 +98,7 @@ class Presence:
 
     def hide(self, client_id: str) -> None:
         """A client is gone, or may not be seen any more."""
-        if not self.store.has_row(_TABLE, client_id):
+        if not self.shows(client_id):
             return
         self.store.del_row(_TABLE, client_id)
         self._departed += 1
@@ -103,28 +108,41 @@ class Presence:
 
     # --- what clients say
 
-    def announce(self, client_id: str, cells: dict[str, Any]) -> None:
-        """A client says this of itself, in place of what it has said before.
+    def shows(self, client_id: str) -> bool:
+        """Whether a client is there and may be seen."""
+        return self.store.has_row(_TABLE, client_id)
+
+    def said_by(self, client_id: str) -> dict[str, Cell]:
+        """What a client says of itself."""
+        row = self.store.get_row(_TABLE, client_id)
+        return {cell_id: cell for cell_id, cell in row.items() if cell_id not in _VOUCHED}
+
+    def check(self, client_id: str, state: dict[str, Any]) -> None:
+        """See to it that a client may say something of itself.
 
         Raises:
             RequestFailedError: it may not be seen, or may not say that.
             InvalidCellError: something is no cell.
             InvalidIdError: likewise for an id.
         """
-        if not self.store.has_row(_TABLE, client_id):
+        if not self.shows(client_id):
             raise RequestFailedError("the client is not to be seen here", "refused")
-        if any(cell_id in _VOUCHED for cell_id in cells):
+        if any(cell_id in _VOUCHED for cell_id in state):
             raise RequestFailedError(_NOT_ITS_OWN[0], "refused")
-        if not self._fits(client_id, {check_id(cell_id): encode_cell(cell) for cell_id, cell in cells.items()}):
+        if not self._fits(client_id, {check_id(cell_id): encode_cell(cell) for cell_id, cell in state.items()}):
             raise RequestFailedError(_TOO_MUCH[0], "refused")
-        with self.store.transaction():
-            for cell_id in self.store.get_cell_ids(_TABLE, client_id):
-                if cell_id not in _VOUCHED and cell_id not in cells:
-                    self.store.del_cell(_TABLE, client_id, cell_id)
-            self.store.set_partial_row(_TABLE, client_id, cells)
 
-    def review(self, proposal: Proposal) -> Verdict:
-        """Let through what a client writes to its own row.
+    def announce(self, client_id: str, state: dict[str, Any]) -> None:
+        """A client says this of itself, in place of what it has said before; raises as `check` does."""
+        self.check(client_id, state)
+        with self.store.transaction():
+            for cell_id in self.said_by(client_id):
+                if cell_id not in state:
+                    self.store.del_cell(_TABLE, client_id, cell_id)
+            self.store.set_partial_row(_TABLE, client_id, state)
+
+    def judge(self, client: Client, proposal: Proposal) -> Verdict:
+        """Let through what a client of the companion writes to its own row.
 
         What it wants to delete that is not there is not merged, and not answered: it remembers clients that are
         forgotten here.
@@ -132,24 +150,38 @@ class Presence:
         own: dict[Leaf, Any] = {}
         refused: dict[Leaf, str] = {}
         forgotten: set[Leaf] = set()
-        present = self.store.has_row(_TABLE, proposal.sender)
+        present = self.shows(client.id)
         news = news_in(self.store, proposal.body)
         for leaf, stamp in leaves_of(proposal.body):
             if leaf not in news:
                 continue
-            if present and leaf[:2] == (_TABLE, proposal.sender) and leaf[2] not in _VOUCHED:
+            if present and leaf[:2] == (_TABLE, client.id) and leaf[2] not in _VOUCHED:
                 own[leaf] = stamp
             elif stamp[0] == TOMBSTONE and self.store.get_stamp(*leaf) is None:
                 forgotten.add(leaf)
             else:
                 refused[leaf] = hlc_of(stamp)
         reasons: tuple[str, ...] = _NOT_ITS_OWN if refused else ()
-        if own and not self._fits(proposal.sender, {leaf[2]: stamp[0] for leaf, stamp in own.items()}):
+        if own and not self._fits(client.id, {leaf[2]: stamp[0] for leaf, stamp in own.items()}):
             refused.update((leaf, hlc_of(stamp)) for leaf, stamp in own.items())
             reasons += _TOO_MUCH
         if not refused and not forgotten:
             return Verdict(proposal.body)
         return Verdict(without(proposal.body, refused.keys() | forgotten), refused, {}, reasons)
+
+    def wanted(self, client: Client, changes: Changes) -> dict[str, Any]:
+        """What a client would say of itself after changes of its row that `judge` has let through."""
+        state = {**self.said_by(client.id), **changes.tables[_TABLE][client.id]}
+        return {cell_id: cell for cell_id, cell in state.items() if cell is not MISSING}
+
+    def put_back(self, client: Client, changes: Changes, state: dict[str, Any]) -> None:
+        """Edit changes such that a client says this of itself after them; raises as `check` does."""
+        self.check(client.id, state)
+        row, before = changes.tables[_TABLE][client.id], self.said_by(client.id)
+        for cell_id in {**row, **before, **state}:
+            cell = state.get(cell_id, MISSING)
+            if cell_id in row or cell != before.get(cell_id, MISSING):
+                row[cell_id] = cell
 
     def _fits(self, client_id: str, wires: dict[str, Any]) -> bool:
         """Whether a row is small enough with these cells; deleted ones leave their stamps, so they count."""

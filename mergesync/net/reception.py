@@ -15,6 +15,7 @@ from mergesync.exceptions import RefusedConnectionError, RefusedError
 from mergesync.net.bans import Bans
 from mergesync.net.hooks import Hooks
 from mergesync.net.presence import main_of
+from mergesync.net.refusals import Refusals
 from mergesync.net.reporting import note_place
 from mergesync.net.turns import Turns, answer_of
 from mergesync.rooms.access import Access, Client, ClientInfo, Identity
@@ -55,6 +56,14 @@ class Visitor:
     logged_out: bool = False
     gateway: tuple[Gateway, str] | None = None
 
+    def is_again(self, other: Visitor) -> bool:
+        """Whether it is another one who comes again, as the application says."""
+        return (
+            self.identity is not None
+            and other.identity is not None
+            and (self.identity.name == other.identity.name and self.identity.client_id == other.info.client_id)
+        )
+
     def set_info(self, info: ClientInfo) -> None:
         """Something is known otherwise of it."""
         self.info = info
@@ -81,7 +90,8 @@ class Reception:
 
     Args:
         hooks: of the server.
-        report: hears of whom is refused, and of what goes wrong in hooks.
+        report: hears of what goes wrong in hooks.
+        refusals: hears of whom is refused.
         get_now: the wall clock.
         bans: who may not come onto which path.
         gate: onto which paths nobody may.
@@ -92,6 +102,7 @@ class Reception:
         self,
         hooks: Hooks,
         report: Callable[[Exception], None],
+        refusals: Refusals,
         get_now: GetNow,
         bans: Bans,
         gate: Gate,
@@ -103,9 +114,11 @@ class Reception:
         self._gate = gate
         self._presence = presence
         self._report = report
+        self._refusals = refusals
         self._get_now = get_now
         self._turns: weakref.WeakValueDictionary[str, Turns] = weakref.WeakValueDictionary()
         self._visitors: weakref.WeakSet[Visitor] = weakref.WeakSet()
+        self._closed = False
 
     @property
     def asks(self) -> bool:
@@ -117,13 +130,10 @@ class Reception:
         """Whether it is asked who visitors are."""
         return self._hooks.authorize is not None
 
-    def turns_to_admit(self, path_id: str) -> Turns:
-        """The callbacks among which `admit` is called for a path."""
-        main_id = main_of(path_id) if self._presence else None
-        return self.turns_of(path_id if main_id is None else main_id)
-
     def turns_of(self, path_id: str) -> Turns:
-        """The application's callbacks about a path."""
+        """The application's callbacks about a path, and about its companion."""
+        main_id = main_of(path_id) if self._presence else None
+        path_id = path_id if main_id is None else main_id
         turns = self._turns.get(path_id)
         if turns is None:
             turns = self._turns[path_id] = Turns(self._hooks.timeout_seconds)
@@ -156,10 +166,9 @@ class Reception:
         self._visitors.add(visitor)
         return visitor
 
-    def settle_id(self, visitor: Visitor, taken: Container[str]) -> None:
-        """Give a visitor another id, if somebody has come with the same meanwhile."""
-        if visitor.info.client_id in taken:
-            visitor.set_info(replace(visitor.info, client_id=_client_id("", taken)))
+    def give_another_id(self, visitor: Visitor, taken: Container[str]) -> None:
+        """Somebody else has the same."""
+        visitor.set_info(replace(visitor.info, client_id=_client_id("", taken)))
 
     async def receive(self, visitor: Visitor) -> RefusedConnectionError | None:
         """Ask who it is, and what it may do on its path, unless it names that later; returns why not, if it may not."""
@@ -167,8 +176,10 @@ class Reception:
         if not_ready is not None:
             return not_ready
         try:
-            if self._hooks.authorize is not None:
+            if self._hooks.authorize is not None and not self._closed:
                 visitor.identity = await self.identify(visitor.info)
+                if visitor.identity.client_id is not None:
+                    visitor.set_info(replace(visitor.info, client_id=visitor.identity.client_id))
             if not visitor.dialect.multiplexed and visitor.gateway is None:
                 visitor.client = await self.admitted(visitor.info.path_id, visitor)
         except RefusedConnectionError as refusal:
@@ -185,6 +196,8 @@ class Reception:
             identity = await answer_of(authorize, info, timeout_seconds=self._hooks.timeout_seconds)
             if not isinstance(identity, Identity):
                 raise TypeError(f"authorize must return an Identity, not {type(identity).__name__}")
+            if identity.client_id is not None and (len(identity.client_id) < 2 or "\n" in identity.client_id):
+                raise ValueError(f"a client cannot be called {identity.client_id!r:.80}")
             if identity.expires_at_seconds is not None and identity.expires_at_seconds * 1000 <= self._get_now():
                 raise RefusedError("the identity has expired")
         except Exception as error:
@@ -241,8 +254,8 @@ class Reception:
             decided(refusal)
             return
         admit = self._hooks.admit
-        if admit is None:
-            decided(Client(path_id, visitor.info, visitor.identity, Access()))
+        if admit is None or self._closed:
+            decided(Client(path_id, visitor.info, visitor.identity, Access() if admit is None else _NO_ACCESS))
             return
         client = Client(path_id, visitor.info, visitor.identity, _NO_ACCESS)
 
@@ -269,10 +282,14 @@ class Reception:
 
     def _report_refusal(self, refusal: RefusedConnectionError, path_id: str, client_id: str) -> None:
         refusal.path_id, refusal.client_id = path_id, client_id
-        self._report(refusal)
+        self._refusals.report(refusal)
 
-    async def settled(self) -> None:
-        """Return when the application is through with all that it was asked about paths."""
+    async def close(self) -> None:
+        """Ask the application nothing any more, and return when it is through with all that it was asked about paths.
+
+        Who comes nevertheless sees no path before it is told that the server has ended.
+        """
+        self._closed = True
         await asyncio.gather(*(turns.settled() for turns in list(self._turns.values())))
 
     def log_out(self, name: str) -> set[Visitor]:

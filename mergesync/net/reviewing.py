@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from mergesync.exceptions import RefusedError
-from mergesync.net.hooks import Hooks
+from mergesync.net.hooks import OnChanges
 from mergesync.net.server_path import ServerPath
 from mergesync.net.turns import Done
 from mergesync.rooms.access import Client
 from mergesync.rooms.changes import Changes, refusal, verdict_of
+from mergesync.rooms.rules import Rules
 from mergesync.sync.review import Proposal, Verdict, without
 from mergesync.types import MergeableChanges
 
-__all__ = ["PathReviewer", "Reviewed"]
+__all__ = ["Judge", "PathReviewer", "Reviewed", "judge_by"]
 
 _READ_ONLY = ("the client may only read",)
 _AGAINST_RULES = ("against the rules",)
 _NOT_LET_THROUGH = ("the application did not let it through",)
+
+
+Judge: TypeAlias = Callable[[Client, Proposal], Verdict]
+"""Decides of what a client sends, before the application is asked."""
 
 
 class Reviewed(Protocol):
@@ -39,61 +44,72 @@ class Reviewed(Protocol):
         """Hear of an error of a hook."""
 
 
-class PathReviewer:
-    """Decides what of clients' changes is merged; a hook that fails lets nothing through.
+def judge_by(rules: Rules, path: Reviewed) -> Judge:
+    """Who decides by rules."""
 
-    Args:
-        hooks: of the server.
-        path: the path.
-    """
-
-    def __init__(self, hooks: Hooks, path: Reviewed) -> None:
-        self._hooks = hooks
-        self._path = path
-
-    def review(self, proposal: Proposal) -> Verdict | None:
-        """Decide of a proposal, now or later."""
-        client = self._path.client(proposal.sender)
-        if client is None or not client.access.write:
-            return self._refusal(client, proposal.body, _READ_ONLY)
-        if self._hooks.on_changes is None:
-            return self._by_rules(client, proposal)
-        return self._by_hook(self._hooks.on_changes, client, proposal)
-
-    def _by_rules(self, client: Client, proposal: Proposal) -> Verdict:
-        rules, body = self._hooks.rules, proposal.body
-        if rules is None:
-            return Verdict(body)
-        try:
-            refused = rules.refused(self._path.handle.store, client, body, pulled=proposal.pulled)
-        except Exception as error:  # a function of the application that a rule asks
-            self._path.report(error, client.id)
-            return self._refusal(client, body, ())
+    def judge(client: Client, proposal: Proposal) -> Verdict:
+        body = proposal.body
+        refused = rules.refused(path.handle.store, client, body, pulled=proposal.pulled)
         if not refused:
             return Verdict(body)
         return Verdict(
             without(body, refused), refused, {}, _AGAINST_RULES, _corrects(client), denied=not proposal.pulled
         )
 
-    def _by_hook(self, on_changes: Callable[..., Any], client: Client, proposal: Proposal) -> Verdict | None:
+    return judge
+
+
+class PathReviewer:
+    """Decides what of clients' changes is merged; a hook that fails lets nothing through.
+
+    Args:
+        path: the path.
+        judge: decides first; None if nothing is to be decided there.
+        on_changes: the hook; None if there is none.
+    """
+
+    def __init__(self, path: Reviewed, judge: Judge | None, on_changes: OnChanges | None) -> None:
+        self._path = path
+        self._judge = judge
+        self._on_changes = on_changes
+
+    def review(self, proposal: Proposal) -> Verdict | None:
+        """Decide of a proposal, now or later."""
+        client = self._path.client(proposal.sender)
+        if client is None or not client.access.write:
+            return self._refusal(client, proposal.body, _READ_ONLY)
+        if self._on_changes is None:
+            return self._judged(client, proposal)
+        return self._by_hook(self._on_changes, client, proposal)
+
+    def _judged(self, client: Client, proposal: Proposal) -> Verdict:
+        if self._judge is None:
+            return Verdict(proposal.body)
+        try:
+            return self._judge(client, proposal)
+        except Exception as error:  # a function of the application that a rule asks
+            self._path.report(error, client.id)
+            return self._refusal(client, proposal.body, ())
+
+    def _by_hook(self, on_changes: OnChanges, client: Client, proposal: Proposal) -> Verdict | None:
         """Rules are asked when it is the hook's turn: they look at what is there, and what came before is by then."""
         path = self._path
-        by_rules = Verdict(proposal.body)
+        judged = Verdict(proposal.body)
         asked: list[Changes] = []
         decided: list[Verdict] = []
         later = False
 
         def ask() -> Any:
-            nonlocal by_rules
-            by_rules = self._by_rules(client, proposal)
-            changes = Changes(path.handle.store, by_rules.taken, pulled=proposal.pulled)
+            nonlocal judged
+            judged = self._judged(client, proposal)
+            changes = Changes(path.handle.store, judged.taken, pulled=proposal.pulled)
             if not changes:
                 return None
             asked.append(changes)
             return on_changes(path.handle, client, changes)
 
         def decide(_: Any, error: Exception | None) -> None:
-            verdict = self._decided(client, by_rules, asked, error)
+            verdict = self._decided(client, judged, asked, error)
             if later:
                 path.reviewed(proposal, verdict)
             else:
@@ -103,20 +119,20 @@ class PathReviewer:
         later = True
         return decided[0] if decided else None
 
-    def _decided(self, client: Client, by_rules: Verdict, asked: list[Changes], error: Exception | None) -> Verdict:
+    def _decided(self, client: Client, judged: Verdict, asked: list[Changes], error: Exception | None) -> Verdict:
         reasons: tuple[str, ...] = ()
         if error is None and asked:
             try:
-                return _both(by_rules, verdict_of(asked[0], reasons=_NOT_LET_THROUGH, corrects=_corrects(client)))
+                return _both(judged, verdict_of(asked[0], reasons=_NOT_LET_THROUGH, corrects=_corrects(client)))
             except Exception as mistake:  # it has made of the changes what they cannot be
                 error = mistake
         if error is None:
-            return by_rules
+            return judged
         if isinstance(error, RefusedError):
             reasons = (error.message,)
         else:
             self._path.report(error, client.id)
-        return _both(by_rules, self._refusal(client, by_rules.taken, reasons))
+        return _both(judged, self._refusal(client, judged.taken, reasons))
 
     def _refusal(self, client: Client | None, body: MergeableChanges, reasons: tuple[str, ...]) -> Verdict:
         return refusal(self._path.handle.store, body, reasons, corrects=_corrects(client))
@@ -129,6 +145,8 @@ def _corrects(client: Client | None) -> bool:
 
 def _both(one: Verdict, other: Verdict) -> Verdict:
     """A verdict, and another on what it takes."""
+    if not one.refused:
+        return other
     return Verdict(
         other.taken,
         {**one.refused, **other.refused},

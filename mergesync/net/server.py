@@ -6,7 +6,6 @@ import asyncio
 import errno
 import inspect
 import ssl
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -33,7 +32,7 @@ from mergesync.limits import (
     Limits,
 )
 from mergesync.net.actions import ActionHandler, Actions
-from mergesync.net.addresses import Host, usable_addresses
+from mergesync.net.addresses import Host, hold_more_connections, usable_addresses
 from mergesync.net.bans import Bans
 from mergesync.net.channel import (
     AsgiChannel,
@@ -50,12 +49,13 @@ from mergesync.net.door import Door, refuse_websocket
 from mergesync.net.farewells import CLOSE_FORBIDDEN
 from mergesync.net.gateway import Gateway, Gateways
 from mergesync.net.heartbeat import HeartbeatConnection
-from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, SelfDestruct
+from mergesync.net.hooks import Admit, Authorize, Hooks, OnChanges, OnJoin, OnLeave, OnPresence, SelfDestruct
 from mergesync.net.lifecycle import Create, LifeCycle
 from mergesync.net.mounting import refuse_http, target_below_mount
 from mergesync.net.path import CreatePersisterForPath, PathOptions
 from mergesync.net.proxies import Proxies
 from mergesync.net.reception import Reception, Visitor
+from mergesync.net.refusals import Refusals
 from mergesync.net.reporting import OnIgnoredError, Reporter, note_place, plain_callback
 from mergesync.net.server_path import ServerPath
 from mergesync.net.switchboard import CLOSE_GOING_AWAY, CLOSE_UNAUTHORIZED, Switchboard
@@ -165,9 +165,9 @@ class WsServer:
             say there is not believed.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
-        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/paths.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
-        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
             path is to be removed.
         idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
@@ -180,6 +180,8 @@ class WsServer:
             it. It may edit the `Changes`, or refuse them.
         on_join: `(path, client)`: a client has come onto a path.
         on_leave: `(path, client, reason)`: a client of which `on_join` was told has gone, for a `LeaveReason`.
+        on_presence: `(path, client, state)`: called with what a client wants to say of itself, as a dict, before others
+            see it. It may edit that, or refuse it.
         hook_timeout_seconds: how long each hook may take.
         gateways: what speaks with clients of other protocols, by prefix of their URLs, such as
             `{"/wsss": mergesync.gateways.wsss()}`.
@@ -215,6 +217,7 @@ class WsServer:
         on_changes: OnChanges | None = None,
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
+        on_presence: OnPresence | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
@@ -222,6 +225,7 @@ class WsServer:
     ) -> None:
         self._gateways = Gateways(gateways or {})
         self._report = Reporter(on_ignored_error)
+        self._refusals = Refusals(self._report)
         self._door = Door(origins, limits)
         self._proxies = Proxies(trusted_proxies)
         self._limits = limits
@@ -238,6 +242,7 @@ class WsServer:
             on_changes=on_changes,
             on_join=on_join,
             on_leave=on_leave,
+            on_presence=on_presence,
             self_destruct=self_destruct,
             timeout_seconds=hook_timeout_seconds,
         )
@@ -245,7 +250,7 @@ class WsServer:
             raise ValueError("with relay=True nothing can be reviewed: admit, rules and on_changes need the hub")
         if relay and self._gateways:
             raise ValueError("with relay=True there is no store for gateways")
-        bans = Bans(time.monotonic)
+        bans = Bans(get_now)
         options = PathOptions(
             create_persister_for_path,
             relay,
@@ -257,17 +262,19 @@ class WsServer:
             self._actions,
             NamePolicy(names),
             presence,
+            bool(self._gateways),
             bans,
             idle_grace_seconds,
         )
         self._life = LifeCycle(
             create,
             create_persister_for_path,
+            bans,
             keeps=lives or create == "server",
             get_now=get_now,
             report=self._report,
         )
-        self._reception = Reception(hooks, self._report, get_now, bans, self._life, presence=presence)
+        self._reception = Reception(hooks, self._report, self._refusals, get_now, bans, self._life, presence=presence)
         self._visitors: weakref.WeakKeyDictionary[WebsocketsConnection, Visitor] = weakref.WeakKeyDictionary()
         self._switchboard = Switchboard(
             options,
@@ -495,6 +502,7 @@ class WsServer:
         return self._receive(connection, self._visitor(request.path, headers, address, _offered(headers)))
 
     async def _receive(self, connection: WebsocketsConnection, visitor: Visitor) -> Response | None:
+        await self._switchboard.rounds.wait()
         refusal = await self._reception.receive(visitor)
         if refusal is not None:
             return _response(refusal)
@@ -511,7 +519,7 @@ class WsServer:
     ) -> RefusedConnectionError | None:
         refusal = self._door.refusal(headers, remote_address, secure=secure)
         if refusal is not None:
-            self._report(refusal)
+            self._refusals.report(refusal)
         return refusal
 
     def _before(self, theirs: Callable[[WebsocketsConnection, Request], Any]) -> Callable[..., Any]:
@@ -599,6 +607,7 @@ class WsServer:
     async def _destroy(self, code: int, reason: str) -> None:
         await self._life.destroy()
         await self._switchboard.destroy(code, reason)
+        self._refusals.destroy()
         self._listeners.clear()
 
 
@@ -616,9 +625,9 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         trusted_proxies: who is believed about who is behind them.
         limits: what clients may use.
         names: what happens when a second client wants to be called the same on a path: `refuse`, `replace` or `many`.
-        presence: say on the path `<path>/~clients` who is on a path; see docs/rooms.md.
+        presence: say on the path `<path>/~clients` who is on a path; see docs/paths.md.
         create: who makes paths: `any` for whoever comes, or `server` for the application alone.
-        lives: keep in the storage what `create_path` and `remove_path` say; implied by `create="server"`.
+        lives: keep in the storage what `create_path`, `remove_path` and bans say; implied by `create="server"`.
         self_destruct: `(path, clients_left, created_at_seconds) -> bool`: called when a client has left, whether the
             path is to be removed.
         idle_grace_seconds: how long a path stays loaded after its last client; `math.inf` until the server ends.
@@ -628,6 +637,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_changes: reviews what clients want to change.
         on_join: hears who has come onto a path.
         on_leave: hears who has gone.
+        on_presence: reviews what clients say of themselves.
         hook_timeout_seconds: how long each hook may take.
         gateways: what speaks with clients of other protocols, by prefix.
         on_connection: called with a `ClientInfo` for each socket.
@@ -666,6 +676,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
         on_changes: OnChanges | None = None,
         on_join: OnJoin | None = None,
         on_leave: OnLeave | None = None,
+        on_presence: OnPresence | None = None,
         hook_timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
         gateways: Mapping[str, Gateway] | None = None,
         on_connection: OnConnection | None = None,
@@ -696,6 +707,7 @@ class create_ws_server:  # noqa: N801 - spelled in lower case because it is call
             on_changes=on_changes,
             on_join=on_join,
             on_leave=on_leave,
+            on_presence=on_presence,
             hook_timeout_seconds=hook_timeout_seconds,
             gateways=gateways,
             on_connection=on_connection,
@@ -745,17 +757,23 @@ class ListeningWsServer(WsServer):
         if options.get("sock") is not None:
             self._port = options["sock"].getsockname()[1]
             self._listening = await serve(self._serve_accepted, **options)
-            return self
+        else:
+            self._listening = await self._listen_on(host, port, options)
+        if "backlog" not in serve_options:
+            hold_more_connections(self._listening.sockets)
+        return self
+
+    async def _listen_on(self, host: Host, port: int, options: dict[str, Any]) -> WebsocketsServer:
         reuse_port = bool(options.get("reuse_port"))
-        for attempts_left in reversed(range(_LISTEN_ATTEMPTS)):
+        attempts_left = _LISTEN_ATTEMPTS
+        while True:
+            attempts_left -= 1
             options["host"], self._port = await usable_addresses(host, port, reuse_port=reuse_port)
             try:
-                self._listening = await serve(self._serve_accepted, port=self._port, **options)
-                break
+                return await serve(self._serve_accepted, port=self._port, **options)
             except OSError as error:  # somebody may have taken the port that was free a moment ago
                 if port != 0 or error.errno != errno.EADDRINUSE or not attempts_left:
                     raise
-        return self
 
     def _accept(self, *arguments: Any, **options: Any) -> WebsocketsConnection:
         """Make a connection, known from the start, so that a handshake under way does not keep `destroy` waiting."""

@@ -168,7 +168,7 @@ class ServerPath:
             code: what its socket is closed with.
             reason: likewise.
             ban_seconds: for how long it may not come back, nor may others with its identity, who are put out as well;
-                if there is no `authorize`, others with its address. It is forgotten when the server ends.
+                if there is no `authorize`, others with its address. With `lives` it is kept in the storage.
 
         Raises:
             ValueError: a close frame cannot carry these.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 from typing import TypeAlias
 
-from mergesync.net.channel import TextChannel
+from mergesync.net.channel import TextChannel, wait_while_open
 from mergesync.net.gateway import GatewayConnection
 from mergesync.net.hooks import LeaveReason
 from mergesync.net.reception import Visitor
@@ -87,20 +86,13 @@ class ServerSocket:
     async def caught_up(self) -> None:
         """Return when the application has decided of what the client has said, or the socket is closed."""
         if self.turns is not None:
-            turns, self.turns = self.turns, None
-            await self._while_open(turns.settled())
+            settled, self.turns = asyncio.ensure_future(self.turns.settled()), None
+            try:
+                await wait_while_open(self.channel, settled)
+            finally:
+                settled.cancel()
         if self.renewal is not None and not self.renewal.done():
-            await self._while_open(self.renewal)
-
-    async def _while_open(self, awaitable: Awaitable[None]) -> None:
-        """Wait for something, but not longer than until the channel is closed; what is a task already goes on then."""
-        waiting, closed = asyncio.ensure_future(awaitable), asyncio.create_task(self.channel.wait_closed())
-        try:
-            await asyncio.wait([waiting, closed], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            closed.cancel()
-            if waiting is not awaitable:
-                waiting.cancel()
+            await wait_while_open(self.channel, self.renewal)
 
     def let_go(self) -> None:
         """It is closed."""

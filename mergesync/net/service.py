@@ -26,8 +26,10 @@ from mergesync.net.server_path import ServerPath
 from mergesync.net.turns import Done
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
+from mergesync.store.bodies import hlc_of
 from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.jsjson import dumps
+from mergesync.sync.admission import leaves_of
 from mergesync.sync.hub import Hub
 from mergesync.sync.operations import (
     ACT,
@@ -46,7 +48,7 @@ from mergesync.sync.operations import (
 )
 from mergesync.sync.review import Verdict, rulings
 from mergesync.sync.talk import Talk
-from mergesync.sync.versions import Edits, changes_of, check_version, decode_edits, version_now
+from mergesync.sync.versions import Edits, changes_of, check_version, decode_edits, stamped_now, version_now
 from mergesync.system import new_id
 from mergesync.types import MISSING, MergeableChanges
 
@@ -70,8 +72,8 @@ class Served(Protocol):
     def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
         """Decide what of a client's changes may be made, now or later."""
 
-    def announce(self, client_id: str, cells: dict[str, Any]) -> None:
-        """A client says something of itself to all who see who is there."""
+    def announce(self, client_id: str, state: dict[str, Any], done: Done) -> None:
+        """A client says something of itself to all who see who is there, if it may."""
 
     def call(self, callback: Callable[[], Any], done: Done) -> None:
         """Call the application when it is its turn."""
@@ -214,9 +216,18 @@ class Service:
 
         def decided(verdict: Verdict) -> None:
             with self._answering(client, answer):
-                answer(OK, _changed(store, version, verdict))
+                answer(OK, self._change(client, store, version, verdict))
 
         self._path.review(client.id, changes_of(store, edits), decided)
+
+    def _change(self, client: Client, store: MergeableStore, version: str, verdict: Verdict) -> str:
+        """Make a change that was decided of, if the version is still the present one; returns the version after it."""
+        if verdict.refused.keys() - verdict.instead.keys():
+            raise _refused("; ".join(verdict.reasons) or "the change is not let through")
+        check_version(store, version)  # the application may have taken its time; so it is now that it is made
+        taken = stamped_now(store, {leaf: stamp[0] for leaf, stamp in leaves_of(verdict.taken)})
+        carry_out(store, replace(verdict, taken=taken), lambda error: self._path.report(error, client.id))
+        return version_now(store, version)
 
     # --- actions
 
@@ -271,10 +282,7 @@ class Service:
                     raise error
                 answer(OK, None)
 
-        def announce(_: bool) -> None:  # after its join, of which the application may be thinking still
-            self._path.call(lambda: self._path.announce(client.id, body), announced)
-
-        self._hub.when_merged(client.id, announce)
+        self._hub.when_merged(client.id, lambda _: self._path.announce(client.id, body, announced))
 
     # --- messages
 
@@ -317,20 +325,33 @@ def _check_talks(client: Client) -> None:
         raise _refused("the client may neither ask for actions nor talk to others here")
 
 
-def _changed(store: MergeableStore, version: str, verdict: Verdict) -> str:
-    """Make a change that was decided of, if the version is still the present one; returns the version after it."""
-    if verdict.refused.keys() - verdict.instead.keys():
-        raise _refused("; ".join(verdict.reasons) or "the change is not let through")
-    check_version(store, version)  # the application may have taken its time
-    carry_out(store, verdict)
-    return version_now(store, version)
+def carry_out(store: MergeableStore, verdict: Verdict, report: Callable[[Exception], None]) -> None:
+    """Make what was decided of a change that is in no other replica yet.
+
+    Args:
+        store: where.
+        verdict: what was decided.
+        report: hears of a listener that raised when the change was made.
+
+    Raises:
+        Exception: what a listener raised that has taken the change back.
+    """
+    body = verdict.taken
+    try:
+        with store.transaction():
+            store.merge_checked(verdict.taken)
+            body = rulings(store, replace(verdict, corrects=False), new_id(CLIENT_PART_LENGTH))
+            store.merge_checked(body)
+    except Exception as error:
+        if not _is_made(store, verdict.taken) or not _is_made(store, body):
+            raise
+        report(error)
 
 
-def carry_out(store: MergeableStore, verdict: Verdict) -> None:
-    """Make what was decided of a change that is in no other replica yet."""
-    with store.transaction():
-        store.merge_checked(verdict.taken)
-        store.merge_checked(rulings(store, replace(verdict, corrects=False), new_id(CLIENT_PART_LENGTH)))
+def _is_made(store: MergeableStore, changes: MergeableChanges) -> bool:
+    """Whether changes are there, or something newer."""
+    stamps = ((hlc_of(stamp), store.get_stamp(*leaf)) for leaf, stamp in leaves_of(changes))
+    return all(present is not None and hlc <= present[1] for hlc, present in stamps)
 
 
 def _are_names(to: Any) -> bool:

@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Never
 
 from mergesync.exceptions import (
@@ -31,7 +32,7 @@ from mergesync.limits import (
 )
 from mergesync.net.channel import ChannelClosed, TextChannel, post_to_all
 from mergesync.net.companion import CompanionPath
-from mergesync.net.fanout import Batch, Fanout
+from mergesync.net.fanout import Audience, Batch, Fanout
 from mergesync.net.farewells import CLOSE_REMOVED, Farewell, forbidden, removed
 from mergesync.net.frames import Frames
 from mergesync.net.gateway import GatewayConnection, GatewaySocket
@@ -42,6 +43,7 @@ from mergesync.net.path import Path, PathOptions
 from mergesync.net.presence import Presence, companion_of, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
+from mergesync.net.rounds import Rounds
 from mergesync.net.server_socket import Connection, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
@@ -67,6 +69,7 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 4401
+CLOSE_REPLACED = 4409
 
 _ID_LENGTH = 11
 _CLOSED_ORDERLY = (1000, 1001, 1005)
@@ -90,6 +93,7 @@ class Switchboard:
         on_path: the sockets on each path that has clients, by client id.
         sends: frames sent.
         receives: frames received.
+        rounds: of the event loop.
     """
 
     def __init__(
@@ -118,9 +122,10 @@ class Switchboard:
         self._ending: dict[str, Path] = {}
         self._presences: weakref.WeakValueDictionary[str, Presence] = weakref.WeakValueDictionary()
         self._sockets: dict[Connection, ServerSocket] = {}
-        self._client_ids: set[str] = set()
+        self._by_client_id: dict[str, ServerSocket] = {}
         self._laggards = Laggards(limits.outbox_bytes, limits.total_outbox_bytes, self._catch_up)
-        self._fanout = Fanout(self._sockets_of, self._deliver)
+        self.rounds: Rounds = Rounds()
+        self._fanout = Fanout(self._gather, self._deliver)
         self._nobody = asyncio.Event()
         self._id = options.new_id(_ID_LENGTH)
         self._destroyed: tuple[int, str] | None = None  # with what sockets are closed from then on
@@ -133,7 +138,7 @@ class Switchboard:
     @property
     def client_ids(self) -> Container[str]:
         """The ids of all clients that have sockets."""
-        return self._client_ids
+        return self._by_client_id
 
     # --- sockets
 
@@ -162,7 +167,12 @@ class Switchboard:
                 self._remove_socket(socket)
 
     def _add_socket(self, channel: TextChannel, visitor: Visitor) -> ServerSocket:
-        self._reception.settle_id(visitor, self._client_ids)
+        older = self._by_client_id.get(visitor.info.client_id)
+        if older is not None:
+            if visitor.is_again(older.visitor):
+                older.close(CLOSE_REPLACED, "mergesync:replaced", "lost")
+            else:
+                self._reception.give_another_id(visitor, self._by_client_id)
         info = visitor.info
         connection: Connection
         if visitor.gateway is not None:
@@ -178,7 +188,7 @@ class Switchboard:
         socket = self._sockets[connection] = ServerSocket(channel, connection, visitor)
         if visitor.client is not None:
             socket.clients[info.path_id] = visitor.client
-        self._client_ids.add(connection.client_id)
+        self._by_client_id[connection.client_id] = socket
         self._nobody.clear()
         self._watch_expiry(socket)
         return socket
@@ -186,7 +196,8 @@ class Switchboard:
     def _remove_socket(self, socket: ServerSocket) -> None:
         del self._sockets[socket.connection]
         self._laggards.forget(socket.channel)
-        self._client_ids.discard(socket.connection.client_id)
+        if self._by_client_id[socket.connection.client_id] is socket:
+            del self._by_client_id[socket.connection.client_id]
         socket.let_go()
         if not self._sockets:
             self._nobody.set()
@@ -224,7 +235,7 @@ class Switchboard:
     async def _converse(self, socket: ServerSocket) -> None:
         try:
             await self._introduce(socket)
-            frames = Frames(socket, self._limits, self._count_receive)
+            frames = Frames(socket, self._limits, self.rounds, self._count_receive)
             if isinstance(socket.connection, GatewayConnection):
                 await self._pass_to_gateway(socket, socket.connection, frames)
             else:
@@ -311,7 +322,7 @@ class Switchboard:
         while self._sockets:
             self._nobody.clear()
             await self._nobody.wait()
-        await self._reception.settled()
+        await self._reception.close()
         await asyncio.gather(*(path.destroy() for path in [*self._paths.values(), *self._ending.values()]))
 
     # --- what connections say
@@ -331,7 +342,7 @@ class Switchboard:
                 self._tell_refused(socket, path_id, forbidden(outcome.message))
 
         self._reception.admit(path_id, socket.visitor, done)
-        self._wait_for(socket, self._reception.turns_to_admit(path_id))
+        self._wait_for(socket, self._reception.turns_of(path_id))
 
     def _tell_refused(self, socket: ServerSocket, path_id: str, farewell: Farewell) -> None:
         """Tell a client that it is not on the path of a channel; TinyBase has no words for that."""
@@ -406,7 +417,8 @@ class Switchboard:
     def _new_path(self, path_id: str) -> Path:
         turns, predecessor = self._reception.turns_of(path_id), self._ending.get(path_id)
         main_id = main_of(path_id) if self._options.presence else None
-        presence = self._presence_of(path_id if main_id is None else main_id) if self._options.presence else None
+        seen = self._options.presence or self._options.gateways  # their protocols may know of other clients
+        presence = self._presence_of(path_id if main_id is None else main_id) if seen else None
         if main_id is None or presence is None:
             path = Path(
                 path_id,
@@ -419,7 +431,8 @@ class Switchboard:
                 created_at_seconds=self._life.created_at(path_id),
             )
         else:
-            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor)
+            get_main = partial(self._paths.get, main_id)
+            path = CompanionPath(path_id, self._options, self, turns, presence, predecessor, get_main)
         self._paths[path_id] = path
         return path
 
@@ -458,6 +471,7 @@ class Switchboard:
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
             del self.on_path[path_id]
+            self._fanout.forget(path_id)
             self._life.occupied(path_id, False)
             self._tell("path", path_id, -1)
         path = self._paths.get(path_id)
@@ -551,8 +565,14 @@ class Switchboard:
             self._post_operation(socket, path_id, answer)
 
     def send_to(self, connection: Connection, frame: str) -> None:
-        """A control for a socket, or a frame of a gateway."""
-        self._post_now(self._sockets[connection], frame)
+        """A control for a socket, or a frame of a gateway, whose client can miss nothing."""
+        socket = self._sockets[connection]
+        if isinstance(connection, GatewayConnection) and not self._laggards.may_wait(
+            socket.channel, len(frame), MAX_OUTBOX_BYTES
+        ):
+            self._condemn(socket, _does_not_read())
+        else:
+            self._post_now(socket, frame)
 
     # --- what gateways say
 
@@ -629,27 +649,42 @@ class Switchboard:
     def send(self, path_id: str, client_ids: Iterable[str], frame: str) -> None:
         """A frame for clients of a path."""
         self._fanout.flush()
-        ready = [(socket, None) for socket in self._sockets_of(path_id, client_ids).values()]
-        for (prefix, _), sockets in _alike(path_id, ready).items():
-            self._post(sockets, [prefix + frame])
+        for prefix, sockets in self._sockets_of(path_id, client_ids).items():
+            self._post(list(sockets.values()), [prefix + frame])
 
-    def _sockets_of(self, path_id: str, client_ids: Iterable[str]) -> dict[str, ServerSocket]:
+    def _sockets_of(self, path_id: str, client_ids: Iterable[str]) -> dict[str, dict[str, ServerSocket]]:
+        """The sockets of clients of a path, by what precedes frames on them, then by client id."""
         clients = self.on_path.get(path_id, {})
-        return {client_id: clients[client_id] for client_id in client_ids if client_id in clients}
+        sockets: dict[str, dict[str, ServerSocket]] = {}
+        for client_id in client_ids:
+            socket = clients.get(client_id)
+            connection = None if socket is None else socket.connection
+            if socket is not None and isinstance(connection, ServerConnection):
+                prefix = connection.prefix(path_id)
+                if prefix is not None:
+                    sockets.setdefault(prefix, {})[client_id] = socket
+        return sockets
 
     def send_changes(self, path_id: str, readers: tuple[str, ...], frames: Sequence[str], author: str | None) -> None:
         """A message that clients miss if they do not read; it goes out at the end of this turn of the event loop."""
         self._fanout.add(path_id, readers, frames, author)
 
+    def _gather(self, path_id: str, readers: tuple[str, ...]) -> Audience:
+        return Audience(path_id, readers, self._sockets_of(path_id, readers))
+
     def _deliver(self, batch: Batch) -> None:
-        """Send the changes of a turn to the readers of a path: those of one kind get the very same bytes."""
-        ready = [
-            (socket, client_id if client_id in batch.authors else None)
-            for client_id, socket in batch.sockets.items()
-            if not self._laggards.misses(socket.channel, batch.path_id, client_id, batch.size)
-        ]
-        for (prefix, author), sockets in _alike(batch.path_id, ready).items():
-            self._post(sockets, [prefix + frame for frame in batch.frames_for(author)])
+        """Send the changes of a turn to the readers of a path: all but their authors get the very same bytes."""
+        path_id, misses = batch.audience.path_id, self._laggards.misses
+        for prefix, sockets in batch.audience.sockets.items():
+            others = []
+            for client_id, socket in sockets.items():
+                if misses(socket.channel, path_id, client_id, batch.size):
+                    continue
+                if client_id in batch.authors:
+                    self._post([socket], batch.frames_for(client_id, prefix))
+                else:
+                    others.append(socket)
+            self._post(others, batch.frames_for(None, prefix))
 
     def tell(self, path_id: str, client_id: str, operation: Operation) -> bool:
         """An operation that a client has not asked for; whether it can be told, and reads."""
@@ -685,8 +720,7 @@ class Switchboard:
             if socket.condemned:
                 continue
             if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
-                error = LimitExceededError("the client does not read what is sent to it", limit="socket")
-                self._condemn(socket, error)
+                self._condemn(socket, _does_not_read())
             else:
                 ready.append(socket.channel)
         if ready and frames:
@@ -733,14 +767,5 @@ class Switchboard:
                 socket.close(CLOSE_INTERNAL_ERROR, "", "fault")
 
 
-def _alike(
-    path_id: str, sockets: Iterable[tuple[ServerSocket, str | None]]
-) -> dict[tuple[str, str | None], list[ServerSocket]]:
-    """Sockets of which each has a key, by what precedes frames of a path on them, and by key."""
-    alike: dict[tuple[str, str | None], list[ServerSocket]] = {}
-    for socket, key in sockets:
-        connection = socket.connection
-        prefix = connection.prefix(path_id) if isinstance(connection, ServerConnection) else ""
-        if prefix is not None:
-            alike.setdefault((prefix, key), []).append(socket)
-    return alike
+def _does_not_read() -> LimitExceededError:
+    return LimitExceededError("the client does not read what is sent to it", limit="socket")

@@ -17,13 +17,16 @@ from mergesync.limits import (
 )
 from mergesync.persist.status import OnIgnoredError, PersisterStats, PersisterStatus, log_error
 from mergesync.store import MergeableStore
+from mergesync.store.building import Built
 from mergesync.store.unsaved import Unsaved
 from mergesync.types import Content, MergeableChanges, MergeableContent
 
 __all__ = ["PersisterCore", "Stored", "backoff_seconds", "said"]
 
-Stored: TypeAlias = MergeableContent | MergeableChanges | Content
-"""What storage may hold: mergeable content, changes, or the `[tables, values]` of a plain store."""
+Stored: TypeAlias = MergeableContent | MergeableChanges | Content | Built
+"""What storage may hold: mergeable content, changes, or the `[tables, values]` of a plain store.
+
+Mergeable content or changes of which a tree was made off the event loop are `Built`."""
 
 
 class PersisterCore(ABC):

@@ -7,11 +7,13 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mergesync.exceptions import LoadError
+from mergesync.exceptions import ContentError, LoadError
 from mergesync.persist.core import PersisterCore, Stored, backoff_seconds, said
 from mergesync.persist.status import PersisterStatus
-from mergesync.persist.taking import collector_paused, is_mergeable_content, take
+from mergesync.persist.taking import is_mergeable_content, take
 from mergesync.store import MergeableStore
+from mergesync.store.building import Built
+from mergesync.store.bulk import collector_paused
 from mergesync.store.unsaved import difference, has_stamps, no_changes
 from mergesync.types import Content, MergeableChanges
 
@@ -38,7 +40,9 @@ class Loading(PersisterCore):
             LoadError: what is stored could not be read. It is left as it is, and nothing is saved.
         """
         self._check_not_destroyed()
-        self._listen()
+        if self._listener_id is None:
+            self._had_content = self.store.get_mergeable_content() != [[{}, "", 0], [{}, "", 0]]
+            self._listen()
         async with self._one_at_a_time:
             try:
                 with self._doing(PersisterStatus.LOADING):
@@ -52,6 +56,14 @@ class Loading(PersisterCore):
 
     async def _load_into_store(self, initial_content: Content | None) -> None:
         stored = await self._read(self._load)
+        if isinstance(stored, Built):
+            try:
+                if self._adopt(stored):
+                    await self._merge_edit()
+                    return
+            except ContentError as error:
+                raise await self._refusal(error) from error
+            stored = stored.body()
         if stored is None:
             if initial_content is not None:
                 self._guard(self.store.set_default_content, initial_content)
@@ -63,6 +75,14 @@ class Loading(PersisterCore):
         if not self._loaded and self._had_content and not is_mergeable_content(stored):
             self._unsaved.add_everything()
         await self._merge_edit()
+
+    def _adopt(self, built: Built) -> bool:
+        """Let the store take a tree as it is; False if it has to merge it."""
+        self._unlisten()  # all of it is stored
+        try:
+            return self.store.adopt(built)
+        finally:
+            self._listen()
 
     async def start_auto_load(self, initial_content: Content | None = None) -> None:
         """Load, and then merge what others store, as it comes.
@@ -171,9 +191,7 @@ class Loading(PersisterCore):
     # --- noticing changes
 
     def _listen(self) -> None:
-        if self._listener_id is None:
-            self._had_content = self.store.get_mergeable_content() != [[{}, "", 0], [{}, "", 0]]
-            self._listener_id = self.store.add_did_finish_transaction_listener(self._on_transaction)
+        self._listener_id = self.store.add_did_finish_transaction_listener(self._on_transaction)
 
     def _unlisten(self) -> None:
         if self._listener_id is not None:

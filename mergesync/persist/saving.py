@@ -11,7 +11,7 @@ from mergesync.limits import SAVE_ATTEMPTS_ON_CLOSE
 from mergesync.persist.core import backoff_seconds, said
 from mergesync.persist.loading import Loading, RefusedError
 from mergesync.persist.status import PersisterStatus
-from mergesync.persist.taking import collector_paused
+from mergesync.store.bulk import collector_paused
 from mergesync.store.unsaved import Unsaved
 from mergesync.waiting import settle
 

@@ -26,7 +26,17 @@ from mergesync.limits import (
 )
 from mergesync.persist.shared import FileLock, Shared
 from mergesync.persist.sqlite_rows import Snapshot
-from mergesync.persist.sqlite_statements import check, number, path_ids, prepare, read_rows, remove_rows, write_rows
+from mergesync.persist.sqlite_statements import (
+    check,
+    number,
+    open_path,
+    path_ids,
+    prepare,
+    read_rows,
+    remove_rows,
+    write_rows,
+)
+from mergesync.store.building import Built
 from mergesync.store.unsaved import has_stamps
 from mergesync.types import MergeableChanges
 
@@ -121,11 +131,11 @@ class SqliteDatabase(Shared):
             del self._members[member.path_id]
         await self.let_go()
 
-    async def read(self, member: Member) -> Snapshot:
-        """All that is stored for a path."""
+    async def read(self, member: Member) -> tuple[Snapshot, Built | None]:
+        """All that is stored for a path, as `open_path` has it."""
         async with self._reading() as connection:
             await connection.execute("BEGIN")
-            return await read_rows(connection, member.path_id, 0)
+            return await open_path(connection, member.path_id)
 
     async def write(self, member: Member, changes: MergeableChanges) -> None:
         """Write changes of a path; return when they are durable."""

@@ -14,6 +14,7 @@ from mergesync.persist.sqlite_rows import Snapshot
 from mergesync.persist.status import OnIgnoredError
 from mergesync.persist.taking import write_edits
 from mergesync.store import MergeableStore
+from mergesync.store.building import Built
 from mergesync.store.unsaved import no_changes
 from mergesync.types import MergeableChanges
 
@@ -75,11 +76,12 @@ class SqlitePersister(Persister):
 
     async def _load(self) -> Stored | None:
         await self._join()
-        snapshot = await self.database.read(self._member)
-        if snapshot:
-            return self._opened(snapshot)
-        self._member.seen = snapshot.commit
-        return None
+        snapshot, built = await self.database.read(self._member)
+        if built is None:
+            self._member.seen = snapshot.commit
+            return None
+        self._opened(snapshot)
+        return built
 
     async def _save(self, body: MergeableChanges) -> None:
         await self.database.write(self._member, body)
@@ -99,6 +101,17 @@ class SqlitePersister(Persister):
             self._report(ContentError(complaint))
         self._snapshot = snapshot
         return snapshot.changes
+
+    def _adopt(self, built: Built) -> bool:
+        if not super()._adopt(built):
+            return False
+        snapshot, self._snapshot = self._snapshot, None
+        assert snapshot is not None
+        self._member.seen = snapshot.commit
+        if snapshot.edits:
+            with self.store.transaction():
+                write_edits(self.store, snapshot.edits)
+        return True
 
     def _put(self, stored: Any, replace: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 from mergesync.exceptions import ContentError
-from mergesync.persist.taking import Edit, collector_paused
+from mergesync.persist.taking import Edit
+from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import ENCODED, TOMBSTONE, decode_cell, encode_cell
 from mergesync.store.hlc import is_hlc
 from mergesync.store.jsjson import dumps, loads

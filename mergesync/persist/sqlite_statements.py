@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mergesync.exceptions import LoadError
+from mergesync.persist.sqlite_opening import OPEN, READ_THE_REST, Opening
 from mergesync.persist.sqlite_rows import (
     FORMAT,
     READ,
@@ -20,16 +23,20 @@ from mergesync.persist.sqlite_rows import (
     sql_text,
     without_surrogates,
 )
-from mergesync.persist.taking import collector_paused
+from mergesync.store.building import Built
+from mergesync.store.bulk import collector_paused
 from mergesync.types import MergeableChanges
 
 if TYPE_CHECKING:
     from aiosqlite import Connection
 
-__all__ = ["check", "number", "path_ids", "prepare", "read_rows", "remove_rows", "write_rows"]
+__all__ = ["check", "number", "open_path", "path_ids", "prepare", "read_rows", "remove_rows", "write_rows"]
 
 ROWS_AT_A_TIME: Final = 50_000
 """Enough that the hops between threads cost nothing, and little to hold."""
+
+STORE_ROWS_AT_A_TIME: Final = 2_000
+"""The same where a row holds all cells of a row of the store."""
 
 _WAL_ATTEMPTS: Final = 50
 _WAL_WAIT_SECONDS: Final = 0.02
@@ -97,22 +104,62 @@ async def _use_wal(writer: Connection) -> None:
     await writer.execute("PRAGMA journal_mode = WAL")
 
 
+async def open_path(connection: Connection, path_id: str) -> tuple[Snapshot, Built | None]:
+    """All that is stored for a path: a tree if there is anything, and with it what was edited with plain SQL."""
+    path = sql_text(path_id)
+    snapshot = await _snapshot(connection, path)
+    opening = Opening()
+    await _read(connection, OPEN, (path,), opening.add, STORE_ROWS_AT_A_TIME)
+    rest = dict(READ)
+    if opening.is_complete:
+        del rest["cells"]
+    else:
+        rest["cells"] = READ_THE_REST
+    await _add_rows(connection, snapshot, rest, (path, 0))
+    built = await asyncio.to_thread(opening.finish, snapshot)
+    return snapshot, built if snapshot or not built.tree.is_blank else None
+
+
 async def read_rows(connection: Connection, path_id: str, since: int) -> Snapshot:
     """What was written for a path after a commit; what was edited with plain SQL, whenever."""
     path = sql_text(path_id)
+    snapshot = await _snapshot(connection, path)
+    await _add_rows(connection, snapshot, READ, (path, since))
+    return snapshot
+
+
+async def _snapshot(connection: Connection, path: str | bytes) -> Snapshot:
     commit = await number(connection, "SELECT value FROM mergesync_meta WHERE key = 'commits'")
     known = await connection.execute_fetchall("SELECT 1 FROM mergesync_paths WHERE path = ?", (path,))
-    snapshot = Snapshot(commit, bool(known))
-    for name, sql in READ.items():
-        async with connection.execute(sql, (path, since)) as cursor:
-            full = True
-            while full:
-                with collector_paused():
-                    rows = cast("list[Row]", await cursor.fetchmany(ROWS_AT_A_TIME))
-                full = len(rows) == ROWS_AT_A_TIME
-                await asyncio.to_thread(snapshot.add, name, rows)
-    snapshot.add_edits(cast("list[Row]", await connection.execute_fetchall(READ_EDITS, (path,))))
-    return snapshot
+    return Snapshot(commit, bool(known))
+
+
+async def _add_rows(
+    connection: Connection, snapshot: Snapshot, queries: Mapping[str, str], parameters: tuple[Any, ...]
+) -> None:
+    for name, sql in queries.items():
+        await _read(connection, sql, parameters, partial(snapshot.add, name), ROWS_AT_A_TIME)
+    edits = await connection.execute_fetchall(READ_EDITS, parameters[:1])
+    snapshot.add_edits(cast("list[Row]", edits))
+
+
+async def _read(
+    connection: Connection, sql: str, parameters: tuple[Any, ...], take: Callable[[list[Row]], None], size: int
+) -> None:
+    """Take what a query gives, in portions, each in a thread while SQLite is at the next."""
+    async with connection.execute(sql, parameters) as cursor:
+        taking: asyncio.Future[None] | None = None
+        try:
+            while True:
+                rows = cast("list[Row]", await cursor.fetchmany(size))
+                if taking is not None:
+                    await taking
+                if not rows:
+                    return
+                taking = asyncio.ensure_future(asyncio.to_thread(take, rows))
+        finally:
+            if taking is not None:
+                await asyncio.wait([taking])
 
 
 async def write_rows(writer: Connection, work: list[tuple[str, MergeableChanges]]) -> int:

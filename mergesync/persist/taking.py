@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from mergesync.exceptions import ContentError
@@ -13,7 +11,7 @@ from mergesync.store.cells import decode_cell, same_wire
 from mergesync.store.jsjson import canonical
 from mergesync.types import MISSING, MergeableContent
 
-__all__ = ["Edit", "collector_paused", "is_mergeable_content", "take", "write_edits"]
+__all__ = ["Edit", "is_mergeable_content", "take", "write_edits"]
 
 Edit = tuple[str | None, str, str, Any]
 """A leaf that somebody edited by hand: table id or None for values, row id, leaf id, new wire form."""
@@ -22,18 +20,6 @@ Edit = tuple[str | None, str, str, Any]
 def is_mergeable_content(stored: Any) -> bool:
     """Whether this looks like mergeable content; the store has the last word."""
     return isinstance(stored, list) and len(stored) == 2 and isinstance(stored[0], list)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep Python's cycle collector from scanning, again and again, the millions of containers of a large body."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def take(store: MergeableStore, stored: Any) -> None:

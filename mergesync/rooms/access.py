@@ -42,11 +42,15 @@ class Identity:
         name: what `WsServer.log_out` and the owner columns of rules know it by; several sockets may have the same.
         expires_at_seconds: when its sockets are closed with 4401, since 1970, as the `exp` of a JWT; None for never.
         data: whatever the application wants to keep with it.
+        client_id: what this client is called on its paths, and so its row in presence: two characters at least, without
+            line breaks. Who comes later with the same name and id takes the place of who came before, whose socket is
+            closed with 4409. None for an id of the server's.
     """
 
     name: str
     expires_at_seconds: float | None = None
     data: Any = None
+    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

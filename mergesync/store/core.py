@@ -17,7 +17,19 @@ from mergesync.store.hlc import HybridLogicalClock, client_part
 from mergesync.store.listeners import ListenerIndex
 from mergesync.store.notify import Round, call_all
 from mergesync.store.schema import NO_SCHEMA, Schema
-from mergesync.store.stamps import COLON, NO_HLC, Stamp, cell_of, hlc_in, is_live, says, shown_text, text_in, wire_text
+from mergesync.store.stamps import (
+    COLON,
+    NO_HLC,
+    PLAIN,
+    Stamp,
+    cell_of,
+    hlc_in,
+    is_live,
+    says,
+    shown_text,
+    text_in,
+    wire_text,
+)
 from mergesync.store.transaction import NEW, Transaction
 from mergesync.store.tree import Leaves, Row, Table, Tree
 from mergesync.system import get_now as system_now
@@ -61,7 +73,7 @@ class StoreCore:
         if not self._may_write:
             raise TransactionError("a listener can only write if it was added with mutator=True")
         self._depth += 1
-        if self._depth == 1 and self._listeners.has("start_transaction", False):
+        if self._depth == 1 and self._listeners.entries and self._listeners.has("start_transaction", False):
             try:
                 call_all(self, "start_transaction")
             except BaseException:
@@ -81,7 +93,7 @@ class StoreCore:
             self._depth -= 1
         elif self._depth == 0:
             raise TransactionError("no transaction is running")
-        elif do_rollback is None and not self._listeners:
+        elif do_rollback is None and not self._listeners.entries:
             self._transaction.settle()
             self._end()
         else:
@@ -209,9 +221,11 @@ class StoreCore:
 
     def _shows(self, table_id: str | None, leaf_id: str, stamp: Stamp | None) -> bool:
         """Whether an application sees anything of a stamp."""
-        if stamp is None or not is_live(stamp):
+        if stamp is None:
             return False
-        return not self._has_schema or self._text(table_id, leaf_id, stamp) != b""
+        if self._has_schema:
+            return self._text(table_id, leaf_id, stamp) != b""
+        return stamp < PLAIN or is_live(stamp)
 
     def has_schema(self) -> bool:
         """Whether the tables or the values have a schema."""
@@ -294,7 +308,16 @@ class StoreCore:
             values.before = {}
         return values
 
-    def _put(self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp, lives: bool) -> None:
+    def _put(
+        self,
+        leaves: Leaves,
+        table_id: str | None,
+        row_id: str,
+        leaf_id: str,
+        old: Stamp | None,
+        stamp: Stamp,
+        lives: bool,
+    ) -> None:
         """Replace a stamp of a row or value that the transaction knows; keep the counts of what shows.
 
         Args:
@@ -302,41 +325,46 @@ class StoreCore:
             table_id: the table, or None for a value.
             row_id: the row, or empty for a value.
             leaf_id: the cell or value.
+            old: its stamp until now, if there was one.
             stamp: the new one.
             lives: whether the new one shows.
         """
-        stamps = leaves.stamps
-        old = stamps.get(leaf_id)
         before = leaves.before
         first = before is not NEW and leaf_id not in before  # type: ignore[operator]
         if first:
             before[leaf_id] = old  # type: ignore[index]
-        if self._transaction.journal is not None:
-            self._transaction.journal.append((table_id, row_id, leaves, leaf_id, old, first))
-        stamps[leaf_id] = stamp
-        lived = old is not None and self._shows(table_id, leaf_id, old)
-        if lives is not lived:
-            if lives:
-                self._tree.order.goes_last(stamps, leaf_id)
-            self._tree.count(table_id, row_id, leaves, leaf_id, 1 if lives else -1)
+        journal = self._transaction.journal
+        if journal is not None:
+            journal.append((table_id, row_id, leaves, leaf_id, old, first))
+        leaves.stamps[leaf_id] = stamp
+        if lives is not (old is not None and self._shows(table_id, leaf_id, old)):
+            tree = self._tree
+            if lives and (old is not None or tree.order.moved):  # else it is the last one now
+                tree.order.goes_last(leaves.stamps, leaf_id)
+            tree.count(table_id, row_id, leaves, leaf_id, 1 if lives else -1)
 
     def _write(self, leaves: Leaves, table_id: str | None, row_id: str, leaf_id: str, text: bytes) -> None:
         """A local write of a text that the schema admits, or of a tombstone (protocol section 6).
 
-        It takes the next stamp unless what shows is already so. Default content has the empty HLC, which never
-        displaces a real one (departure from surprise 4).
+        All writes of a transaction have one time, that of the first; each has a stamp of its own, unless what shows is
+        already so. Default content has the empty HLC, which never displaces a real one (departure from surprise 4).
         """
         old = leaves.stamps.get(leaf_id)
         if old is not None and (says(old, text) or (self._neutral and old[-1] != COLON)):
             return
-        self._transaction.has_writes = True
+        transaction = self._transaction
+        transaction.has_writes = True
         if self._neutral:
-            self._put(leaves, table_id, row_id, leaf_id, text + NO_HLC, text != b"")
+            self._put(leaves, table_id, row_id, leaf_id, old, text + NO_HLC, text != b"")
             return
-        hlc = self._clock.tick()
+        if transaction.has_time:
+            hlc = self._clock.tick_again()
+        else:
+            hlc = self._clock.tick()
+            transaction.has_time = True
         if old is not None and old[-1] != COLON and hlc <= hlc_in(old):
             raise ClockError(f"the clock made {hlc!r}, which is not above {hlc_in(old)!r} in the store")
-        self._put(leaves, table_id, row_id, leaf_id, b":".join((text, hlc.encode())), text != b"")
+        self._put(leaves, table_id, row_id, leaf_id, old, text + f":{hlc}".encode(), text != b"")
 
     def _change_schema(self, schema: Schema) -> None:
         """Another schema, and so another view of the same stamps; the transaction hears of what shows otherwise."""

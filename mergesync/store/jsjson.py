@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any, NoReturn
 
 import orjson
 from fnv_hash_fast import fnv1a_32
 
 from mergesync.limits import MAX_INTEGER
+from mergesync.store.bulk import collector_paused
 
 __all__ = [
     "canonical",
@@ -32,7 +32,6 @@ __all__ = [
     "string_text",
     "utf8",
     "without_subclass",
-    "zero_child_hash",
 ]
 
 quoted: Callable[[str], str] = json.encoder.encode_basestring
@@ -247,10 +246,11 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: not JSON, or nested too deeply to read.
     """
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return _parse_slowly(text)
+    with collector_paused():
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            return _parse_slowly(text)
 
 
 def canonical(value: Any) -> Any:
@@ -286,12 +286,6 @@ def _parse_slowly(text: str) -> Any:
         return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
-
-
-@lru_cache(maxsize=4096)
-def zero_child_hash(child_id: str) -> int:
-    """What a child with hash 0 adds to its parent; every leaf has that in its share, so it is kept at hand."""
-    return fnv1a_32(utf8(child_id) + b":0")
 
 
 def child_hash(child_id: str, hash_: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mergesync.exceptions import InvalidIdError
 from mergesync.store.cells import check_id
@@ -71,16 +71,16 @@ class ListenerIndex:
     """The listeners of one store.
 
     `extra` is whatever a kind needs beside the ids, such as the page of sorted rows.
+
+    Attributes:
+        entries: all of them by id; only to be looked at.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}
+        self.entries: Final[dict[str, _Entry]] = {}
         self._index: dict[tuple[str, bool], dict[Pattern, dict[int, _Entry]]] = {}
         self._next_number = 0
         self._counts = {False: 0, True: 0}  # lookers and mutators, not counting the kinds of transactions
-
-    def __bool__(self) -> bool:
-        return bool(self._entries)
 
     def add(self, kind: str, pattern: Pattern, listener: Listener, mutator: bool = False, extra: Any = None) -> str:
         """Add a listener; ids that are None in the pattern match any.
@@ -98,14 +98,14 @@ class ListenerIndex:
             raise InvalidIdError(f"a listener listens to strings, or to None for any: {error}") from None
         entry = _Entry(self._next_number, kind, pattern, listener, bool(mutator), extra)
         self._next_number += 1
-        self._entries[str(entry.number)] = entry
+        self.entries[str(entry.number)] = entry
         self._index.setdefault((kind, entry.mutator), {}).setdefault(pattern, {})[entry.number] = entry
         self._count(entry, 1)
         return str(entry.number)
 
     def remove(self, listener_id: str) -> None:
         """Remove a listener; an unknown id does nothing, as in the peer."""
-        entry = self._entries.pop(listener_id, None)
+        entry = self.entries.pop(listener_id, None)
         if entry is None:
             return
         entry.removed = True
@@ -123,7 +123,7 @@ class ListenerIndex:
 
     def get(self, listener_id: str) -> tuple[str, Pattern, Callable[..., None], Any] | None:
         """The kind, pattern, callable and extra of a listener."""
-        entry = self._entries.get(listener_id)
+        entry = self.entries.get(listener_id)
         return None if entry is None else (entry.kind, entry.pattern, entry.call, entry.extra)
 
     def has_any(self, mutator: bool) -> bool:
@@ -158,6 +158,6 @@ class ListenerIndex:
     def counts(self) -> dict[str, int]:
         """How many listeners there are of each kind; those of transactions together."""
         counts = dict.fromkeys(KINDS, 0)
-        for entry in self._entries.values():
+        for entry in self.entries.values():
             counts["transaction" if entry.kind in TRANSACTION_KINDS else entry.kind] += 1
         return counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import Collection, ItemsView, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Self
 
@@ -134,6 +134,7 @@ class MergeableStore(Merging):
         behind = now - self._clock.now()
         if abs(behind) > tolerance_milliseconds:
             self._clock.offset += behind
+            self._transaction.has_time = False
             if self.is_in_transaction():
                 self._afterwards = self._restamp_what_is_ahead
             else:
@@ -158,7 +159,7 @@ class MergeableStore(Merging):
             for _, (table_id, row_id, leaf_id), stamp in sorted(ahead, key=itemgetter(0)):
                 leaves = self._values() if table_id is None else self._row(table_id, row_id)
                 new = NO_HLC.join((text_in(stamp), self._clock.tick().encode()))
-                self._put(leaves, table_id, row_id, leaf_id, new, is_live(stamp))
+                self._put(leaves, table_id, row_id, leaf_id, stamp, new, is_live(stamp))
 
     # --- hashes and differences (protocol section 8)
 
@@ -395,12 +396,25 @@ class MergeableStore(Merging):
 
     def get_kept_wire(self, table_id: str | None, row_id: str, leaf_id: str) -> Any:
         """The wire form that stays when a peer's leaf is refused: what is here, else the default, else a tombstone."""
-        stamp = self.get_stamp(table_id, row_id, leaf_id)
-        if stamp is not None and self.fits_schema(table_id, leaf_id, stamp[0]):
-            return stamp[0]
-        if table_id is not None and not self.has_row(table_id, row_id):
-            return TOMBSTONE  # a row that does not show has no defaults
-        return wire_in_text(self._schema.default(table_id, leaf_id))
+        return self.get_kept(table_id, row_id, (leaf_id,))[leaf_id][0]
+
+    def get_kept(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, tuple[Any, str]]:
+        """The same of several leaves of a row, or values, each with the HLC of what is here, empty if nothing is."""
+        known = self._tree.values if table_id is None else self._find_row(table_id, row_id)
+        stamps = {} if known is None else known.stamps
+        present = unpacked({leaf_id: stamps[leaf_id] for leaf_id in leaf_ids if leaf_id in stamps})
+        has_rules = self._schema.has_rules(table_id)
+        kept = {}
+        for leaf_id in leaf_ids:
+            leaf = present.get(leaf_id)
+            if leaf is None or (has_rules and not self.fits_schema(table_id, leaf_id, leaf[0])):
+                # A row that does not show has no defaults.
+                shows = table_id is None or self.has_row(table_id, row_id)
+                wire = wire_in_text(self._schema.default(table_id, leaf_id)) if shows else TOMBSTONE
+                kept[leaf_id] = wire, "" if leaf is None else hlc_of(leaf)
+            else:
+                kept[leaf_id] = leaf[0], hlc_of(leaf)
+        return kept
 
     def forget_deleted_rows(self, table_id: str) -> None:
         """Forget the stamps of the rows of a table that are deleted; there must be one, and no transaction.

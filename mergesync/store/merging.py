@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mergesync.exceptions import TransactionError
+from mergesync.exceptions import ClockDriftError, TransactionError
+from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.bodies import hlc_of
-from mergesync.store.building import build
+from mergesync.store.building import Built, build
+from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
+from mergesync.store.hlc import latest_allowed
 from mergesync.store.listening import Listening
-from mergesync.store.stamps import COLON, Stamp, is_live, pack, shown_text
+from mergesync.store.stamps import COLON, PLAIN, Stamp, is_live, pack, shown_text
 from mergesync.store.transaction import NEW, Transaction
 from mergesync.store.tree import Leaves, Row, Table, Tables
 
@@ -27,7 +30,7 @@ class Merging(Listening):
 
     def _merge(self, tables: Any, values: Any) -> None:
         """Take what is newer; the clock then takes note of the greatest HLC that counts."""
-        with self._writing():
+        with self._writing(), collector_paused():
             if self._depth == 1 and not self._has_schema and self._tree.is_blank:
                 newest = self._replace_tree(tables, values, hashed=False)
             else:
@@ -108,7 +111,7 @@ class Merging(Listening):
 
     def _merge_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, said: Mapping[str, Any]) -> str:
         """Take what is newer; returns the greatest HLC taken."""
-        stamps = leaves.stamps
+        stamps, has_schema = leaves.stamps, self._has_schema
         newest = ""
         for leaf_id, leaf in said.items():
             hlc = (leaf[1] or "") if len(leaf) > 1 else ""
@@ -125,9 +128,12 @@ class Merging(Listening):
                     self._row(table_id, row_id)
             if hlc > newest:
                 newest = hlc
-            if self._has_schema:
+            if has_schema:
                 self._refuse_unfit(table_id, row_id, leaf_id, stamp)
-            self._put(leaves, table_id, row_id, leaf_id, stamp, self._shows(table_id, leaf_id, stamp))
+                shows = self._shows(table_id, leaf_id, stamp)
+            else:
+                shows = stamp < PLAIN or is_live(stamp)
+            self._put(leaves, table_id, row_id, leaf_id, old, stamp, shows)
         return newest
 
     def _refuse_unfit(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:
@@ -185,12 +191,32 @@ class Merging(Listening):
             raise
         self.finish_transaction()
 
+    def adopt(self, built: Built) -> bool:
+        """Take a tree that was made elsewhere as it is, if that comes to the same as loading or merging what is in it.
+
+        So it is if the store is blank, and nobody listens and no schema is set: then it costs nothing.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
+        """
+        if self._depth or self._has_schema or self._listeners.entries or not self._tree.is_blank:
+            return False
+        if built.newest > latest_allowed(self._clock.now()):
+            raise ClockDriftError(built.newest, MAX_CLOCK_OFFSET_MILLISECONDS)
+        self._tree = built.tree
+        self._transaction = Transaction(self._tree)
+        self._clock.observe(built.newest)
+        return True
+
     def _replace_tree(self, tables: Any, values: Any, *, hashed: bool) -> str:
         """Another tree, in the running transaction; returns the greatest HLC in it."""
         old = self._transaction
         self._tree, newest = build(tables, values, hashed=hashed)
         self._transaction = Transaction(self._tree, replaced=old)
-        if self._listeners:  # else nobody will ask what changed
+        if self._listeners.entries:  # else nobody will ask what changed
             self._compare_with(old)
         return newest
 

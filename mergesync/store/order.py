@@ -15,31 +15,32 @@ Children: TypeAlias = dict[str, Any]
 
 
 class Order:
-    """What went last in the running transaction."""
+    """What went last in the running transaction.
 
-    __slots__ = ("_log", "_moved")
+    Attributes:
+        moved: by identity of the dict, the ids that follow the others; empty if nothing is to be settled.
+    """
+
+    __slots__ = ("_log", "moved")
 
     def __init__(self) -> None:
         self._log: list[tuple[Children, str]] = []
-        self._moved: dict[int, dict[str, None]] = {}  # by identity of the dict, the ids that follow the others
-
-    def __bool__(self) -> bool:
-        return bool(self._log)
+        self.moved: dict[int, dict[str, None]] = {}
 
     def goes_last(self, children: Children, child_id: str) -> None:
         """A child of a dict has come to life, or is new."""
-        if (self._moved and id(children) in self._moved) or next(reversed(children)) != child_id:
+        if (self.moved and id(children) in self.moved) or next(reversed(children)) != child_id:
             self._log.append((children, child_id))
             self._move(children, child_id)
 
     def _move(self, children: Children, child_id: str) -> None:
-        moved = self._moved.setdefault(id(children), {})
+        moved = self.moved.setdefault(id(children), {})
         moved.pop(child_id, None)
         moved[child_id] = None
 
     def ids(self, children: Children) -> Iterable[str]:
         """The ids of a dict in their present order."""
-        moved = self._moved.get(id(children)) if self._moved else None
+        moved = self.moved.get(id(children)) if self.moved else None
         if moved is None:
             return children
         return [*(id_ for id_ in children if id_ not in moved), *moved]
@@ -52,7 +53,7 @@ class Order:
         """Forget what went last since then."""
         if len(self._log) > mark:
             del self._log[mark:]
-            self._moved.clear()
+            self.moved.clear()
             for children, child_id in self._log:
                 self._move(children, child_id)
 
@@ -61,4 +62,4 @@ class Order:
         for children, child_id in self._log:
             children[child_id] = children.pop(child_id)
         self._log.clear()
-        self._moved.clear()
+        self.moved.clear()

@@ -92,7 +92,7 @@ class Placing(Reading):
         """
         old = leaves.stamps.get(leaf_id)
         if old is None:
-            self._put(leaves, table_id, row_id, leaf_id, default + NO_HLC, True)
+            self._put(leaves, table_id, row_id, leaf_id, None, default + NO_HLC, True)
         elif self._shows(table_id, leaf_id, old) or old[-1] == COLON:
             self._write(leaves, table_id, row_id, leaf_id, default)
 
@@ -102,7 +102,7 @@ class Placing(Reading):
         for leaf_id, default in self._schema.rules(table_id):
             if default and leaf_id not in leaves.stamps:
                 self._transaction.has_writes = True
-                self._put(leaves, table_id, row_id, leaf_id, default + NO_HLC, True)
+                self._put(leaves, table_id, row_id, leaf_id, None, default + NO_HLC, True)
 
     def _replace_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, texts: Texts, added: Texts) -> None:
         """Write the new ones, then delete the others in the order of the store."""

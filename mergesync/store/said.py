@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from mergesync.exceptions import ContentError, InvalidCellError
 from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, encode_cell
-from mergesync.store.jsjson import js_ordered, loads, string_text
+from mergesync.store.jsjson import js_ordered, loads, quoted, string_text
 from mergesync.store.stamps import wire_text
 from mergesync.types import MISSING
 
@@ -41,7 +41,10 @@ def cell_text(cell: Any) -> bytes:
         InvalidCellError: it is not JSON, or a string reserved by the wire format.
     """
     if cell.__class__ is str and cell < TOMBSTONE:
-        return string_text(cell)
+        try:
+            return quoted(cell).encode()
+        except UnicodeEncodeError:
+            return string_text(cell)
     return wire_text(encode_cell(cell, finite=True))
 
 

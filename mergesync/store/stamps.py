@@ -9,25 +9,29 @@ the hash of a leaf (protocol section 4) is that of its stamp.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
 from fnv_hash_fast import fnv1a_32
 
+from mergesync.exceptions import ContentError
 from mergesync.limits import MAX_INTEGER
 from mergesync.store.cells import ENCODED, TOMBSTONE, decode_object
+from mergesync.store.hlc import ALPHABET, is_hlc
 from mergesync.store.jsjson import canonical, dumps, loads, number_text, quoted, string_text
 from mergesync.types import MISSING, CellOrMissing
 
 __all__ = [
     "COLON",
     "NO_HLC",
+    "PLAIN",
     "Stamp",
     "cell_of",
     "hlc_in",
     "is_live",
     "leaf_hash",
+    "newest_hlc",
     "pack",
     "says",
     "shown_text",
@@ -48,7 +52,11 @@ COLON: Final = ord(":")
 NO_HLC: Final = b":"
 """What follows the text in a stamp with the empty HLC."""
 
-_ENCODED_TEXT: Final = f'"{ENCODED}'.encode()  # how the text of an object or array begins
+_END: Final = 17  # bytes at the end of a stamp with an HLC: a colon and that
+_HLC_BYTES: Final = ALPHABET.encode()
+PLAIN: Final = f'"{ENCODED}'.encode()
+"""How the text of an object or array begins. Every stamp less than that shows: it is of a string, if not of all."""
+
 _RAW: Final = (b"{", b"[")  # how it begins if a peer sent it as such (surprise 7)
 
 
@@ -93,6 +101,30 @@ def text_in(stamp: Stamp) -> bytes:
 def hlc_in(stamp: Stamp) -> str:
     """The HLC in a stamp, which may be empty."""
     return stamp.rpartition(NO_HLC)[2].decode()
+
+
+def newest_hlc(stamps: Sequence[Stamp]) -> str:
+    """The greatest HLC in stamps that something else has packed; for many, much faster than one by one.
+
+    Raises:
+        ContentError: what is in one of them is no HLC.
+
+    Example:
+        >>> newest_hlc([b'"dog":Nn1JUF-----7JQY8', b"null:"])
+        'Nn1JUF-----7JQY8'
+    """
+    ends = [stamp[-_END:] for stamp in stamps]
+    together, colons = b"".join(ends), NO_HLC * len(ends)
+    # The common case: each ends with a colon and 16 characters of the alphabet, which has no colon.
+    if len(together) == _END * len(ends) and together[::_END] == together.translate(None, _HLC_BYTES) == colons:
+        return max(ends, default=NO_HLC)[1:].decode()
+    newest = ""
+    for stamp in stamps:
+        hlc = stamp.rpartition(NO_HLC)[2].decode("utf-8", "replace")
+        if not is_hlc(hlc):
+            raise ContentError(f"not a stamp of the clock: {hlc!r:.40}")
+        newest = max(newest, hlc)
+    return newest
 
 
 def unpack(stamp: Stamp) -> tuple[Any, str]:
@@ -158,14 +190,14 @@ def shown_text(stamp: Stamp | None) -> bytes:
     text = text_in(stamp)
     if text[:1] in _RAW:
         return wire_text(ENCODED + text.decode())
-    return text if not text.startswith(_ENCODED_TEXT) or cell_of(text) is not MISSING else b""
+    return text if not text.startswith(PLAIN) or cell_of(text) is not MISSING else b""
 
 
 def is_live(stamp: Stamp) -> bool:
     """Whether a stamp shows as a cell: it is neither a tombstone nor nonsense from a peer (surprise 6)."""
-    if stamp < _ENCODED_TEXT:  # most strings
+    if stamp < PLAIN:  # most strings
         return True
-    return stamp[0] != COLON and (not stamp.startswith(_ENCODED_TEXT) or cell_of(text_in(stamp)) is not MISSING)
+    return stamp[0] != COLON and (not stamp.startswith(PLAIN) or cell_of(text_in(stamp)) is not MISSING)
 
 
 def says(stamp: Stamp, text: bytes) -> bool:

@@ -54,6 +54,7 @@ class Transaction:
         tables: the ids of the tables it made.
         vanished: rows that a load has removed; in `rows`, too, so that their cells can be told as gone.
         has_writes: whether anything was written here, beside what was taken from elsewhere.
+        has_time: whether a stamp was made, and so the time read that all stamps of the transaction have.
         journal: every stamp replaced, in order, once there is a need for it; else None.
         invalid_cells, invalid_values: what the schema refused, by ids.
     """
@@ -62,6 +63,7 @@ class Transaction:
         "_hashed_rows",
         "_hashed_to",
         "_undo",
+        "has_time",
         "has_writes",
         "invalid_cells",
         "invalid_values",
@@ -83,6 +85,7 @@ class Transaction:
         self.tables: list[str] = []
         self.vanished: dict[tuple[str, str], Row] = {}
         self.has_writes: bool = False
+        self.has_time: bool = False
         self.journal: list[JournalEntry] | None = None
         self.invalid_cells: dict[tuple[str | None, str | None, str | None], list[object]] = {}
         self.invalid_values: dict[str | None, list[object]] = {}
@@ -111,7 +114,7 @@ class Transaction:
             self._reset(None)
         else:
             self.rows.clear()
-            self.has_writes = False
+            self.has_writes = self.has_time = False
 
     def original(self, leaves: Leaves) -> dict[str, Stamp]:
         """The stamps of a row or of the values as they were when the transaction began."""
@@ -127,7 +130,7 @@ class Transaction:
     def settle(self) -> None:
         """The transaction stands and touches nothing more."""
         tree = self.tree
-        if tree.order:
+        if tree.order.moved:
             tree.order.settle()
         if tree.hashed:
             self._soil(final=True)

@@ -12,12 +12,14 @@ named without leaves. A container without anything in it has no hash, and adds n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from mergesync.store.jsjson import child_hash, fnv1a, zero_child_hash
+from fnv_hash_fast import fnv1a_32
+
+from mergesync.store.jsjson import child_hash, fnv1a, utf8
 from mergesync.store.order import Order
 from mergesync.store.row_ids import RowIds
-from mergesync.store.stamps import Stamp, stamp_hash
+from mergesync.store.stamps import COLON, Stamp, stamp_hash
 
 __all__ = ["Before", "GivenHashes", "Leaves", "Row", "Table", "Tables", "Tree", "Values"]
 
@@ -28,8 +30,28 @@ GivenHashes: TypeAlias = dict[str, tuple[Stamp, int]]
 """By leaf id, a stamp and the hash that a file said of it, where that is not its hash."""
 
 
+class _LeafHashing(dict[str, tuple[bytes, int]]):
+    """By leaf id: what precedes the hash of a leaf where it is hashed for its parent, and what a hash of 0 adds there.
+
+    Most rows have leaves of the same few ids; the latest ones are kept at hand.
+    """
+
+    def __missing__(self, leaf_id: str) -> tuple[bytes, int]:
+        if len(self) >= _MOST_AT_HAND:
+            self.clear()
+        prefix = utf8(leaf_id) + b":"
+        self[leaf_id] = prefix, fnv1a_32(prefix + b"0")
+        return self[leaf_id]
+
+
+_MOST_AT_HAND: Final = 4096
+_leaf_hashing: Final = _LeafHashing()
+
+
 def _leaf_share(leaf_id: str, hash_: int) -> int:
-    return child_hash(leaf_id, hash_) ^ zero_child_hash(leaf_id)
+    """What a leaf adds to the hash of its container (protocol section 4)."""
+    prefix, zero_share = _leaf_hashing[leaf_id]
+    return fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
 
 
 def _hlc_share(hlc: str) -> int:
@@ -84,21 +106,31 @@ class Leaves:
         stamps, stale = self.stamps, self._stale
         if self._hash is None:
             if stamps or self.hlc:
-                hash_ = _hlc_share(self.hlc)
-                for leaf_id, stamp in stamps.items():
-                    hash_ ^= child_hash(leaf_id, self._hash_of(leaf_id, stamp)) ^ zero_child_hash(leaf_id)
-                self._hash = hash_
+                self._hash = _hlc_share(self.hlc) ^ self._share_of_all()
         elif stale is not None:
-            hash_ = self._hash
+            hash_, is_true = self._hash, self._given is None
             for leaf_id, old in stale.items():
                 new = stamps.get(leaf_id)
                 if old is not None:
-                    hash_ ^= _leaf_share(leaf_id, self._hash_of(leaf_id, old))
+                    hash_ ^= _leaf_share(leaf_id, stamp_hash(old) if is_true else self._hash_of(leaf_id, old))
                 if new is not None:
-                    hash_ ^= _leaf_share(leaf_id, self._hash_of(leaf_id, new))
+                    hash_ ^= _leaf_share(leaf_id, stamp_hash(new) if is_true else self._hash_of(leaf_id, new))
             self._hash = hash_ if stamps or self.hlc else None
         self._stale = None
         return self._hash
+
+    def _share_of_all(self) -> int:
+        """What all leaves add to the hash; for most, what `_leaf_share` and `stamp_hash` do is written out."""
+        share = 0
+        if self._given is not None:
+            for leaf_id, stamp in self.stamps.items():
+                share ^= _leaf_share(leaf_id, self._hash_of(leaf_id, stamp))
+            return share
+        for leaf_id, stamp in self.stamps.items():
+            prefix, zero_share = _leaf_hashing[leaf_id]
+            hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
+            share ^= fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
+        return share
 
     def soil(self, before: Before) -> None:
         """Take note that these stamps were replaced; the dict is taken over.
@@ -209,7 +241,7 @@ class _Branch:
 
     def flip_trace(self, child_id: str) -> None:
         """A change named an empty child: the peer leaves a trace in the hash, and takes it out the next time."""
-        trace = zero_child_hash(child_id)
+        trace = child_hash(child_id, 0)
         self._bias ^= trace
         if self._hash is not None:
             self._hash ^= trace
@@ -309,15 +341,16 @@ class Tree:
 
     def count(self, table_id: str | None, row_id: str, leaves: Leaves, leaf_id: str, change: int) -> None:
         """A cell of a row, or a value if the table id is None, came to show (1) or ceased to (-1)."""
-        leaves.live += change
+        live = leaves.live = leaves.live + change
         if table_id is None:
             return
         table = self.tables.children[table_id]
-        if change > 0:
-            self.count_cell(table.cells, leaf_id)
+        count = table.cells.get(leaf_id)
+        if count:
+            table.cells[leaf_id] = count + change
         else:
-            table.cells[leaf_id] -= 1
-        if leaves.live == (change > 0):
+            self.count_cell(table.cells, leaf_id)
+        if live == (change > 0):
             self.count_row(table_id, table, row_id, change)
 
     def count_cell(self, cells: dict[str, int], cell_id: str) -> None:

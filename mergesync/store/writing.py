@@ -185,20 +185,30 @@ class Writing(Placing):
             >>> store.set_cell("pets", "fido", "age", lambda age: age + 1).get_cell("pets", "fido", "age")
             4
         """
-        table_id, row_id, cell_id = check_id(table_id), check_id(row_id), check_id(cell_id)
+        if not (  # the common case, written out
+            table_id.__class__ is row_id.__class__ is cell_id.__class__ is str
+            and table_id.isascii()
+            and row_id.isascii()
+            and cell_id.isascii()
+        ):
+            table_id, row_id, cell_id = check_id(table_id), check_id(row_id), check_id(cell_id)
         if callable(cell):
             cell = cell(self.get_cell(table_id, row_id, cell_id))
         text = cell_text(cell)
-        self.start_transaction()
+        begins = not (self._depth and self._may_write)  # inside a transaction, one more level would do nothing
+        if begins:
+            self.start_transaction()
         try:
             if self._has_schema:
                 self._set_leaf(table_id, row_id, cell_id, text)
             else:
                 self._write(self._row(table_id, row_id), table_id, row_id, cell_id, text)
         except BaseException:
-            self._fail_level()
+            if begins:
+                self._fail_level()
             raise
-        self.finish_transaction()
+        if begins:
+            self.finish_transaction()
         return self
 
     def del_tables(self) -> Self:

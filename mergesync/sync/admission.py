@@ -82,8 +82,12 @@ def is_blank(changes: MergeableChanges) -> bool:
 
 def has_unstamped(changes: MergeableChanges) -> bool:
     """Whether some leaf has the empty HLC, as defaults have."""
-    rows = (row[0] for table in changes[0][0].values() for row in table[0].values())
-    return any(len(leaf) == 1 or not leaf[1] for leaves in (changes[1][0], *rows) for leaf in leaves.values())
+    for table in changes[0][0].values():
+        for row in table[0].values():
+            for leaf in row[0].values():
+                if len(leaf) == 1 or not leaf[1]:
+                    return True
+    return any(len(leaf) == 1 or not leaf[1] for leaf in changes[1][0].values())
 
 
 def has_bare_containers(changes: MergeableChanges) -> bool:
@@ -91,10 +95,13 @@ def has_bare_containers(changes: MergeableChanges) -> bool:
     tables, values = changes[0], changes[1]
     if len(tables) > 1 or len(values) > 1:
         return True
-    return any(
-        len(table) > 1 or not table[0] or any(len(row) > 1 or not row[0] for row in table[0].values())
-        for table in tables[0].values()
-    )
+    for table in tables[0].values():
+        if len(table) > 1 or not table[0]:
+            return True
+        for row in table[0].values():
+            if len(row) > 1 or not row[0]:
+                return True
+    return False
 
 
 class Admission:
@@ -236,6 +243,8 @@ def changes_beyond(changes: MergeableChanges, body: MergeableChanges) -> Mergeab
 
     Without them a listener that answers a peer's change would be heard by nobody, and replicas would part.
     """
+    if changes == body:  # the common case
+        return [[{}], [{}], 1]
     tables: dict[str, Any] = {}
     for table_id, table in changes[0][0].items():
         came_rows = body[0][0].get(table_id, [{}])[0]

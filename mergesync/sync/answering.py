@@ -11,11 +11,12 @@ answered what it lacks of what it lists.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mergesync.limits import (
+    KEPT_ANSWER_SECONDS,
     MAX_ANSWER_BYTES,
     MAX_FRUITLESS_REMINDERS,
     MAX_LISTED_ROWS,
@@ -149,13 +150,25 @@ class Answering:
         ranges: of the store.
         learns: whether to let peers list the rows of tables that are not here, so that they can be asked for in parts.
         bounded: whether answers must fit frames.
+        encode: makes of a body what can be sent many times; if given, the answer to newcomers is kept for a while.
     """
 
-    def __init__(self, store: MergeableStore, ranges: Ranges, *, learns: bool, bounded: bool = True) -> None:
+    def __init__(
+        self,
+        store: MergeableStore,
+        ranges: Ranges,
+        *,
+        learns: bool,
+        bounded: bool = True,
+        encode: Callable[[Any], Any] | None = None,
+    ) -> None:
         self._store = store
         self._ranges = ranges
         self._bounded = bounded
         self._learns = learns
+        self._encode = encode
+        self._kept: Any = None  # what newcomers are answered, until it is no longer so
+        self._kept_until = 0.0
         self._readers: dict[str, _Reader] = {}
 
     def answer(self, peer: str, message: Message, now: float) -> Message:
@@ -169,6 +182,9 @@ class Answering:
         if not self._bounded:
             return _WHOLE[kind](self._store, message.body)
         reader = self._readers.get(peer)
+        is_new = kind is MessageType.GET_TABLE_DIFF and not message.body and reader is None
+        if is_new and self._kept is not None:
+            return self._kept
         if reader is not None and not reader.hear(kind, message.body, now):
             reader.answered(now)
             return [[{}], {}] if kind is MessageType.GET_TABLE_DIFF else [{}]
@@ -181,7 +197,14 @@ class Answering:
         reader = self._readers.get(peer)
         if reader is not None:
             reader.answered(now)
+        elif is_new and self._encode is not None:
+            body = self._kept = self._encode(body)
+            self._kept_until = now + KEPT_ANSWER_SECONDS
         return body
+
+    def changed(self) -> None:
+        """The store has changed."""
+        self._kept = None
 
     def _diff(self, peer: str, kind: MessageType, theirs: Any, room: Room) -> Any:
         if kind is MessageType.GET_TABLE_DIFF:
@@ -276,12 +299,15 @@ class Answering:
     @property
     def deadline(self) -> float | None:
         """When a reminder is due, in seconds, or None."""
-        return min(
-            (reader.remind_at for reader in self._readers.values() if reader.remind_at is not None), default=None
-        )
+        dues = [reader.remind_at for reader in self._readers.values() if reader.remind_at is not None]
+        if self._kept is not None:
+            dues.append(self._kept_until)
+        return min(dues, default=None)
 
     def due(self, now: float) -> tuple[list[str], list[str]]:
         """The peers to which the hashes are to be told now, and those that have got all that they asked for."""
+        if self._kept_until <= now:
+            self._kept = None
         reminded, served = [], []
         for peer, reader in list(self._readers.items()):
             if not reader.is_due(now):
@@ -302,3 +328,4 @@ class Answering:
     def clear(self) -> None:
         """All are gone."""
         self._readers.clear()
+        self._kept = None

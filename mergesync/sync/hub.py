@@ -24,7 +24,7 @@ from mergesync.store.unsaved import no_changes
 from mergesync.sync.admission import Leaf, body_of, changes_beyond, correction, is_blank, is_empty, leaves_of
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.comparison import summed_tables
-from mergesync.sync.messages import Message, MessageType
+from mergesync.sync.messages import EncodedBody, Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
 from mergesync.sync.resuming import checked_changes
 from mergesync.sync.review import Proposal, Reviewer, Verdict
@@ -160,6 +160,7 @@ class Hub:
                 authority=not self._relay,
                 knows_peers=True,
                 reviewer=self._reviewer,
+                encode=EncodedBody,
             )
             self._synchronizer.blind |= self._blind
             if self._relay:
@@ -534,7 +535,7 @@ class Hub:
                 self._synchronizer.send_changes(beyond)
             return
         sender = None if origin is None else origin.sender
-        has_others = any(client_id != sender for client_id in self.readers[:2])
+        has_others = self.readers not in ((), (sender,))
         news = [changes]
         if origin is not None and self._passing is not None and self._is_all_new(origin, changes):
             if is_blank(beyond):  # else the message that follows completes it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -114,7 +115,7 @@ class Intake:
 
     def _propose(self, sender: str, changes: MergeableChanges, pulled: bool) -> Proposal | None:
         if self._reviewer is None:
-            self._apply(sender, Verdict(changes))
+            self._apply(sender, changes)
             return None
         proposal = Proposal(sender, changes, pulled)
         verdict = self._reviewer.review(proposal)
@@ -137,13 +138,15 @@ class Intake:
         self._complain(proposal.sender, parts)
 
     def _carry_out(self, sender: str, verdict: Verdict) -> None:
-        self._apply(sender, verdict)
-        refused = {leaf: hlc for leaf, hlc in verdict.refused.items() if leaf not in verdict.instead}
+        self._apply(sender, verdict.taken, verdict)
+        refused = verdict.refused
+        if verdict.instead:
+            refused = {leaf: hlc for leaf, hlc in refused.items() if leaf not in verdict.instead}
         count = len(refused) if verdict.corrects else self._note_rejected(sender, refused)
         if count and verdict.reasons:
             self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))
 
-    def _note_rejected(self, sender: str, refused: dict[Leaf, str]) -> int:
+    def _note_rejected(self, sender: str, refused: Mapping[Leaf, str]) -> int:
         """A peer keeps what was refused, and offers it again and again; returns how much of it is new."""
         if not refused:
             return 0
@@ -154,19 +157,19 @@ class Intake:
         known |= new
         return len(new)
 
-    def _apply(self, sender: str, verdict: Verdict) -> None:
+    def _apply(self, sender: str, taken: MergeableChanges, verdict: Verdict | None = None) -> None:
         """Merge what is taken, and in the same transaction write what else was decided.
 
         What a listener that raised has taken back counts as refused, as its writer must hear of that.
         """
-        self.origin = Origin(sender, verdict.taken)
+        self.origin = Origin(sender, taken)
         try:
-            if verdict.refused or verdict.instead:
+            if verdict is not None and (verdict.refused or verdict.instead):
                 with self._store.transaction():
-                    self._store.merge_checked(verdict.taken)
+                    self._store.merge_checked(taken)
                     self._store.merge_checked(rulings(self._store, verdict, self._new_id(CLIENT_PART_LENGTH)))
             else:
-                self._store.merge_checked(verdict.taken)
+                self._store.merge_checked(taken)
         except Exception as error:
             self._complaints.report(error)
             failed = True
@@ -175,7 +178,7 @@ class Intake:
         finally:
             self.origin = None
         if failed:
-            self._complaints.refused(sender, verdict.taken)
+            self._complaints.refused(sender, taken)
 
     def merge_own(self, changes: MergeableChanges) -> None:
         """Merge stamps that were made here; what listeners of the application do wrong is reported."""

@@ -13,7 +13,7 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.store.bodies import WIRE, check_tables, check_values
 from mergesync.store.jsjson import dumps, parse
 
-__all__ = ["Message", "MessageType", "Shape", "decode_message", "encode_array", "encode_message"]
+__all__ = ["EncodedBody", "Message", "MessageType", "Shape", "decode_message", "encode_array", "encode_message"]
 
 _MAX_HASH = 2**32 - 1
 
@@ -31,7 +31,7 @@ class MessageType(enum.IntEnum):
     GET_VALUE_DIFF = 7
 
 
-_LAST_TYPE: Final = max(MessageType)
+_TYPES: Final = tuple(MessageType)
 
 
 class Shape(enum.Enum):
@@ -74,15 +74,37 @@ def encode_message(message: Message) -> str:
         >>> encode_message(Message("r", MessageType.GET_CONTENT_HASHES, ""))
         '["r",1,""]'
     """
+    if message.body.__class__ is EncodedBody:
+        return f"[{encode_array(message.request_id)},{int(message.type)},{message.body.text}]"
     return encode_array([message.request_id, int(message.type), message.body])
 
 
-def encode_array(array: list[Any]) -> str:
+def encode_array(array: Any) -> str:
     """The text of what travels, to read which any JSON will do."""
     try:
         return orjson.dumps(array).decode()
     except TypeError:  # a lone surrogate
         return dumps(array)
+
+
+class EncodedBody:
+    """A body to be sent many times, of which the text is made once.
+
+    Args:
+        body: JSON.
+
+    Attributes:
+        text: its text.
+
+    Example:
+        >>> encode_message(Message("r", MessageType.RESPONSE, EncodedBody([{}])))
+        '["r",0,[{}]]'
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, body: Any) -> None:
+        self.text: str = encode_array(body)
 
 
 def decode_message(text: str) -> Message:
@@ -104,9 +126,9 @@ def decode_message(text: str) -> Message:
     request_id, number, body = array
     if request_id is not None and (not isinstance(request_id, str) or request_id == "\ufffc"):
         raise RemoteProtocolError("a request id must be a string or null", excerpt=text)
-    if not _is_integer(number) or not 0 <= number <= _LAST_TYPE:
+    if not _is_integer(number) or not 0 <= number < len(_TYPES):
         raise RemoteProtocolError("unknown type of message", excerpt=text)
-    kind = MessageType(int(number))
+    kind = _TYPES[int(number)]
     try:
         newest, shape = _CHECKS[kind](body)
     except ContentError as error:

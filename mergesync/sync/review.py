@@ -5,7 +5,7 @@ Whoever decides may take its time: until it has, a `Proposal` waits, and neither
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.diff import stamped
 from mergesync.store.hlc import successor
-from mergesync.sync.admission import Leaf, body_of
+from mergesync.sync.admission import Leaf
 from mergesync.types import MergeableChanges
 
 __all__ = ["Proposal", "Reviewer", "Verdict", "rulings", "without"]
@@ -73,34 +73,54 @@ def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableCh
         verdict: what was decided; what it takes is in the store.
         client: the client part to sign with.
     """
-    leaves: dict[Leaf, Any] = {}
+    instead: Mapping[Leaf, Any] = verdict.instead
+    if store.has_schema():
+        instead = {leaf: wire for leaf, wire in instead.items() if store.fits_schema(leaf[0], leaf[2], wire)}
+    rows: dict[tuple[str | None, str], dict[str, str]] = {}  # what each leaf must beat
+    for leaves in (verdict.refused, instead) if verdict.corrects else (instead,):
+        for leaf in leaves:
+            rows.setdefault(leaf[:2], {})[leaf[2]] = verdict.refused.get(leaf, "")
+    tables: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     successors: dict[str, str | None] = {}  # of one transaction most leaves have the same
-    instead = {leaf: wire for leaf, wire in verdict.instead.items() if store.fits_schema(leaf[0], leaf[2], wire)}
-    for leaf in {**verdict.refused, **instead} if verdict.corrects else instead:
-        present = store.get_stamp(*leaf)
-        newest = verdict.refused.get(leaf, "")
-        if present is not None and present[1] > newest:
-            if leaf not in instead:
-                continue
-            newest = present[1]
-        if newest not in successors:
-            successors[newest] = successor(newest, client)
-        hlc = successors[newest]
-        if hlc is not None:
-            leaves[leaf] = [instead[leaf] if leaf in instead else store.get_kept_wire(*leaf), hlc]
-    return body_of(leaves)
+    for (table_id, row_id), row in rows.items():
+        kept = store.get_kept(table_id, row_id, row)
+        written: dict[str, Any] = {}
+        for leaf_id, newest in row.items():
+            wire, present = kept[leaf_id]
+            leaf = (table_id, row_id, leaf_id)
+            if present > newest:
+                if leaf not in instead:
+                    continue
+                newest = present
+            if newest not in successors:
+                successors[newest] = successor(newest, client)
+            hlc = successors[newest]
+            if hlc is not None:
+                written[leaf_id] = [instead.get(leaf, wire), hlc]
+        if table_id is None:
+            values = written
+        elif written:
+            tables.setdefault(table_id, [{}])[0][row_id] = [written]
+    return [[tables], [values], 1]
 
 
-def without(changes: MergeableChanges, leaves: Container[Leaf]) -> MergeableChanges:
+def without(changes: MergeableChanges, leaves: Collection[Leaf]) -> MergeableChanges:
     """Changes without some of their leaves, and without the containers that have nothing left."""
+    rows_there = [row[0] for table in changes[0][0].values() for row in table[0].values()]
+    has_rest = len(leaves) < sum(map(len, rows_there)) + len(changes[1][0])
     tables: dict[str, Any] = {}
     for table_id, table in changes[0][0].items():
         rows: dict[str, Any] = {}
         for row_id, row in table[0].items():
-            cells = {cell_id: cell for cell_id, cell in row[0].items() if (table_id, row_id, cell_id) not in leaves}
+            cells = _rest(table_id, row_id, row[0], leaves) if has_rest else {}
             if cells or not row[0]:
                 rows[row_id] = stamped(cells, hlc_of(row))
         if rows or not table[0]:
             tables[table_id] = stamped(rows, hlc_of(table))
-    values = {value_id: value for value_id, value in changes[1][0].items() if (None, "", value_id) not in leaves}
+    values = _rest(None, "", changes[1][0], leaves) if has_rest else {}
     return [stamped(tables, hlc_of(changes[0])), stamped(values, hlc_of(changes[1])), 1]
+
+
+def _rest(table_id: str | None, row_id: str, stamps: dict[str, Any], leaves: Collection[Leaf]) -> dict[str, Any]:
+    return {leaf_id: stamp for leaf_id, stamp in stamps.items() if (table_id, row_id, leaf_id) not in leaves}

@@ -102,6 +102,7 @@ class Synchronizer:
             `receive_operation`.
         unconfirmed: what the server may lack of what was written here.
         bounded: whether messages must fit frames.
+        encode: makes of the body of an answer what can be sent many times; see `Answering`.
 
     Attributes:
         state: stopped, starting or live.
@@ -122,6 +123,7 @@ class Synchronizer:
         operate: Callable[[Operation], None] | None = None,
         unconfirmed: Unconfirmed = lambda: None,
         bounded: bool = True,
+        encode: Callable[[Any], Any] | None = None,
     ) -> None:
         self.store = store
         self._ask_operation = operate
@@ -143,7 +145,7 @@ class Synchronizer:
             knows_peers=knows_peers,
         )
         self._ranges = Ranges(store)
-        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded)
+        self._answering = Answering(store, self._ranges, learns=authority, bounded=bounded, encode=encode)
         self._nothing = MergeableStore("") if authority else store
         self._telling_nothing = Answering(self._nothing, Ranges(self._nothing), learns=False)
         self._pulling = Pulling(
@@ -441,6 +443,7 @@ class Synchronizer:
 
     def _did_finish_transaction(self, store: MergeableStore) -> None:
         self._ranges.note()
+        self._answering.changed()
         origin = self._intake.origin
         is_told_whole = origin is not None and self._authority and has_bare_containers(origin.body)
         if not (is_told_whole or store.has_changed_stamps()):

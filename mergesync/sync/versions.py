@@ -20,7 +20,7 @@ from mergesync.types import MISSING, MergeableChanges
 
 __all__ = [
     "Edits", "changes_of", "check_version", "compare_and_set", "content_of", "decode_edits", "encode_edits",
-    "version_now", "version_of",
+    "stamped_now", "version_now", "version_of",
 ]  # fmt: skip
 
 Edits: TypeAlias = Any
@@ -171,7 +171,17 @@ def changes_of(store: MergeableStore, edits: Edits) -> MergeableChanges:
                 leaves[table_id, row_id, cell_id] = cell
     for value_id, value in values.items():
         leaves[None, "", value_id] = value
-    return body_of({leaf: [_encode(cell), store.get_next_hlc()] for leaf, cell in leaves.items()})
+    return stamped_now(store, {leaf: _encode(cell) for leaf, cell in leaves.items()})
+
+
+def stamped_now(store: MergeableStore, wires: dict[Leaf, Any]) -> MergeableChanges:
+    """Changes that put these wire forms in place of whatever is there.
+
+    Args:
+        store: its clock stamps.
+        wires: by leaf.
+    """
+    return body_of({leaf: [wire, store.get_next_hlc()] for leaf, wire in wires.items()})
 
 
 def _there(children: Any, ids: list[str]) -> Iterator[tuple[str, Any]]:

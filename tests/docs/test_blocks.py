@@ -13,7 +13,7 @@ from tests.conformance.nodepeer import NODE_FOLDER
 
 from .blocks import ROOT, Block, blocks_of, check_output, free_port, python, run_program, serving, with_port
 
-PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 MAX_FRAGMENTS = 1
 
 

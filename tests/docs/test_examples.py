@@ -36,8 +36,9 @@ def test_tinybase_on_node_prints_what_it_says(node_installed: str, tmp_path: Pat
     check_output((_ON_NODE / "main.py").read_text(), run_program(python(tmp_path / "main.py"), tmp_path))
 
 
-def test_tinybase_on_node_uses_the_versions_that_are_tested() -> None:
-    """Its package.json pins what the conformance tests pin."""
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*/package.json")), ids=lambda example: example.parent.name)
+def test_packages_are_those_that_are_tested(example: Path) -> None:
+    """It pins what the conformance tests pin."""
     tested = json.loads((NODE_FOLDER / "package.json").read_text())["dependencies"]
-    for name, version in json.loads((_ON_NODE / "package.json").read_text())["dependencies"].items():
+    for name, version in json.loads(example.read_text())["dependencies"].items():
         assert tested[name] == version

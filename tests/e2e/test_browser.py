@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from mergesync import MergeableStore, create_ws_synchronizer
 from tests.conformance.nodepeer import NODE_FOLDER
-from tests.docs.blocks import blocks_of, free_port, with_port
+from tests.docs.blocks import ROOT, blocks_of, free_port, python, serving, with_port
 from tests.served import Served, mergesync
 from tests.support import TIMEOUT_SECONDS, eventually
 
@@ -100,3 +101,32 @@ async def test_page_and_python_keep_one_store_through_a_restart(
         async with create_ws_synchronizer(late, f"{third.url}/petShop"):
             assert late.get_mergeable_content_hashes() == store.get_mergeable_content_hashes()
             assert late.get_content() == store.get_content()
+
+
+async def test_a_room_in_a_page(executable: str, node_installed: str, tmp_path: Path) -> None:
+    """The example: stock TinyBase from npm, who is there, and a message that is not its author's to change."""
+    port = free_port()
+    folder = tmp_path / "room_page"
+    shutil.copytree(ROOT / "examples" / "room_page", folder)
+    (folder / "room_page.py").write_text(with_port((folder / "room_page.py").read_text(), port))
+    (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
+    store = MergeableStore()
+    with serving(python(folder / "room_page.py"), folder, port):
+        url = f"http://localhost:{port}/?name=ann"
+        async with (
+            opened_page(executable, tmp_path / "profile", url) as page,
+            create_ws_synchronizer(store, f"ws://localhost:{port}/sync/room", token="bob"),
+        ):
+            await page.wait_for("document.getElementById('clients').textContent == 'ann, bob'")
+            await page.evaluate(
+                "document.getElementById('text').value = 'hello', document.getElementById('form').requestSubmit() ?? 1"
+            )
+            await eventually(lambda: [row["text"] for row in store.get_table("messages").values()] == ["hello"])
+            store.add_row("messages", {"author": "bob", "text": "good day", "at": 0})
+            await page.wait_for("document.getElementById('messages').textContent == 'bob: good dayann: hello'")
+            await page.evaluate(
+                "room.forEachRow('messages', (id) => room.setCell('messages', id, 'text', 'ANN')), true"
+            )
+            await page.wait_for("document.getElementById('messages').textContent == 'bob: good dayann: ANN'")
+            texts = {"ANN", "good day"}
+            await eventually(lambda: {row["text"] for row in store.get_table("messages").values()} == texts)

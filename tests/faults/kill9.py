@@ -254,7 +254,7 @@ def _missing(rows: Any, cells: Cells) -> list[str]:
 
 
 async def ready_seconds(folder: Path, kind: str, cells: int) -> tuple[float, float, float]:
-    """How long a server with so many cells in storage takes until it accepts, and until it answers for the path.
+    """How long a server that was killed takes until it accepts again, and until it answers for a path of so many cells.
 
     Returns:
         Also for how long it had a processor until then, which says more on a busy machine.
@@ -264,8 +264,17 @@ async def ready_seconds(folder: Path, kind: str, cells: int) -> tuple[float, flo
     assert persisters is not None
     persister = persisters("p")
     await persister.start_auto_persisting()
-    persister.store.set_table("t", {f"r{number}": {"c": number} for number in range(cells)})
+    rows = {f"r{row}": {f"c{cell}": f"value {row:06}" for cell in range(5)} for row in range(cells // 5)}
+    persister.store.set_table("t", rows)
     await persister.destroy()
+    store = MergeableStore()
+    served = await asyncio.to_thread(Served, folder, "--persist", storage, development=False)
+    async with create_ws_synchronizer(store, f"{served.url}/p", on_ignored_error=lambda _: None) as synchronizer:
+        await eventually(lambda: store.get_row_count("t") == len(rows), RESYNC_SECONDS)
+        for number in range(5):
+            store.set_cell("t", f"r{number}", "c0", "another value")
+            await synchronizer.durable()
+        await asyncio.to_thread(served.kill)
     began = time.monotonic()
     served = await asyncio.to_thread(Served, folder, "--persist", storage, development=False)
     accepts = time.monotonic() - began
@@ -274,7 +283,7 @@ async def ready_seconds(folder: Path, kind: str, cells: int) -> tuple[float, flo
         answer = json.loads(str(await socket.recv()).partition("\n")[2])
         answers = time.monotonic() - began
         worked = busy_seconds(served.process.pid)
-    assert answer == ["q", 0, persister.store.get_mergeable_content_hashes()]
+    assert answer == ["q", 0, store.get_mergeable_content_hashes()]
     await asyncio.to_thread(served.kill)
     return accepts, answers, worked
 
@@ -285,7 +294,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--storage", choices=STORAGES, action="append", help="both by default")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--ready", type=int, metavar="CELLS", help="measure how long a start with so many cells takes")
+    parser.add_argument("--ready", type=int, metavar="CELLS", help="measure a start with so many cells")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     good = True

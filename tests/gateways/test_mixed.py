@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ from mergesync import (
     Changes,
     Client,
     Gateway,
+    Identity,
+    Limits,
     MergeableStore,
     RefusedError,
     RemoteProtocolError,
@@ -300,6 +302,81 @@ async def test_who_is_hidden(errors: list[Exception]) -> None:
                 await one.send(type=2, clientChanges=[{"key": "a", "value": "b"}])
                 await one.ask(type=2, echo=True, clientChanges=[{"key": "a"}])
     assert errors == []
+
+
+async def test_clients_of_a_room_and_others_see_one_another(errors: list[Exception]) -> None:
+    """Who comes another way is in the room with what it says of itself, under its name; who may only read is not."""
+
+    def on_presence(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+        if "clientState" in state:
+            state["clientState"]["approved"] = "yes"
+
+    hooks: Any = {
+        "authorize": lambda info: Identity(info.token or "nobody"),
+        "admit": lambda path_id, client: Access(write=client.identity.name != "onlooker"),
+        "on_presence": on_presence,
+    }
+    async with serving(room_server(), errors, **hooks) as server, AsyncExitStack() as stack:
+        ann = await stack.enter_async_context(synced(MergeableStore(), url(server, "r"), token="ann"))
+        await stack.enter_async_context(synced(MergeableStore(), url(server, "r"), token="onlooker"))
+        await within(ann.set_presence({"nick": "Annie", "cursor": [1, 2], "clientType": "web"}))
+        client = await stack.enter_async_context(foreign(server))
+        welcome = await client.ask(**{**HELLO, "clientState": {"nick": "cat"}})
+        annie = {"clientType": "web", "clientName": "ann", "clientState": {"nick": "Annie", "cursor": "[1,2]"}}
+        cat = {"clientState": {"nick": "cat", "approved": "yes"}}
+        assert welcome["clients"] == {ann.client_id: annie, welcome["clientId"]: cat}
+
+        await within(ann.set_presence({"nick": "Anne", "clientType": "web"}))
+        news = [{"key": "nick", "value": "Anne"}, {"key": "cursor"}]
+        assert await client.next() == {"type": 3, "updateClients": {ann.client_id: news}}
+        await client.send(type=2, clientChanges=[{"key": "approved", "value": "no"}])
+        news = [{"key": "approved", "value": "yes"}]
+        assert await client.next() == {"type": 3, "updateClients": {welcome["clientId"]: news}}
+        await within(ann.set_presence({"clientName": "Anne", "clientState": {"n": 1}}))
+        assert await client.next() == {"type": 3, "removeClients": [ann.client_id]}
+        anne = {"clientName": "Anne", "clientState": {"n": "1", "approved": "yes"}}
+        assert await client.next() == {"type": 3, "addClients": {ann.client_id: anne}}
+
+        async with synced(MergeableStore(), url(server, "r"), token="bob", name="Bob"):
+            bob = {"clientName": "bob", "clientState": {}}
+            [[came_as, shown]] = (await client.next())["addClients"].items()
+            assert shown == bob
+            assert await client.next() == {"type": 3, "removeClients": [came_as]}
+            assert await client.next() == {"type": 3, "addClients": {"Bob": bob}}
+            async with foreign(server) as late:
+                assert set((await late.ask(**HELLO))["clients"]) == {
+                    ann.client_id, "Bob", "connection:1", "connection:2",
+                }  # fmt: skip
+                assert list((await client.next())["addClients"]) == ["connection:2"]
+            assert await client.next() == {"type": 3, "removeClients": ["connection:2"]}
+        assert await client.next() == {"type": 3, "removeClients": ["Bob"]}
+    assert errors == []
+
+
+async def test_two_of_one_name_in_a_room(errors: list[Exception]) -> None:
+    """One is called by its name, and the other by its id."""
+    async with serving(room_server(), errors, names="many") as server, AsyncExitStack() as stack:
+        twins = [
+            await stack.enter_async_context(synced(MergeableStore(), url(server, "r"), name="twin")) for _ in range(2)
+        ]
+        await eventually(lambda: all(twin.name for twin in twins))
+        client = await stack.enter_async_context(foreign(server))
+        ids = set((await client.ask(**HELLO))["clients"])
+        assert ids in ({"twin", twin.client_id, "connection:1"} for twin in twins)
+
+
+async def test_who_does_not_answer_a_ping(errors: list[Exception]) -> None:
+    """Is cut off and announced like any other leave; who answers stays."""
+    limits = Limits(heartbeat_seconds=0.5)
+    async with serving(room_server(), errors, limits=limits) as server, foreign(server) as alive:
+        await alive.ask(**HELLO)
+        async with raw(f"ws://127.0.0.1:{server.port}/g", ping_interval=None) as connection:
+            dead = Foreign(connection)
+            dead_id = (await dead.ask(**HELLO))["clientId"]
+            assert list((await alive.next())["addClients"]) == [dead_id]
+            connection.transport.pause_reading()
+            assert await alive.next() == {"type": 3, "removeClients": [dead_id]}
+            connection.transport.abort()
 
 
 # --- server-state-sync

@@ -49,11 +49,10 @@ def _admit(path_id: str, client: Client) -> Access:
     return Access()
 
 
-def _client_state(client: Client, state: dict[str, str]) -> dict[str, str]:
-    state.pop("isOwner", None)
+def _on_presence(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+    state["clientState"].pop("isOwner", None)
     if client.info.hello.get("clientCredential") == "owner-cookie":
-        state["isOwner"] = "true"
-    return state
+        state["clientState"]["isOwner"] = "true"
 
 
 async def _on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
@@ -88,7 +87,8 @@ async def _rooms() -> AsyncIterator[ListeningWsServer]:
         admit=_admit,
         on_changes=_on_changes,
         on_leave=_on_leave,
-        gateways={"/wss": room_server(on_client_state=_client_state)},
+        on_presence=_on_presence,
+        gateways={"/wss": room_server()},
         on_ignored_error=lambda _: None,
     ) as server:
 

@@ -58,7 +58,7 @@ _STORE = (
     Mutant("a blank store takes no values", "store.building:_Building.add_values", "self._fill(values, said[0], {})", "None"),
     Mutant("a deleted row keeps a cell", "store.placing:Placing._delete_row", "in self._shown_ids(table_id, row):", "in self._shown_ids(table_id, row)[1:]:"),
     Mutant("a table is not soiled", "store.tree:Tree.soil_row", "tables.soil(table_id, table._hash)", "pass"),
-    Mutant("an old leaf stays in the hash", "store.tree:Leaves.hash", "hash_ ^= _leaf_share(leaf_id, self._hash_of(leaf_id, old))", "pass"),
+    Mutant("an old leaf stays in the hash", "store.tree:Leaves.hash", "hash_ ^= _leaf_share(leaf_id, stamp_hash(old) if is_true else self._hash_of(leaf_id, old))", "pass"),
     Mutant("a hash forgets the first old stamp", "store.tree:Leaves.soil", "self._stale.setdefault(leaf_id, old)", "self._stale[leaf_id] = old"),
     Mutant("hashes asked for in the middle", "store.transaction:Transaction._soil_journaled", "leaves.soil({leaf_id: old})", "pass"),
     Mutant("values are not soiled", "store.transaction:Transaction._soil_all", "if tree.values.before:", "if False:"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from mergesync import MergeableStore, create_ws_synchronizer
+from mergesync import ConnectionLostError, MergeableStore, RefusedConnectionError, create_ws_synchronizer
 from mergesync.version import VERSION
 from tests.served import Served, mergesync
 from tests.support import eventually
@@ -130,6 +130,79 @@ async def test_gateways(tmp_path: Path) -> None:
     ):
         refused = mergesync("serve", "--persist", "none", *wrong)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert why in refused.stderr
+
+
+HOOKS = """
+from beside import FORBIDDEN
+from mergesync import Identity, RefusedError, allow_write_value
+
+
+def authorize(info):
+    if not info.token:
+        raise RefusedError("tell your name")
+    return Identity(info.token)
+
+
+def on_changes(path, client, changes):
+    if FORBIDDEN in changes.values.values():
+        raise RefusedError("mind your language")
+
+
+rules = [allow_write_value()]
+
+
+async def setup(server):
+    if not await server.remove_path("game"):
+        await server.create_path("game")
+
+    @server.action("greet")
+    def greet(path, client, data):
+        return f"hello {client.identity.name}"
+"""
+
+
+async def test_hooks(tmp_path: Path) -> None:
+    """Hooks, rules, actions and paths come from a file; what that makes and removes survives a restart."""
+    (tmp_path / "room.py").write_text(HOOKS)
+    (tmp_path / "beside.py").write_text("FORBIDDEN = 'damn'")
+    arguments = ["--hooks", "room.py", "--create", "server", "--presence", "--idle-grace", "60"]
+    with Served(tmp_path, *arguments) as served:
+        store, who = MergeableStore(), MergeableStore()
+        with pytest.raises(RefusedConnectionError) as refused:
+            await create_ws_synchronizer(MergeableStore(), f"{served.url}/game")
+        assert refused.value.status == 401
+        with pytest.raises(ConnectionLostError, match="404"):
+            await create_ws_synchronizer(MergeableStore(), f"{served.url}/other", token="ann")
+        async with (
+            create_ws_synchronizer(store, f"{served.url}/game", token="ann") as ann,
+            create_ws_synchronizer(who, f"{served.url}/game/~clients", token="bob"),
+        ):
+            assert await ann.act("greet") == "hello ann"
+            await eventually(lambda: [row["identity"] for row in who.get_table("clients").values()] == ["ann"])
+            store.set_value("said", "damn").set_value("kept", 1)
+            await eventually(lambda: store.get_values() == {"kept": 1})
+        assert served.stop() == 0
+    with Served(tmp_path, *arguments) as served, pytest.raises(ConnectionLostError, match="410"):
+        await create_ws_synchronizer(MergeableStore(), f"{served.url}/game", token="ann")
+
+
+def test_what_are_no_hooks(tmp_path: Path) -> None:
+    """It is said in one line."""
+    (tmp_path / "nothing.py").write_text("x = 1")
+    (tmp_path / "wrong.py").write_text("import nothing_of_this_name")
+    (tmp_path / "room.py").write_text(HOOKS.replace("from beside import FORBIDDEN", "FORBIDDEN = ''"))
+    for arguments, why in (
+        (["--hooks", str(tmp_path / "nothing.py")], "has none of"),
+        (["--hooks", str(tmp_path / "wrong.py")], "ModuleNotFoundError"),
+        (["--hooks", str(tmp_path / "none.py")], "FileNotFoundError"),
+        (["--hooks", str(tmp_path / "none.txt")], "no Python file"),
+        (["--hooks", str(tmp_path / "room.py"), "--relay"], "relay"),
+        (["--create", "server"], "--hooks"),
+        (["--idle-grace", "-1"], "not a time"),
+    ):
+        refused = mergesync("serve", "--persist", "none", *arguments)
+        assert (refused.returncode in (1, 2), refused.stderr.count("\n")) == (True, 1), refused.stderr
         assert why in refused.stderr
 
 

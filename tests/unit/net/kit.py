@@ -245,9 +245,11 @@ class Proxy:
         stalled: bytes are neither read nor passed on, and connections are accepted but not made.
         refusing: connections are cut as soon as they come.
         accepted: how many connections came.
+        heard: what came back, of each connection.
     """
 
     def __init__(self, target: Callable[[], int]) -> None:
+        self.heard: list[bytearray] = []
         self.refusing = False
         self.accepted = 0
         self._flowing = asyncio.Event()
@@ -310,7 +312,8 @@ class Proxy:
             await self._flowing.wait()
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target())
             self._writers.add(there_writer)
-            ways = ((reader, there_writer), (there_reader, writer))
+            self.heard.append(bytearray())
+            ways = ((reader, there_writer, bytearray()), (there_reader, writer, self.heard[-1]))
             pumps = [asyncio.ensure_future(self._pump(*way)) for way in ways]
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -325,12 +328,13 @@ class Proxy:
             writer.transport.abort()
             self._tasks.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray) -> None:
         with suppress(OSError):
             while True:
                 await self._flowing.wait()
                 if not (data := await reader.read(65536)):
                     return
                 await self._flowing.wait()
+                heard += data
                 writer.write(data)
                 await writer.drain()

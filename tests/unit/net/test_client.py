@@ -730,11 +730,13 @@ async def test_more_than_the_server_reads(errors: Errors) -> None:
 
     store = MergeableStore()
     async with fake_server(talk) as url:
-        options: Any = {"on_ignored_error": errors.append, "request_timeout_seconds": 0.2}
+        # The server has 16 MiB to read before it comes to the close frame.
+        patience = {"close_timeout": 60}
+        options: Any = {"on_ignored_error": errors.append, "request_timeout_seconds": 0.2, "connect_options": patience}
         async with synced(store, url, **options) as synchronizer:
             store.set_value("v", "x" * (MAX_FRAME_BYTES - 10_000))
             store.set_value("w", "x" * (MAX_FRAME_BYTES // 2))
-            await eventually(lambda: synchronizer.client.connections >= 2)
+            await eventually(lambda: synchronizer.client.connections >= 2 and closed)
     assert closed[0] == (1013, "tinybase:15:socket")
     assert isinstance(errors[0], LimitExceededError)
 

@@ -160,6 +160,48 @@ async def test_listeners_of_the_server_that_raise(server: ListeningWsServer, err
     assert [type(error) for error in errors] == [ZeroDivisionError]
 
 
+async def test_listeners_that_raise_when_it_is_done(server: ListeningWsServer, errors: list[Exception]) -> None:
+    """They take nothing back, so the client hears that it has won (simulator, seed 925 of rooms)."""
+    async with synced(MergeableStore(), url_of(server)) as synchronizer:
+        (path,) = server._switchboard._paths.values()
+        store = path._hub.store
+        assert store is not None
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        store.add_value_listener("v", fail)
+        version = await within(synchronizer.compare_and_set(synchronizer.version(), ({}, {"v": 1})))
+        assert store.get_values() == synchronizer.store.get_values() == {"v": 1}
+        assert version == synchronizer.version()
+    assert [type(error) for error in errors] == [ZeroDivisionError]
+
+
+async def test_what_is_written_meanwhile_is_replaced() -> None:
+    """The change is made when the hook has let it through, not when it was asked for (simulator, seed 998 of rooms)."""
+    asked = asyncio.Event()
+    may_go_on = asyncio.Event()
+
+    async def on_changes(*_: Any) -> None:
+        asked.set()
+        await may_go_on.wait()
+
+    async with (
+        create_ws_server("127.0.0.1", 0, on_changes=on_changes) as server,
+        synced(MergeableStore(), url_of(server)) as synchronizer,
+        asyncio.TaskGroup() as tasks,
+    ):
+        version = synchronizer.version(value_id="turn")
+        trying = tasks.create_task(synchronizer.compare_and_set(version, ({}, {"turn": "mine", "by": "me"})))
+        await within(asked.wait())
+        path = server.path("p")
+        assert path is not None
+        path.store.set_value("by", "somebody else")
+        may_go_on.set()
+        await within(trying)
+        assert path.store.get_values() == {"turn": "mine", "by": "me"}
+
+
 @pytest.mark.parametrize(
     "body", [None, [], ["v"], [1, [{}, {}]], ["v", None], ["[[],[0,0]]", [{}]], ["[[],[0,0]]", [1, 2]]]
 )

@@ -23,6 +23,7 @@ from mergesync import (
     GatewaySocket,
     Identity,
     InvalidCellError,
+    LimitExceededError,
     Limits,
     LoadError,
     Member,
@@ -225,6 +226,29 @@ async def test_a_path_lives_while_it_is_there(errors: list[Exception]) -> None:
             await everybody[0].members["p"].act("x")
         assert await caller.do("join", "p") == {"v": 1}
         assert everybody[0].left == ["p"]
+    assert errors == []
+
+
+async def test_a_listener_that_takes_a_change_back(errors: list[Exception]) -> None:
+    """Who wants it hears of that, and hooks that take their time are called on."""
+
+    async def on_changes(*_: Any) -> None:
+        await asyncio.sleep(0)
+
+    async with serving(errors, on_changes=on_changes) as server, calling(server):
+        member = everybody[0].members["p"]
+        failing = True
+
+        def fail(*_: object) -> None:
+            if failing:
+                raise ZeroDivisionError
+
+        member.path.store.add_value_listener("v", fail, True)
+        with pytest.raises(ZeroDivisionError):
+            await within(member.change(({}, {"v": 1})))
+        failing = False
+        await within(member.change(({}, {"v": 2})))
+        assert member.store.get_values() == {"v": 2}
     assert errors == []
 
 
@@ -513,6 +537,32 @@ async def test_limits(errors: list[Exception]) -> None:
                 assert (await caller.ask("act", "x"))[:2] == [False, "LimitExceededError"]
             results = await within(asyncio.gather(*asking, return_exceptions=True))
             assert {type(result) for result in results} == {RequestFailedError}
+
+
+async def test_who_does_not_read(errors: list[Exception]) -> None:
+    """Counts with what waits for all clients: it is closed when there is nothing left, and others are not."""
+    async with serving(errors, limits=Limits(total_outbox_bytes=1_000_000)) as server:
+        async with calling(server) as reader, calling(server) as one, calling(server) as other:
+            for caller in (one, other):
+                caller.connection.transport.pause_reading()
+            path = server.path("p")
+            assert path is not None
+            laggards = server._switchboard._laggards
+            most = 0
+            for number in range(1000):
+                path.store.set_value("v", [number, "x" * 50_000])
+                assert (await reader.next())[0] == "changed"
+                most = max(most, laggards.waiting_bytes)
+                if len(path.clients) == 1:
+                    break
+            assert 500_000 < most <= 1_000_000
+            assert len(path.clients) == 1
+            for caller in (one, other):
+                caller.connection.transport.resume_reading()
+                assert (await closed_with(caller.connection))[0] == 1013
+    assert [(type(error), error.limit) for error in errors if isinstance(error, LimitExceededError)] == [
+        (LimitExceededError, "socket")
+    ] * 2
 
 
 def test_prefixes() -> None:

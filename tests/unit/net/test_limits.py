@@ -10,11 +10,14 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from mergesync import (
+    ClientInfo,
+    Identity,
     LimitExceededError,
     Limits,
     MergeableStore,
     QuotaExceededError,
     RefusedConnectionError,
+    RefusedError,
     WsServer,
     create_ws_server,
 )
@@ -327,3 +330,37 @@ async def test_quota_error_is_a_limit_error() -> None:
     error = QuotaExceededError("x", limit="paths", retry_after_seconds=1.5)
     assert isinstance(error, LimitExceededError)
     assert (error.close_code, error.close_reason) == (4429, "mergesync:paths retry-after=1.500")
+
+
+async def test_a_flood_of_refusals(monkeypatch: pytest.MonkeyPatch, errors: list[Exception]) -> None:
+    """The first are reported one by one, and of the others how many there were: after a while, and in the end."""
+    monkeypatch.setattr("mergesync.net.refusals.REFUSALS_REPORTED", 2)
+    monkeypatch.setattr("mergesync.net.refusals.REFUSALS_SECONDS", 0.5)
+
+    def said() -> list[str]:
+        return [str(error.args[0]) for error in errors if isinstance(error, RefusedConnectionError)]
+
+    def authorize(info: ClientInfo) -> Identity:
+        raise RefusedError("no", status=401 if info.token is None else 403)
+
+    async def flood(times: int, query: str = "") -> None:
+        for _ in range(times):
+            with pytest.raises(InvalidStatus):
+                async with raw(url_of(server, f"p{query}")):
+                    pass
+
+    server = await create_ws_server("127.0.0.1", 0, authorize=authorize, on_ignored_error=errors.append)
+    async with server:
+        await flood(1, "?token=x")
+        await flood(1)
+        assert said() == ["no", "no"]
+        await eventually(lambda: server._refusals._timer is None)
+        await flood(5)
+        await eventually(lambda: server._refusals._timer is None)
+        more = [int(text.split()[0]) for text in said() if "more were refused" in text]
+        assert said().count("no") - 2 + sum(more) == 5
+        monkeypatch.setattr("mergesync.net.refusals.REFUSALS_SECONDS", 60)
+        errors.clear()
+        await flood(4)
+        assert said() == ["no", "no"]
+    assert said() == ["no", "no", "2 more were refused in 60 s"]

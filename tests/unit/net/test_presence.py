@@ -33,7 +33,7 @@ from mergesync.limits import CLOSE_TIMEOUT_SECONDS, MAX_DEPARTED_CLIENTS, MAX_PR
 from mergesync.net.presence import Presence
 from mergesync.net.server import ListeningWsServer
 from mergesync.rooms.access import ClientInfo
-from mergesync.sync.subprotocols import EXTENDED
+from mergesync.sync.subprotocols import EXTENDED, EXTENDED_CHANNELS
 from tests.support import eventually, within
 
 from .kit import Backend, Proxy, closed_with, mux, raw, subscribed, synced, url_of
@@ -150,6 +150,121 @@ async def test_only_its_own_row(edit: str, errors: list[Exception]) -> None:
                 assert list(rows.get_tables()) == ["clients"]
                 assert {type(error) for error in errors} == {RefusedChangesError}
                 path.store._check()
+
+
+def moody(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+    """What a client may say of itself: its mood, which is shown in capitals, with how often it has changed."""
+    if path.id != "p" or [client.id] != [member.id for member in path.clients]:
+        raise AssertionError("the path itself, and its client")
+    if state.get("mood") == "bad":
+        raise RefusedError("cheer up")
+    if state.get("mood") == "broken":
+        raise KeyError("a mistake")
+    if state.get("mood") == "vouched":
+        state["write"] = False
+    if state.get("mood") == "odd":
+        state["odd"] = object()
+    state.pop("spam", None)
+    state["mood"] = str(state.get("mood", "none")).upper()
+    state.setdefault("seen", []).append(len(path.clients))
+
+
+async def moody_later(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+    """The same after a while."""
+    await asyncio.sleep(0)
+    moody(path, client, state)
+
+
+@pytest.mark.parametrize("hook", [moody, moody_later])
+@pytest.mark.parametrize("door", ["operation", "companion"])
+async def test_on_presence(door: str, hook: Any, errors: list[Exception]) -> None:
+    """What a client says of itself passes, is edited or is refused, whichever way it says so, and all end equal."""
+    options: Any = {"presence": True, "on_presence": hook, "on_ignored_error": errors.append}
+    async with create_ws_server("127.0.0.1", 0, **options) as server:
+        link = WsClient(f"ws://127.0.0.1:{server.port}/", multiplexed=True)
+        rows, seen = MergeableStore(), MergeableStore()
+        everything: list[Any] = []
+        seen.add_cell_listener("clients", None, None, lambda *said: everything.append(said[-2]))
+        async with (
+            synced(seen, url_of(server, "p/~clients")),
+            synced(MergeableStore(), link, "p") as client,
+            synced(rows, link, "p/~clients"),
+        ):
+            own = client.client_id
+            await eventually(lambda: rows.has_row("clients", own))
+            refusals: list[str] = []
+
+            async def say(state: dict[str, Any]) -> None:
+                if door == "operation":
+                    try:
+                        await within(client.set_presence(state))
+                    except RequestFailedError as error:
+                        refusals.append(error.reason)
+                else:
+                    count = len(errors)
+                    with rows.transaction():
+                        for cell_id in rows.get_cell_ids("clients", own):
+                            if cell_id not in ("since", "write") and cell_id not in state:
+                                rows.del_cell("clients", own, cell_id)
+                        rows.set_partial_row("clients", own, state)
+                    if state["mood"] in ("bad", "broken", "vouched", "odd"):
+                        await eventually(lambda: len(errors) > count)
+
+            def said() -> dict[str, Any]:
+                row = seen.get_row("clients", own)
+                return {cell_id: cell for cell_id, cell in row.items() if cell_id not in ("since", "write")}
+
+            await say({"mood": "good", "spam": "buy", "seen": [0]})
+            await eventually(lambda: said() == {"mood": "GOOD", "seen": [0, 1]})
+            for mood in ("bad", "broken", "vouched", "odd"):
+                await say({"mood": mood, "spam": "buy"})
+                await eventually(lambda: rows.get_content() == seen.get_content())
+                assert said() == {"mood": "GOOD", "seen": [0, 1]}
+            await say({"mood": "fine"})
+            await eventually(lambda: said() == {"mood": "FINE", "seen": [1]})
+            await eventually(lambda: rows.get_content() == seen.get_content())
+            if door == "operation":
+                assert refusals == ["refused", "failed", "failed", "failed"]
+            assert not {"good", "bad", "broken", "vouched", "odd", "buy"} & {str(cell) for cell in everything}
+            kinds = [type(error) for error in errors if not isinstance(error, RefusedChangesError)]
+            assert kinds == [KeyError, ValueError, ValueError]
+            path = server.path("p/~clients")
+            assert path is not None
+            path.store._check()
+
+
+async def test_on_presence_of_who_goes_meanwhile(errors: list[Exception]) -> None:
+    """What a client said that left while the application was thinking nobody sees, and it is nobody's mistake."""
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def on_presence(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+        entered.set()
+        await gate.wait()
+
+    options: Any = {"presence": True, "on_presence": on_presence, "on_ignored_error": errors.append}
+    async with create_ws_server("127.0.0.1", 0, **options) as server, server.open_path("p/~clients") as companion:
+        for door in ("operation", "companion"):
+            entered.clear()
+            gate.clear()
+            async with raw(f"ws://127.0.0.1:{server.port}/", subprotocols=["tinybase", EXTENDED_CHANNELS]) as link:
+                await link.send('S\n["hello",-1,[0,1]]')
+                await within(link.recv())
+                await subscribed(link, "p")
+                await subscribed(link, "p/~clients")
+                await eventually(lambda: companion.store.get_row_ids("clients"))
+                if door == "operation":
+                    await link.send('M\np\nX\n["1","presence",{"a":1}]')
+                else:
+                    row_id = companion.store.get_row_ids("clients")[0]
+                    cells = {"a": [1, companion.store.get_next_hlc()]}
+                    body = ["t", 3, [[{"clients": [{row_id: [cells]}]}], [{}], 1]]
+                    await link.send(f"M\np/~clients\n\n{json.dumps(body)}")
+                await within(entered.wait())
+            await eventually(lambda: server.get_stats().connections == 0)
+            gate.set()
+            await eventually(lambda: server.path("p") is None)
+            assert companion.store.get_tables() == {}
+    assert [type(error) for error in errors] == [RefusedChangesError]  # for what would have been merged
 
 
 async def test_who_may_not_be_seen(errors: list[Exception]) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from mergesync import (
 from mergesync.limits import MAX_BANS, PUT_OUT_RETRY_SECONDS
 from mergesync.net.bans import Bans, is_the_same
 from mergesync.net.server import ListeningWsServer
+from mergesync.persist import sqlite_persisters
 from mergesync.rooms.access import Access, ClientInfo
 from mergesync.sync.subprotocols import EXTENDED_CHANNELS
 from tests.support import eventually, within
@@ -155,7 +158,7 @@ async def test_ban_by_address() -> None:
 
 def test_bans() -> None:
     """Their number is bounded; who has neither an identity nor an address is known to nobody."""
-    now = [0.0]
+    now = [1_700_000_000_000]
     bans = Bans(lambda: now[0])
 
     def client(name: str | None, address: Any = None) -> Client:
@@ -168,7 +171,7 @@ def test_bans() -> None:
     refusal = bans.refusal("p", Identity("1"), None)
     assert refusal is not None
     assert refusal.retry_after_seconds == 10
-    now[0] = 10
+    now[0] += 10_000
     assert bans.refusal("p", Identity("1"), None) is None
     bans.ban("p", client(None, "/run/socket"), 10)
     assert bans.refusal("p", None, "/run/socket") is None
@@ -179,6 +182,41 @@ def test_bans() -> None:
     assert is_the_same(nobody, nobody)
     assert is_the_same(client("a"), client("a", ("9.9.9.9", 1)))
     assert not is_the_same(client("a"), client("b"))
+
+
+def test_bans_of_former_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are not over hold; what is over is forgotten, stamps and all."""
+    monkeypatch.setattr("mergesync.net.bans.MAX_BANS", 2)
+    now, store = [1_700_000_000_000], MergeableStore()
+    bans = Bans(lambda: now[0])
+    bans.use(store)
+    info = ClientInfo("c", "p", None, {}, False, {}, None)
+    for number, name in enumerate("abcd"):
+        bans.ban("p", Client("p", info, Identity(name), Access()), 10 * number)
+    assert store.get_stamped_rows("bans").keys() == {f'["p","identity","{name}"]' for name in "cd"}
+    now[0] += 25_000
+    again = Bans(lambda: now[0])
+    again.use(store)
+    assert [name for name in "abcd" if again.refusal("p", Identity(name), None)] == ["d"]
+    assert store.get_row_ids("bans") == ['["p","identity","d"]']
+
+
+async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
+    """Where the lives of paths do; its end stays what it was."""
+    options: Any = {"authorize": by_token, "create": "server", "on_ignored_error": lambda _: None}
+    persisters = partial(sqlite_persisters, tmp_path / "x.db")
+    async with create_ws_server("127.0.0.1", 0, persisters(), **options) as server:
+        await server.create_path("p", keep_loaded=True)
+        async with raw(url_of(server, "p?token=ann")) as ann:
+            await eventually(lambda: server.get_client_ids("p"))
+            await path_of(server).eject(path_of(server).clients[0], ban_seconds=600)
+            assert await closed_with(ann) == (4003, "retry-after=600")
+    async with create_ws_server("127.0.0.1", 0, persisters(), **options) as server:
+        with pytest.raises(RefusedConnectionError) as raised:
+            await within(synced(MergeableStore(), url_of(server, "p?token=ann")).__aenter__())
+        assert raised.value.status == 403
+        async with raw(url_of(server, "p?token=bob")):
+            await eventually(lambda: server.get_client_ids("p"))
 
 
 async def test_close() -> None:

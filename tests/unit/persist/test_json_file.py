@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mergesync.exceptions import LoadError
-from mergesync.persist import JsonFilePersister, PersisterStatus, core, poller
+from mergesync.persist import JsonFilePersister, PersisterStatus, core, json_file, poller
 from mergesync.persist.files import FILES, FileSystem, Signature
 from mergesync.store import MergeableStore
 from mergesync.store.jsjson import dumps
@@ -137,6 +137,28 @@ async def test_round_trip(path: Path) -> None:
     await reader.load()
     assert reader.store.get_mergeable_content() == writer.store.get_mergeable_content()
     assert path.read_bytes() == dumps(writer.store.get_mergeable_content()).encode()
+
+
+@pytest.mark.parametrize("at_once", [0, 10**6])
+async def test_numbers_in_raw_arrays(path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a peer sent as an array, with any numbers in it, is stored so that it can be read; found by Hypothesis."""
+    monkeypatch.setattr(json_file, "_AT_ONCE_BYTES", at_once)
+    persister = JsonFilePersister(new_store(), path)
+    await persister.start_auto_persisting()
+    numbers = [2.0**53 + 2, 1e21, 0.5]
+    persister.store.apply_mergeable_changes([[{}], [{"v": [numbers, "Nn1JUF----2AAAAA"]}], 1])
+    await persister.destroy()
+    reader = JsonFilePersister(new_store(), path)
+    await reader.load()
+    assert reader.store.get_mergeable_content() == persister.store.get_mergeable_content()
+    await reader.destroy()
+
+
+@pytest.mark.parametrize("about", LOADS)
+async def test_a_large_file_is_read_in_turns(about: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes to the same as what is read by one call."""
+    monkeypatch.setattr(json_file, "_AT_ONCE_BYTES", 0)
+    await test_loads_as_the_peer_does(about, path)
 
 
 async def test_own_writes_are_recognised(path: Path) -> None:

@@ -85,6 +85,19 @@ def test_ticks_follow_the_wall_clock() -> None:
     assert ticks == [hlc(0), hlc(1), hlc(2), hlc(0, T0 + 1)]
 
 
+def test_ticks_of_one_moment() -> None:
+    """A tick again has the time of the last one, or that of what was seen since; the counter may overflow."""
+    clock = Clock()
+    hybrid = HybridLogicalClock("AAAAA", clock)
+    assert hybrid.tick_again() == hlc(0)  # there was none before
+    clock.now += 1
+    assert [hybrid.tick_again(), hybrid.tick(), hybrid.tick_again()] == [hlc(1), hlc(0, T0 + 1), hlc(1, T0 + 1)]
+    hybrid.observe(hlc(8, T0 + 2))
+    assert [hybrid.tick_again(), hybrid.tick_again()] == [hlc(9, T0 + 2), hlc(10, T0 + 2)]
+    hybrid.observe(hlc(MAX_COUNTER, T0 + 2))
+    assert hybrid.tick_again() == hlc(0, T0 + 3)
+
+
 def test_a_clock_at_zero() -> None:
     """A wall clock that returns 0 from the start begins at counter 1, as the peer's."""
     hybrid = HybridLogicalClock("AAAAA", lambda: 0)

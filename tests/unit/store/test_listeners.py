@@ -35,9 +35,9 @@ def test_order_of_patterns() -> None:
 def test_kinds() -> None:
     """The index knows whether it has listeners, of either sort and of which kinds."""
     index = ListenerIndex()
-    assert not index
+    assert not index.entries
     index.add("start_transaction", (), print)
-    assert index
+    assert index.entries
     assert not index.has_any(False)
     first = index.add("row", (None, None), print)
     index.add("cell", (None, None, None), print, True)
@@ -63,7 +63,7 @@ def test_remove() -> None:
         index.remove(listener_id)
     assert names(index, "row", False, "t", "r") == []
     assert index.get(ids[0]) is None
-    assert not index
+    assert not index.entries
 
 
 def test_get() -> None:

@@ -137,6 +137,9 @@ def test_get_kept_wire() -> None:
     assert [store.get_kept_wire("t", "r", cell_id) for cell_id in "cd"] == [7, 1]
     assert store.get_kept_wire(None, "", "v") == 8
     assert store.get_kept_wire(None, "", "w") == TOMBSTONE
+    assert store.get_kept("t", "r", "cde") == {"c": (7, hlc(5)), "d": (1, hlc(5)), "e": (TOMBSTONE, "")}
+    assert store.get_kept("t", "new", "c") == {"c": (TOMBSTONE, "")}
+    assert store.get_kept(None, "", "vw") == {"v": (8, hlc(5)), "w": (TOMBSTONE, "")}
 
 
 def test_a_subclass() -> None:

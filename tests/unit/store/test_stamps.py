@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from mergesync.exceptions import ContentError
 from mergesync.store.jsjson import fnv1a
 from mergesync.store.stamps import (
     cell_of,
     hlc_in,
     is_live,
     leaf_hash,
+    newest_hlc,
     pack,
     says,
     shown_text,
@@ -115,3 +117,32 @@ def test_says(wire: Any, text: Any, same: bool) -> None:
     """A stamp says a text if an application would see the same; a raw object says its encoded text."""
     for stamp_hlc in ("", hlc(1)):
         assert says(pack(wire, stamp_hlc), wire_text(text)) is same
+
+
+@pytest.mark.parametrize(
+    ("stamps", "newest"),
+    [
+        ([], ""),
+        ([pack("a", "")], ""),
+        ([pack("a", hlc(1)), pack(TOMBSTONE, hlc(3)), pack(2, hlc(2))], hlc(3)),
+        ([pack("a", hlc(1)), pack("b", ""), pack(2, hlc(2))], hlc(2)),
+    ],
+)
+def test_the_newest_of_many(stamps: list[bytes], newest: str) -> None:
+    """The greatest HLC, whether or not all have one."""
+    assert newest_hlc(stamps) == newest
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'"a":short', b'"a"' + hlc(1).encode(), b'"a":"' + hlc(1).encode(), b"1:x" + hlc(1).encode(),
+        b"1:" + hlc(1)[:-1].encode() + b"\xff", b"1:::" + hlc(1)[2:].encode(), b"1:" + hlc(1)[:-1].encode() + b" ",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("others", [[], [pack("a", hlc(1))], [pack("a", "")]])
+def test_no_hlc_in_a_stamp(bad: bytes, others: list[bytes]) -> None:
+    """What has the form of no HLC is told, wherever it is."""
+    for stamps in ([bad, *others], [*others, bad]):
+        with pytest.raises(ContentError):
+            newest_hlc(stamps)

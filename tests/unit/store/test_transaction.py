@@ -9,9 +9,10 @@ import pytest
 
 from mergesync.exceptions import InvalidCellError, TransactionError
 from mergesync.store import MergeableStore
+from mergesync.store.hlc import decode_hlc
 from mergesync.types import MISSING
 
-from .kit import TOMBSTONE, Log, ThrownError, hlc, new_store, state
+from .kit import T0, TOMBSTONE, Log, ThrownError, hlc, new_store, state
 
 
 def filled() -> MergeableStore:
@@ -281,9 +282,32 @@ def test_a_clock_that_goes_wrong_in_a_transaction() -> None:
     times = iter([1704067200000, 1704067200001])
     store = MergeableStore("s1", get_now=lambda: next(times))
     with pytest.raises(StopIteration), store.transaction():
-        store.set_value("a", 1).set_value("b", 1).set_value("c", 1)
+        store.set_value("a", 1).set_value("b", 1)
+        store.apply_mergeable_changes([[{}], [{"c": [1, hlc(0)]}], 1])  # looks at the clock twice
     assert store.get_values() == {}
     assert not store.is_in_transaction()
+
+
+def test_all_of_a_transaction_has_one_time() -> None:
+    """The wall clock is looked at by the first write; what others have seen meanwhile still counts."""
+    times = iter(range(T0, T0 + 100))
+    store = MergeableStore("s1", get_now=lambda: next(times))
+
+    def time_and_counter(value_id: str) -> tuple[int, int]:
+        stamp = store.get_stamp(None, "", value_id)
+        assert stamp is not None
+        return decode_hlc(stamp[1])[:2]
+
+    with store.transaction():
+        store.set_value("a", 1).set_value("b", 1)
+    assert [time_and_counter("a"), time_and_counter("b")] == [(T0, 0), (T0, 1)]
+    with store.transaction():
+        store.set_value("c", 1).apply_mergeable_changes([[{}], [{"z": [1, hlc(7, T0 + 50)]}], 1])
+        store.set_value("d", 1)
+    assert [time_and_counter("c"), time_and_counter("d")] == [(T0 + 1, 0), (T0 + 50, 8)]
+    with store.transaction():
+        store.set_value("a", 2).set_clock(T0 + 10_000).set_value("b", 2)
+    assert T0 + 10_000 <= time_and_counter("b")[0] < T0 + 10_010
 
 
 def finish_too_early(store: MergeableStore) -> None:

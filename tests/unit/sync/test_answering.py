@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from mergesync.limits import MAX_FRUITLESS_REMINDERS, MAX_REMINDER_PAUSE_SECONDS
+from mergesync.limits import KEPT_ANSWER_SECONDS, MAX_FRUITLESS_REMINDERS, MAX_REMINDER_PAUSE_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
 from mergesync.sync import answering, exchange, payloads, pulling
 from mergesync.sync.answering import Answering
-from mergesync.sync.messages import MessageType
+from mergesync.sync.messages import EncodedBody, MessageType, encode_message
 from tests.network import Network, Peer, Socket
 
 from .kit import heard, hlc, new_store
@@ -318,6 +318,55 @@ def test_pages_of_the_right_size() -> None:
     assert sizes[4] < sizes[3]
     assert sizes[5] < sizes[4]
     assert sizes[6] > sizes[5]
+
+
+def test_newcomers_share_an_answer() -> None:
+    """It is made once while nothing changes, kept for a while, and given to none but who has nothing."""
+    made: list[Any] = []
+    store = new_store()
+    store.set_cell("t", "r", "c", 1)
+
+    def encode(body: Any) -> EncodedBody:
+        made.append(body)
+        return EncodedBody(body)
+
+    kept = Answering(store, Ranges(store), learns=True, encode=encode)
+
+    def asked(peer: str, body: Any, now: float = 0.0) -> Any:
+        return json.loads(encode_message(kept.answer(peer, heard(TABLES, body), now)))[2]
+
+    def deadline() -> float | None:
+        return kept.deadline
+
+    first = asked("A", {})
+    assert first == store.get_mergeable_table_diff({})
+    assert asked("A", {}) == asked("B", {}) == first
+    assert len(made) == 1
+    assert asked("C", {"t": 1}) == [[{}], {"t": store.get_mergeable_table_hashes()["t"]}]
+    assert deadline() == KEPT_ANSWER_SECONDS
+    assert kept.due(0.5) == ([], [])
+    asked("A", {}, 0.5)
+    assert len(made) == 1
+    assert kept.due(KEPT_ANSWER_SECONDS) == ([], [])
+    assert deadline() is None
+    asked("A", {}, 2.0)
+    assert len(made) == 2
+    store.set_cell("t", "r", "c", 2)
+    kept.changed()
+    assert asked("A", {}, 2.0) == store.get_mergeable_table_diff({}) != first
+    assert len(made) == 3
+    kept.clear()
+    assert deadline() is None
+
+
+def test_an_answer_that_is_not_all_is_not_kept() -> None:
+    """Who gets pages gets its own."""
+    store = new_store()
+    fill(store, "t", 300)
+    answering = Answering(store, Ranges(store), learns=True, encode=EncodedBody)
+    pages = [answering.answer(peer, heard(TABLES, {}), 0.0).body for peer in "AB"]
+    assert all(isinstance(page, list) for page in pages)
+    assert pages[0] is not pages[1]
 
 
 def test_reminded_when_it_is_quiet() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mergesync.exceptions import RemoteProtocolError
-from mergesync.sync.messages import Message, MessageType, Shape, decode_message, encode_message
+from mergesync.sync.messages import EncodedBody, Message, MessageType, Shape, decode_message, encode_message
 
 from ..store.kit import hlc
 
@@ -28,6 +28,7 @@ def decoded(number: Any, body: Any, request_id: Any = "r") -> Message:
 def test_a_message_is_read_as_it_was_written(request_id: str | None, body: Any) -> None:
     """The text is JSON of id, number and body, lone surrogates included."""
     text = encode_message(Message(request_id, MessageType.CONTENT_HASHES, body))
+    assert encode_message(Message(request_id, MessageType.CONTENT_HASHES, EncodedBody(body))) == text
     assert json.loads(text) == [request_id, 2, body]
 
 

@@ -471,7 +471,8 @@ def test_rulings_against_the_schema() -> None:
 
 def test_nothing_beats_the_last_stamp() -> None:
     """Then there is no ruling."""
-    assert rulings(new_store(), Verdict(NOTHING, {(None, "", "a"): LAST}), "AAAAA") == NOTHING
+    for leaf in ((None, "", "a"), ("t", "r", "a")):
+        assert rulings(new_store(), Verdict(NOTHING, {leaf: LAST}), "AAAAA") == NOTHING
 
 
 def test_what_is_left_of_changes() -> None:
