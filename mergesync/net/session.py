@@ -294,7 +294,7 @@ class Session:
         self.link_changed()
 
     def _greet(self) -> None:
-        """Say hello, unless syncing has begun with it, as it does when it is started as soon as there is a connection."""
+        """Say hello, unless syncing has begun with it, as it has where it was started at once."""
         if not self._wants_sync:
             self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
 
