@@ -19,6 +19,7 @@ __all__ = [
     "FILE_POLL_SECONDS",
     "FLUSH_TIMEOUTS",
     "FRAGMENT_TIMEOUT_SECONDS",
+    "HASHED_AT_ONCE",
     "HELD_TIMEOUTS",
     "HELLO_TIMEOUT_SECONDS",
     "HOOK_TIMEOUT_SECONDS",
@@ -194,10 +195,13 @@ costs little, and enough that round trips do not count."""
 MAX_COMPARED_RANGES: Final = 1000
 """Ranges of rows that are compared for a single request: some milliseconds."""
 
+HASHED_AT_ONCE: Final = 2000
+"""Rows of a large store that are hashed before others have their turn: some milliseconds. All of them take seconds."""
+
 MAX_REMEMBERED_CHANGES: Final = 10_000
 """Cells and values of a path of which a server of ours remembers that they changed last, and messages with which it
 told of them, so that clients that come back are told no more than that. Who was away for longer compares ranges of
-rows. They take 4 MB of a path on which so many change, and less than the cells themselves."""
+rows. They take 5 MB of a path on which so many change, and two microseconds of each change."""
 
 MAX_LISTED_ROWS: Final = 400_000
 """Rows of a table of which a TinyBase client is asked to list all that it has; each takes some 24 bytes, and it closes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ from mergesync.exceptions import (
     ContentError,
     InvalidCellError,
     InvalidIdError,
+    LimitExceededError,
     NameTakenError,
     RefusedError,
     RemoteProtocolError,
@@ -148,6 +150,9 @@ class Service:
                 return ["stale", error.args[0], {"version": error.version, "content": content}]
             case InvalidCellError() | InvalidIdError() | ContentError():
                 return ["invalid", str(error)]
+            case LimitExceededError():
+                self._path.report(error, client.id)
+                return ["limit", error.args[0]]
             case RemoteProtocolError():
                 self._path.report(error, client.id)
                 return ["invalid", error.args[0]]
@@ -163,21 +168,28 @@ class Service:
     # --- comparing
 
     def _compare(self, client: Client, body: Any, answer: Answer) -> None:
-        def ready() -> None:
+        def prepared() -> None:
             with self._answering(client, answer):
                 result = self._hub.compare(client.id, body)
                 if result is None:
                     raise RequestFailedError("nobody here has all of the path", "unknown")
                 answer(OK, result)
 
-        self._hub.when_ready(client.id, ready)
+        self._hub.when_ready(client.id, partial(self._prepare, body, prepared))
+
+    def _prepare(self, body: Any | None, act: Callable[[], None]) -> None:
+        """Act as soon as what takes long is done, and let others do something meanwhile."""
+        if self._hub.prepare(body):
+            act()
+        else:
+            asyncio.get_running_loop().call_soon(self._prepare, body, act)
 
     def _resume(self, client: Client, body: Any, answer: Answer, *, begins: bool = False) -> None:
-        def ready() -> None:
+        def prepared() -> None:
             with self._answering(client, answer):
                 self._hub.resume(client.id, body, partial(answer, OK), self._now(), begins=begins)
 
-        self._hub.when_ready(client.id, ready)
+        self._hub.when_ready(client.id, partial(self._prepare, None, prepared))
 
     # --- changes on a condition
 

@@ -283,8 +283,7 @@ class Session:
         self._channel_error = None
         self._heard_server = self._heard_others = False
         if self._link.extended:
-            if not self._wants_sync:
-                self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
+            asyncio.get_running_loop().call_soon(self._greet)
             if (naming := self.naming.ask()) is not None:
                 self._operate(naming)
             if (announcement := self.announcing.repeat()) is not None:
@@ -293,6 +292,11 @@ class Session:
         if self._wants_sync:
             self._start_sync()
         self.link_changed()
+
+    def _greet(self) -> None:
+        """Say hello, unless syncing has begun with it, as it has where it was started at once."""
+        if not self._wants_sync:
+            self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
 
     def closed(self) -> None:
         """The connection is gone; syncing begins again with the next one."""

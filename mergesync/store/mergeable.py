@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, ItemsView, Mapping
+from collections.abc import Collection, ItemsView, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from mergesync.types import MISSING, MergeableChanges, MergeableContent
 
 __all__ = ["MergeableStore"]
 
+_NO_STAMP: tuple[dict[str, Any]] = ({},)
 _NO_ROWS: Mapping[str, Row] = {}
 
 
@@ -167,6 +168,16 @@ class MergeableStore(Merging):
         """`[tables hash, values hash]`: equal on two stores that hold the same."""
         return self._ready_hashes().content_hashes()
 
+    def hash_some(self, count: int) -> bool:
+        """Compute hashes of so many rows at most; returns whether all are known, so that nobody has to wait for them.
+
+        Example:
+            >>> store = MergeableStore("s1").set_table("t", {"a": {"c": 1}, "b": {"c": 1}})
+            >>> store.hash_some(2), store.hash_some(2)
+            (False, True)
+        """
+        return self._ready_hashes().hash_some(count)
+
     def get_mergeable_table_hashes(self) -> dict[str, int]:
         """The hash of each table."""
         return self._ready_hashes().tables.child_hashes()
@@ -218,6 +229,29 @@ class MergeableStore(Merging):
         changed = self._transaction.changed_values()
         values = _leaves(tree.values, changed, with_hashes) if changed else {}
         return [_container(tables, tree.tables, with_hashes), _container(values, tree.values, with_hashes), 1]
+
+    def has_changed_stamps(self) -> bool:
+        """Whether the running transaction has replaced any stamp."""
+        return any(True for _ in self.get_changed_rows()) or bool(self._transaction.changed_values())
+
+    def get_changed_rows(self) -> Iterator[tuple[str, str]]:
+        """The `(table id, row id)` of the rows of which the running transaction has replaced stamps."""
+        return ((table_id, row_id) for table_id, row_id, *_ in self._transaction.changed_stamps())
+
+    def get_changes_beyond(self, body: MergeableChanges) -> MergeableChanges:
+        """What of `get_transaction_mergeable_changes` is not in changes that were merged.
+
+        Mutating listeners write it. Without it, one that answers a peer's change would be heard by nobody, and replicas
+        would part. Of what came nothing is unpacked.
+        """
+        came_tables = body[0][0]
+        tables: dict[str, Any] = {}
+        for table_id, row_id, _, stamps in self._transaction.changed_stamps():
+            came_rows = came_tables.get(table_id, _NO_STAMP)[0]
+            leaves = _beyond(stamps, came_rows.get(row_id, _NO_STAMP)[0])
+            if leaves:
+                tables.setdefault(table_id, [{}])[0][row_id] = [leaves]
+        return [[tables], [_beyond(self._transaction.changed_values(), body[1][0])], 1]
 
     def get_transaction_changes(self) -> list[Any]:
         """The net changes of the running transaction: `[tables, values, 1]`, with `MISSING` for what is gone."""
@@ -430,6 +464,16 @@ def _container(thing: Any, container: Any, with_hash: bool) -> list[Any]:
 
 def _leaves(leaves: Any, stamps: dict[str, Any], with_hashes: bool) -> dict[str, Any]:
     return diff.hashed_leaves(leaves, stamps) if with_hashes else unpacked(stamps)
+
+
+def _beyond(stamps: dict[str, Stamp], came: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves that did not come with the stamp that they have now."""
+    own = {
+        leaf_id: stamp
+        for leaf_id, stamp in stamps.items()
+        if leaf_id not in came or hlc_of(came[leaf_id]) != ("" if stamp[-1] == COLON else stamp[-16:].decode())
+    }
+    return unpacked(own) if own else own
 
 
 def _new(changes: dict[str, Change]) -> dict[str, Any]:

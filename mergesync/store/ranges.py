@@ -11,21 +11,23 @@ question about fingerprints one pass over N/64 sums.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import accumulate, chain
+from heapq import merge
+from itertools import accumulate, chain, islice
 from typing import Any, Final
 
 from mergesync.store.diff import Room, row_size, row_stamp, stamped
 from mergesync.store.jsjson import string_text
 from mergesync.store.mergeable import MergeableStore
 from mergesync.store.tree import Row
-from mergesync.types import MergeableChanges
 
 __all__ = ["Ranges", "RowRanges", "row_fingerprint"]
 
 _BLOCK: Final = 64
+_SORTED_AT_ONCE: Final = 10_000  # ids; some milliseconds each
+_BLOCKS_AT_ONCE: Final = 40
 _MODULUS: Final = 2**64
 
 _cell_id_text = lru_cache(1000)(string_text)  # most rows have cells of the same few ids
@@ -60,15 +62,76 @@ class RowRanges:
 
     def __init__(self, rows: Mapping[str, Row]) -> None:
         self.rows: Mapping[str, Row] = rows
-        ids = sorted(rows)
-        self._blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)] or [[]]
-        self._firsts = [block[0] if block else "" for block in self._blocks]
-        self._sums: list[int | None] = [None] * len(self._blocks)
+        self._blocks_: list[list[str]] = []
+        self._firsts: list[str] = []
+        self._sums: list[int | None] = []
+        self._unsummed = 0  # from which block on it is still to be looked
+        self._size: int | None = None  # how many ids are in order
+        self._ordering: Iterator[None] | None = self._put_in_order()  # until that is done
+        self._late: set[str] = set()  # rows that were noted meanwhile
         self._counts_before: list[int] | None = None
         self._sums_before: list[int] | None = None
 
+    # --- little by little
+
+    def order_some(self) -> bool:
+        """Put the ids in order, as far as that takes some milliseconds; returns whether it is done."""
+        if self._ordering is not None and next(self._ordering, self) is self:
+            self._ordering = None
+            self._size = sum(map(len, self._blocks_))
+            late, self._late = self._late, set()
+            for row_id in late:
+                self.note(row_id)
+        return self._ordering is None
+
+    def _put_in_order(self) -> Iterator[None]:
+        """Sort parts, then merge them."""
+        ids = list(self.rows)
+        parts = []
+        for start in range(0, len(ids), _SORTED_AT_ONCE):
+            parts.append(sorted(ids[start : start + _SORTED_AT_ONCE]))
+            if len(ids) > _SORTED_AT_ONCE:
+                yield
+        merged = iter(parts[0]) if len(parts) == 1 else merge(*parts)
+        while block := list(islice(merged, _BLOCK)):
+            self._blocks_.append(block)
+            if not len(self._blocks_) % _BLOCKS_AT_ONCE:
+                yield
+        self._blocks_ = self._blocks_ or [[]]
+        self._firsts = [block[0] if block else "" for block in self._blocks_]
+        self._sums = [None] * len(self._blocks_)
+
+    def sum_some(self) -> bool:
+        """Add up the fingerprints of some rows; returns whether all are known, but for what has changed meanwhile."""
+        if not self.order_some():
+            return False
+        left = _BLOCKS_AT_ONCE
+        while self._unsummed < len(self._sums) and left:
+            left -= self._sums[self._unsummed] is None
+            self._block_sum(self._unsummed)
+            self._unsummed += 1
+        if self._unsummed < len(self._sums):
+            return False
+        self._unsummed = 0
+        return True
+
+    @property
+    def _blocks(self) -> list[list[str]]:
+        while not self.order_some():
+            pass
+        return self._blocks_
+
+    # --- at once
+
+    def __len__(self) -> int:
+        """How many rows are known."""
+        return len(self.rows) if self._size is None else self._size
+
     def note(self, row_id: str) -> None:
         """A row is new, or has changed."""
+        if self._ordering is not None:
+            self._late.add(row_id)
+            return
         at = self._block_of(row_id)
         block = self._blocks[at]
         self._sums[at] = self._sums_before = None
@@ -76,6 +139,7 @@ class RowRanges:
         if place < len(block) and block[place] == row_id:
             return
         insort(block, row_id)
+        self._size = len(self) + 1
         self._counts_before = None
         self._firsts[at] = block[0]
         if len(block) > 2 * _BLOCK:
@@ -85,9 +149,10 @@ class RowRanges:
 
     def ids(self, low: str, high: str | None) -> Iterator[str]:
         """The ids of a range, in order."""
+        blocks = self._blocks
         at = self._block_of(low)
-        first = bisect_left(self._blocks[at], low)
-        for block in self._blocks[at:]:
+        first = bisect_left(blocks[at], low)
+        for block in islice(blocks, at, None):
             for row_id in block[first:]:
                 if high is not None and row_id >= high:
                     return
@@ -117,10 +182,11 @@ class RowRanges:
 
     def _rank(self, bound: str | None) -> int:
         """How many ids come before a bound."""
+        counts = self._counts()
         if bound is None:
-            return self._counts()[-1]
+            return counts[-1]
         at = self._block_of(bound)
-        return self._counts()[at] + bisect_left(self._blocks[at], bound)
+        return counts[at] + bisect_left(self._blocks[at], bound)
 
     def _at(self, rank: int) -> str:
         at = bisect_right(self._counts(), rank) - 1
@@ -149,7 +215,7 @@ class Ranges:
     """The `RowRanges` of a store, made as they are asked for.
 
     Args:
-        store: only read. Whatever it merges or is written in it must be told with `note`.
+        store: only read. At the end of each of its transactions `note` must be called.
     """
 
     def __init__(self, store: MergeableStore) -> None:
@@ -160,21 +226,32 @@ class Ranges:
         """The rows of a table; none, if there is no such table."""
         rows = self._store.get_stamped_rows(table_id)
         known = self._tables.get(table_id)
-        if known is None or known.rows is not rows or known.count("", None) != len(rows):
+        if known is None or known.rows is not rows or len(known) != len(rows):
             # content was loaded, or rows were forgotten
             known = self._tables[table_id] = RowRanges(rows)
         return known
 
-    def note(self, changes: MergeableChanges) -> None:
-        """Changes were made or merged."""
-        for table_id, table in changes[0][0].items():
-            if table_id in self._tables:
-                known = self._tables[table_id]
-                if known.rows is not self._store.get_stamped_rows(table_id):
-                    del self._tables[table_id]
-                    continue
-                for row_id in table[0]:
+    def note(self) -> None:
+        """To be called in a listener: the running transaction may have changed rows."""
+        if self._tables:
+            for table_id, row_id in self._store.get_changed_rows():
+                known = self._tables.get(table_id)
+                if known is not None and known.rows is self._store.get_stamped_rows(table_id):
                     known.note(row_id)
+
+    def prepare(self, summed: Iterable[str] | None) -> bool:
+        """Do some milliseconds of what is needed to answer without delay; returns whether nothing is left.
+
+        Args:
+            summed: the tables of which fingerprints are needed; None for all that are not small.
+        """
+        table_ids = list(self._store.get_mergeable_table_hashes())
+        wanted = set(table_ids if summed is None else summed)
+        for table_id in table_ids:
+            known = self.of(table_id)
+            if not (known.sum_some() if table_id in wanted else known.order_some()):
+                return False
+        return True
 
     def hlc_of(self, table_id: str) -> str:
         """The HLC of a table of its own."""

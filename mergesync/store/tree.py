@@ -188,6 +188,23 @@ class _Branch:
         self._stale = {}
         return self._hash
 
+    def hash_some(self, count: int) -> int:
+        """Bring the hash closer to what is there, by so many children at most; returns how many those were."""
+        if self._hash is None:
+            if not self.children:
+                return 0
+            self._hash = self._bias ^ _hlc_share(self.hlc)
+            self._stale = dict.fromkeys(self.children)
+        done = min(count, len(self._stale))
+        for _ in range(done):
+            child_id, old = self._stale.popitem()
+            child = self.children.get(child_id)
+            new = None if child is None else child.hash()
+            for hash_ in (old, new):
+                if hash_ is not None:
+                    self._hash ^= child_hash(child_id, hash_)
+        return done
+
     def child_hashes(self) -> dict[str, int]:
         """The hash of each child, 0 for an empty one."""
         return {child_id: child.hash() or 0 for child_id, child in self.children.items()}
@@ -267,6 +284,14 @@ class Tree:
         tables, values = self.tables, self.values
         kept = tables.children or values.stamps or tables.hlc or values.hlc
         return not kept and tables.hash() is None and values.hash() is None
+
+    def hash_some(self, count: int) -> bool:
+        """Hash so many rows at most; returns whether none is left, so that all hashes are told without much work."""
+        for table in self.tables.children.values():
+            count -= table.hash_some(count)
+            if not count:
+                return False
+        return True
 
     def content_hashes(self) -> list[int]:
         """`[tables hash, values hash]`."""

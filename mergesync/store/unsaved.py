@@ -5,15 +5,15 @@ Stamps are kept by leaf, so what waits while saving fails is never more than the
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
+from mergesync.store.bodies import hlc_of
 from mergesync.types import MergeableChanges
 
 __all__ = ["Unsaved", "difference", "has_stamps", "no_changes", "overlay"]
 
 _TABLES_DEPTH = 3
 _VALUES_DEPTH = 1
-_NOTHING: Final[tuple[dict[str, Any]]] = ({},)
 
 
 def has_stamps(changes: MergeableChanges) -> bool:
@@ -65,6 +65,12 @@ def _subtract(stamp: list[Any], known: list[Any] | None, depth: int) -> list[Any
     return [children, *stamp[1:]] if children or stamp[1:] != known[1:] else None
 
 
+def _discard(leaves: dict[str, Any], newer: dict[str, Any]) -> None:
+    for leaf_id in leaves.keys() & newer.keys():
+        if hlc_of(newer[leaf_id]) > hlc_of(leaves[leaf_id]):
+            del leaves[leaf_id]
+
+
 class Unsaved:
     """Collects what is to be saved.
 
@@ -95,16 +101,13 @@ class Unsaved:
         self._changes = no_changes()
 
     def discard(self, changes: MergeableChanges) -> None:
-        """These leaves need not be saved any more: others have written them since."""
-        tables, values = self._changes[0][0], self._changes[1][0]
-        for table_id, table in changes[0][0].items():
-            rows = tables.get(table_id, _NOTHING)[0]
-            for row_id, row in table[0].items():
-                cells = rows.get(row_id, _NOTHING)[0]
-                for cell_id in cells.keys() & row[0].keys():
-                    del cells[cell_id]
-        for value_id in values.keys() & changes[1][0].keys():
-            del values[value_id]
+        """Of these leaves, those need not be saved any more that others have written since."""
+        tables, newer = self._changes[0][0], changes[0][0]
+        for table_id in tables.keys() & newer.keys():
+            rows, newer_rows = tables[table_id][0], newer[table_id][0]
+            for row_id in rows.keys() & newer_rows.keys():
+                _discard(rows[row_id][0], newer_rows[row_id][0])
+        _discard(self._changes[1][0], changes[1][0])
 
     def put_back(self, older: Unsaved) -> None:
         """Take back what could not be saved; what was added since is newer."""

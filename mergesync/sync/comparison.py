@@ -21,11 +21,13 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.limits import MAX_COMPARED_RANGES, MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import WIRE, check_tables, check_values, hlc_of
-from mergesync.store.diff import Room, row_size, row_stamp, stamped
+from mergesync.store.diff import Room, row_stamp, row_text, stamped
+from mergesync.store.jsjson import string_text
 from mergesync.store.ranges import Ranges, RowRanges, row_fingerprint
+from mergesync.sync.packing import packed, unpacked_json
 from mergesync.types import MergeableChanges
 
-__all__ = ["Comparing", "compare"]
+__all__ = ["Comparing", "compare", "summed_tables"]
 
 _PARTS: Final = 48
 """Into how many parts a range is cut, and how many rows are listed rather than cut: the bytes of a search are about
@@ -110,9 +112,25 @@ class _Found:
     """An answer in the making."""
 
     room: Room = field(default_factory=lambda: Room(MAX_PAGE_BYTES))
-    tables: dict[str, list[Any]] = field(default_factory=dict)
+    tables: dict[str, list[bytes]] = field(default_factory=dict)  # the JSON of rows
     wanted: dict[str, list[str]] = field(default_factory=dict)
     open: list[_Range] = field(default_factory=list)
+
+
+def summed_tables(body: Any) -> list[str]:
+    """The tables of which fingerprints are needed to answer a request, if it is one."""
+    match body:
+        case [_, _, [*stretches]]:
+            lists = [stretch for stretch in stretches if isinstance(stretch, list)]
+            return [
+                stretch[0] for stretch in lists if all(map(_is_text, stretch[:1])) and any(map(_is_text, stretch[2::2]))
+            ]
+        case _:
+            return []
+
+
+def _is_text(claim: Any) -> bool:
+    return isinstance(claim, str)
 
 
 def compare(store: MergeableStore, ranges: Ranges, body: Any, cursor: str | None) -> list[Any]:
@@ -151,7 +169,7 @@ def compare(store: MergeableStore, ranges: Ranges, body: Any, cursor: str | None
         ours = store.get_mergeable_value_hashes()
         wanted_values = [value_id for value_id, hash_ in value_hashes.items() if ours.get(value_id) != hash_]
     hashes = None if found.open else store.get_mergeable_content_hashes()
-    tables = stamped(found.tables, store.get_stamped_table_hlc(None))
+    tables = packed(_tables_text(ranges, found.tables, store.get_stamped_table_hlc(None)))
     return [tables, found.wanted, _encoded(found.open), values, wanted_values, hashes, cursor]
 
 
@@ -176,24 +194,37 @@ def _answer_listing(
 ) -> None:
     """Give the rows that the asker lacks or has otherwise, as far as there is room; want those that are not here."""
     rows = ranges.of(table_id)
-    table: dict[str, Any] = {}
+    texts: list[bytes] = []
     for row_id in rows.ids(low, high):
         row = rows.rows[row_id]
         if row_id in listed and listed[row_id] == _text(row_fingerprint(row_id, row)):
             continue
-        if not found.room.take(row_size(row_id, row)):
+        text = row_text(row_id, row)
+        if not found.room.take(len(text)):
             found.open.append((table_id, row_id, high, None))
             high = row_id
             break
-        table[row_id] = row_stamp(row)
+        texts.append(text)
     wanted = [
         row_id for row_id in listed if row_id not in rows.rows and low <= row_id and (high is None or row_id < high)
     ]
     if wanted:
         found.wanted.setdefault(table_id, []).extend(wanted)
-    if table:
-        known = found.tables.get(table_id, [{}])[0]
-        found.tables[table_id] = stamped(known | table, ranges.hlc_of(table_id))
+    if texts:
+        found.tables.setdefault(table_id, []).extend(texts)
+
+
+def _tables_text(ranges: Ranges, tables: dict[str, list[bytes]], hlc: str) -> bytes:
+    """The JSON of a stamp of tables."""
+    texts = [
+        b"%b:%b" % (string_text(table_id), _stamp_text(b",".join(rows), ranges.hlc_of(table_id)))
+        for table_id, rows in tables.items()
+    ]
+    return _stamp_text(b",".join(texts), hlc)
+
+
+def _stamp_text(children: bytes, hlc: str) -> bytes:
+    return b'[{%b},"%b"]' % (children, hlc.encode()) if hlc else b"[{%b}]" % children
 
 
 # --- asking -----------------------------------------------------------------------------------------------
@@ -235,6 +266,7 @@ class Comparing:
         self._newer_values: dict[str, Any] = {}
         self._listed: dict[str, set[str]] = {}  # in the last request, by table
         self._hashes: Any = their_hashes
+        self._unmerged: tuple[MergeableChanges, str] | None = None  # what came last
         self.cursor: str | None = None
 
     def run(self) -> Generator[list[Any], Any, bool]:
@@ -253,6 +285,7 @@ class Comparing:
                 if not self._todo or sum(map(len, self._newer.values())) >= _REQUEST:
                     self._give_page()  # little is given in a single message
                 self._take((yield [None, None, self._next_ranges()]))
+            self.absorb()
             ours = self._store.get_mergeable_content_hashes()
             if self._hashes == ours:
                 return True
@@ -280,10 +313,19 @@ class Comparing:
 
     # --- what the other end answers
 
+    def absorb(self) -> None:
+        """Merge what came last; that can be done while the other end makes what comes next."""
+        unmerged, self._unmerged = self._unmerged, None
+        if unmerged is not None:
+            self._merge(*unmerged)
+            self._store.get_mergeable_content_hashes()  # page by page, rather than of everything in the end
+
     def _take(self, result: Any) -> None:
+        self.absorb()
         _require(isinstance(result, list) and len(result) == 7)
         tables, wanted, open_, values, wanted_values, self._hashes, self.cursor = result
         _require(isinstance(self.cursor, str | None))
+        tables = unpacked_json(tables)
         try:
             newest = check_tables(tables, WIRE)
             if values is not None:
@@ -294,7 +336,7 @@ class Comparing:
         _require(_is_list_of_ids(wanted_values))
         still_open = list(_decoded(open_))
         if tables[0] or (values is not None and values[0]):
-            self._merge([tables, [{}] if values is None else values, 1], newest)
+            self._unmerged = [tables, [{}] if values is None else values, 1], newest
         self._note_newer(tables)
         self._note_newer_values(wanted_values, {} if values is None else values[0])
         for table_id, row_ids in wanted.items():

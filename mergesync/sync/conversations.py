@@ -7,11 +7,12 @@ the conversation is told, but the question stays open. Time-outs follow the roun
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from mergesync.exceptions import ConnectionLostError, LimitExceededError, MergesyncError, RequestTimeoutError
 from mergesync.limits import (
@@ -26,7 +27,7 @@ from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.review import Proposal
 from mergesync.types import NewId
 
-__all__ = ["Answer", "Conversation", "Conversations", "Question", "Step", "Talk"]
+__all__ = ["PAUSE", "Answer", "Conversation", "Conversations", "Question", "Step", "Talk"]
 
 _REQUEST_SUFFIX_LENGTH = 4
 _ROUND_TRIPS_PER_TIMEOUT = 3
@@ -43,6 +44,7 @@ class Question:
         body: of the request.
         transaction_id: the first part of its id.
         repeated: whether it is asked again and again until somebody answers.
+        meanwhile: called once it is asked, as its answer takes time.
     """
 
     address: str
@@ -50,6 +52,7 @@ class Question:
     body: Any
     transaction_id: str
     repeated: bool = False
+    meanwhile: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,16 @@ class Answer:
     message: Message
 
 
-Step: TypeAlias = Question | Proposal
-"""What a conversation goes on with: an answer, or a verdict on a proposal."""
+class Pause(enum.Enum):
+    """Something that takes long lets others do something in between."""
+
+    PAUSE = enum.auto()
+
+
+PAUSE: Final = Pause.PAUSE
+
+Step: TypeAlias = Question | Proposal | Pause
+"""What a conversation goes on with: an answer, a verdict on a proposal, or the next turn of whoever calls `wake`."""
 
 Conversation: TypeAlias = Generator[Step, Answer, None]
 """Yields questions, is sent answers; `ConnectionLostError` and `RequestTimeoutError` are thrown into it."""
@@ -114,6 +125,7 @@ class Conversations:
         self._late: dict[Talk, None] = {}
         self._running: dict[Talk, None] = {}
         self._paused: dict[Proposal, Talk] = {}
+        self._resting: dict[Talk, None] = {}
         self._queue: dict[Talk, None] = {}
         self._by_request: dict[str, Talk] = {}
         self._round_trips: dict[str, float] = {}
@@ -150,13 +162,16 @@ class Conversations:
         if talk is not None:
             talk.ended = True
             self._forget(talk)
+            self._resting.pop(talk, None)
             self._paused = {proposal: paused for proposal, paused in self._paused.items() if paused is not talk}
             if talk not in self._running:  # it may be the one that asks for this
                 talk.conversation.close()
 
     def clear(self) -> None:
         """End all conversations without a word."""
-        for talk in [*self._active, *self._late, *self._queue, *self._running, *self._paused.values()]:
+        for talk in [
+            *self._active, *self._late, *self._queue, *self._running, *self._resting, *self._paused.values()
+        ]:  # fmt: skip
             self.end(talk)
         self._queue.clear()
 
@@ -178,20 +193,25 @@ class Conversations:
 
     @property
     def all(self) -> int:
-        """How many conversations there are: waiting, late, paused or queued."""
-        return len(self._active) + len(self._late) + len(self._paused) + len(self._queue)
+        """How many conversations there are: waiting, late, paused, resting or queued."""
+        return self.waiting + len(self._late) + len(self._paused) + len(self._resting) + len(self._queue)
 
     # --- time
 
     @property
     def deadline(self) -> float | None:
         """When `wake` is due, in seconds, or None."""
+        if self._resting:
+            return 0.0
         talks = self._active if self._knows_peers else [*self._active, *self._late]
         due = min((talk.deadline for talk in talks if talk.deadline is not None), default=None)
         return min(due, self._room_at()) if self._queue and due is not None else due
 
     def wake(self, now: float) -> None:
-        """Note which answers are late."""
+        """Go on with what rests, and note which answers are late."""
+        resting, self._resting = self._resting, {}
+        for talk in resting:
+            self._advance(talk, talk.conversation.__next__, now)
         for talk in [*self._active, *self._late]:
             if talk.deadline is not None and talk.deadline <= now and talk.question is not None and not talk.ended:
                 self._expire(talk, talk.question, now)
@@ -288,6 +308,9 @@ class Conversations:
         if talk.ended:
             talk.conversation.close()
             return
+        if asked is PAUSE:
+            self._resting[talk] = None
+            return
         if isinstance(asked, Proposal):
             self._paused[asked] = talk
             return
@@ -295,6 +318,8 @@ class Conversations:
         talk.deadline = now + self._timeout_seconds(asked)
         self._active[talk] = None
         self._put(talk, asked, now)
+        if asked.meanwhile is not None:
+            asked.meanwhile()
 
     def _put(self, talk: Talk, question: Question, now: float) -> None:
         request_id = ""

@@ -23,6 +23,7 @@ from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.unsaved import no_changes
 from mergesync.sync.admission import Leaf, body_of, changes_beyond, correction, is_blank, is_empty, leaves_of
 from mergesync.sync.ahead import Ahead
+from mergesync.sync.comparison import summed_tables
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
 from mergesync.sync.resuming import checked_changes
@@ -332,6 +333,19 @@ class Hub:
         if self._synchronizer is None or self._relay:
             return None
         return self._synchronizer.compare(client_id, body, self._cursor(client_id))
+
+    def prepare(self, body: Any | None) -> bool:
+        """Do some milliseconds of the work that an answer to `resume` or `compare` is, where the store is large.
+
+        Args:
+            body: what is to be compared; None if nothing is.
+
+        Returns:
+            Whether it can be answered without much delay.
+        """
+        if self._synchronizer is None or self._relay:
+            return True
+        return self._synchronizer.prepare(None if body is None else summed_tables(body))
 
     def _cursor(self, client_id: str) -> str | None:
         """Where a client is that has everything; from now on it is remembered what changes."""

@@ -14,7 +14,7 @@ from mergesync.store.ranges import Ranges
 from mergesync.sync.admission import is_empty
 from mergesync.sync.answering import Answering
 from mergesync.sync.comparison import Comparing
-from mergesync.sync.conversations import Answer, Conversation, Conversations, Question, Step
+from mergesync.sync.conversations import PAUSE, Answer, Conversation, Conversations, Question, Step
 from mergesync.sync.exchange import Heard, Pulled, everything, hashes_of, pull
 from mergesync.sync.intake import Intake
 from mergesync.sync.messages import MessageType
@@ -255,7 +255,7 @@ class Pulling:
         """Whether this is a server that can compare ranges of rows."""
         return self.compares and address == SERVER
 
-    def compared(self, address: str, transaction_id: str, hashes: list[int]) -> Generator[Question, Answer, bool]:
+    def compared(self, address: str, transaction_id: str, hashes: list[int]) -> Generator[Step, Answer, bool]:
         """End equal with a server of ours, both ways; returns whether that is so."""
         if self._has(hashes):
             return True
@@ -263,11 +263,11 @@ class Pulling:
             return False
         return (yield from self._trying(self._equalized(transaction_id, hashes)))
 
-    def resumed(self, transaction_id: str) -> Generator[Question, Answer, bool]:
+    def resumed(self, transaction_id: str) -> Generator[Step, Answer, bool]:
         """The same at the start of a connection, with the first words on it."""
         return (yield from self._trying(self._greeted(transaction_id)))
 
-    def _trying(self, exchange: Generator[Question, Answer, bool | None]) -> Generator[Question, Answer, bool]:
+    def _trying(self, exchange: Generator[Step, Answer, bool | None]) -> Generator[Step, Answer, bool]:
         """Do without what mergesync adds to TinyBase where the server cannot, or answers nonsense."""
         try:
             is_equal = yield from exchange
@@ -277,17 +277,19 @@ class Pulling:
             self._host.blame(error, SERVER)
         return bool(is_equal)
 
-    def _greeted(self, transaction_id: str) -> Generator[Question, Answer, bool | None]:
+    def _greeted(self, transaction_id: str) -> Generator[Step, Answer, bool | None]:
         is_equal = yield from self.resuming.run(transaction_id, greets=True)
         return is_equal if is_equal is not False else (yield from self._compared(transaction_id, None))
 
-    def _equalized(self, transaction_id: str, hashes: list[int]) -> Generator[Question, Answer, bool | None]:
+    def _equalized(self, transaction_id: str, hashes: list[int]) -> Generator[Step, Answer, bool | None]:
         if self.resuming.cursor is not None and (yield from self.resuming.run(transaction_id, greets=False)):
             return True
         return (yield from self._compared(transaction_id, hashes))
 
-    def _compared(self, transaction_id: str, hashes: list[int] | None) -> Generator[Question, Answer, bool | None]:
+    def _compared(self, transaction_id: str, hashes: list[int] | None) -> Generator[Step, Answer, bool | None]:
         """Compare ranges of rows; None if the server cannot."""
+        while not self._ranges.prepare(None):
+            yield PAUSE
         comparing = Comparing(
             self._store,
             self._ranges,
@@ -299,7 +301,7 @@ class Pulling:
         try:
             body = next(run)
             while True:
-                answer_ = yield Question(SERVER, COMPARE, body, transaction_id)
+                answer_ = yield Question(SERVER, COMPARE, body, transaction_id, meanwhile=comparing.absorb)
                 if answer_.message.body is None:
                     return None
                 body = run.send(answer_.message.body)

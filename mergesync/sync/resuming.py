@@ -11,10 +11,11 @@ from collections.abc import Callable, Generator
 from typing import Any, Final, TypeAlias
 
 from mergesync.exceptions import ContentError, RemoteProtocolError
+from mergesync.limits import HASHED_AT_ONCE
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import WIRE, check_tables, check_values
 from mergesync.sync.admission import is_empty
-from mergesync.sync.conversations import Answer, Question
+from mergesync.sync.conversations import PAUSE, Answer, Question, Step
 from mergesync.sync.operations import HELLO, SINCE
 from mergesync.sync.payloads import SERVER
 from mergesync.types import MergeableChanges
@@ -82,7 +83,7 @@ class Resuming:
         if self._settled and message_id is not None:
             self._last = message_id
 
-    def run(self, transaction_id: str, *, greets: bool) -> Generator[Question, Answer, bool | None]:
+    def run(self, transaction_id: str, *, greets: bool) -> Generator[Step, Answer, bool | None]:
         """Ask what has changed, take that, and send what the server has not confirmed.
 
         Args:
@@ -98,6 +99,8 @@ class Resuming:
         """
         self.unsettle()
         self.is_checked = False
+        while not self._store.hash_some(HASHED_AT_ONCE):
+            yield PAUSE
         kind, changes, is_first = HELLO if greets else SINCE, None, True
         for _ in range(_ROUNDS):
             writes = self.writes

@@ -8,7 +8,7 @@ a transaction open the core stands still, so that a rollback neither eats what p
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,10 @@ from mergesync.exceptions import (
     RemoteProtocolError,
     RequestTimeoutError,
 )
-from mergesync.limits import MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
+from mergesync.limits import HASHED_AT_ONCE, MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
-from mergesync.sync.admission import changes_beyond, has_bare_containers, is_empty
+from mergesync.sync.admission import has_bare_containers, is_empty
 from mergesync.sync.answering import Answering
 from mergesync.sync.comparison import compare
 from mergesync.sync.conversations import Conversation, Conversations, Question, Talk
@@ -64,7 +64,7 @@ class Outlet(Protocol):
         """Hear of a transaction, whether syncing or not.
 
         Args:
-            changes: the stamps that changed.
+            changes: the stamps that changed; and others that came with them, if this is a client.
             origin: what was merged in it, or None for a local transaction.
             beyond: what of the changes was written here.
         """
@@ -414,6 +414,19 @@ class Synchronizer:
                 self._pulling.listen(sender, kind, message.body)
             self._send(sender, self._answering_to(sender).answer(sender, message, now))
 
+    def prepare(self, summed: Iterable[str] | None) -> bool:
+        """Do some milliseconds of the work that the first hashes and fingerprints of a large store are.
+
+        Args:
+            summed: the tables of which fingerprints are needed; None if nothing is to be compared.
+
+        Returns:
+            Whether nothing is left to do.
+        """
+        if not self.store.hash_some(HASHED_AT_ONCE):
+            return False
+        return summed is None or self._ranges.prepare(summed)
+
     def compare(self, sender: str, body: Any, cursor: str | None) -> list[Any]:
         """Answer a peer that compares ranges of rows; raises RemoteProtocolError."""
         store = self.shown_to(sender)
@@ -446,15 +459,18 @@ class Synchronizer:
         self._intake.merge_own(changes)
 
     def _did_finish_transaction(self, store: MergeableStore) -> None:
-        origin = self._intake.origin
-        changes = store.get_transaction_mergeable_changes()
-        self._ranges.note(changes)
+        self._ranges.note()
         self._answering.changed()
-        beyond = changes if origin is None else changes_beyond(changes, origin.body)
-        if origin is not None and self._authority and has_bare_containers(origin.body):
-            changes = origin.body  # what it says beyond its leaves is nowhere else
-        elif is_empty(changes):
+        origin = self._intake.origin
+        is_told_whole = origin is not None and self._authority and has_bare_containers(origin.body)
+        if not (is_told_whole or store.has_changed_stamps()):
             return
+        if origin is None:
+            changes = beyond = store.get_transaction_mergeable_changes()
+        else:  # what bare containers say is nowhere else; and nobody is told of what comes to a client
+            takes_body = is_told_whole or not self._authority
+            changes = origin.body if takes_body else store.get_transaction_mergeable_changes()
+            beyond = store.get_changes_beyond(origin.body)
         self._pulling.resuming.writes += not is_empty(beyond)
         try:
             self._outlet.changed(changes, origin, beyond)

@@ -58,7 +58,7 @@ def test_ranges_are_what_is_there(first: list[str], steps: list[tuple[str, str, 
     store = new_store()
     store.set_table("t", {row_id: {"c": 1} for row_id in first})
     all_ranges = Ranges(store)
-    store.add_did_finish_transaction_listener(lambda _: all_ranges.note(store.get_transaction_mergeable_changes()))
+    store.add_did_finish_transaction_listener(lambda _: all_ranges.note())
     look(store, all_ranges.of("t"), "", None)
     for number, (row_id, low, high) in enumerate(steps):
         store.set_cell("t", row_id, "c", number + 2)
@@ -88,7 +88,7 @@ class End:
     def __init__(self, store: MergeableStore) -> None:
         self.store = store
         self.ranges = Ranges(store)
-        store.add_did_finish_transaction_listener(lambda _: self.ranges.note(store.get_transaction_mergeable_changes()))
+        store.add_did_finish_transaction_listener(lambda _: self.ranges.note())
 
 
 def over_the_wire(body: Any) -> Any:

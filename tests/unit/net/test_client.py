@@ -385,7 +385,7 @@ async def test_stopping_and_starting(server: ListeningWsServer) -> None:
         assert synchronizer.status == "connected"
         one.set_value("one", 1)
         two.set_value("two", 2)
-        await eventually(lambda: server.get_stats().receives >= 5)
+        await eventually(lambda: server.get_stats().receives >= 3)
         await asyncio.sleep(0.05)
         assert not one.has_value("two")
         assert not two.has_value("one")

@@ -8,6 +8,8 @@ import pytest
 
 from mergesync.exceptions import ContentError
 from mergesync.store import MergeableStore
+from mergesync.store.diff import row_stamp, row_text
+from mergesync.store.jsjson import loads
 
 from .kit import TOMBSTONE, hlc, new_store
 
@@ -99,3 +101,14 @@ def test_hashes_that_are_none(hashes: Any) -> None:
     ):
         with pytest.raises(ContentError):
             ask(deep)
+
+
+@pytest.mark.parametrize("newest", ["", hlc(1)])
+def test_the_text_of_a_row(newest: str) -> None:
+    """It says what the stamp of the row says, whatever is in it."""
+    store = new_store()
+    wires = {"a": 'x"\n\ud800é', "b": 1.5, "c": TOMBSTONE, "d": None, "e": '\ufffd{"x":1}', "f": True}
+    row = {cell_id: [wire, newest] for cell_id, wire in wires.items()}
+    store.apply_mergeable_changes([[{"t": [{'r"é': [row, newest]}]}], [{}], 1])
+    ((row_id, found),) = store.get_stamped_rows("t").items()
+    assert loads("{" + row_text(row_id, found).decode() + "}") == {row_id: row_stamp(found)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges, RowRanges, row_fingerprint
 
@@ -38,3 +40,55 @@ def test_rows_that_are_forgotten() -> None:
     assert list(ranges.of("t").ids("", None)) == ["a", "b"]
     store.del_row("t", "a").forget_deleted_rows("t")
     assert list(ranges.of("t").ids("", None)) == ["b"]
+
+
+def many(count: int) -> MergeableStore:
+    """A store with a table of so many rows, which came in no order."""
+    store = MergeableStore()
+    with store.transaction():
+        for number in range(count):
+            store.set_cell("t", f"r{number * 7919 % count:06}", "c", number)
+    return store
+
+
+def test_a_large_table_is_prepared_little_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes meanwhile counts, and what is asked meanwhile is answered."""
+    monkeypatch.setattr("mergesync.store.ranges._SORTED_AT_ONCE", 100)
+    monkeypatch.setattr("mergesync.store.ranges._BLOCKS_AT_ONCE", 2)
+    store = many(1000)
+    ranges = Ranges(store)
+    store.add_did_finish_transaction_listener(lambda _: ranges.note())
+    steps = 0
+    while not ranges.prepare(None):
+        store.set_cell("t", f"new{steps}", "c", steps).set_cell("t", "r000000", "c", -steps)
+        steps += 1
+    assert steps > 10 + 8
+    rows = store.get_stamped_rows("t")
+    known = ranges.of("t")
+    assert list(known.ids("", None)) == sorted(rows)
+    assert known.fingerprint("", None) == RowRanges(rows).fingerprint("", None)
+    assert ranges.prepare(None)
+    store.set_cell("t", "r000500", "c", "other")
+    known.note("r000500")
+    ranges.prepare(None)
+    assert known.fingerprint("", None) == RowRanges(rows).fingerprint("", None)
+
+
+def test_only_the_order_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no fingerprints are asked for."""
+    monkeypatch.setattr("mergesync.store.ranges._SORTED_AT_ONCE", 100)
+    store = many(200)
+    ranges = Ranges(store)
+    steps = 0
+    while not ranges.prepare(()):
+        steps += 1
+    assert steps == 2
+    assert ranges.of("t")._sums == [None] * 4
+
+
+def test_what_is_asked_while_it_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered at once."""
+    monkeypatch.setattr("mergesync.store.ranges._SORTED_AT_ONCE", 100)
+    known = Ranges(many(500)).of("t")
+    assert not known.order_some()
+    assert (len(known), known.count("r000100", "r000200")) == (500, 100)

@@ -8,7 +8,7 @@ from mergesync.store.jsjson import child_hash, fnv1a
 from mergesync.store.stamps import leaf_hash, pack, stamp_hash
 from mergesync.store.tree import Leaves, Table, Tree
 
-from .kit import hlc
+from .kit import hlc, new_store
 
 
 def leaves_of(**wires: Any) -> Leaves:
@@ -199,3 +199,29 @@ def test_rows() -> None:
     tree.tables.children["u"] = Table()
     tree.tables.children["t"].children["q"] = Leaves()
     assert [(table_id, row_id) for table_id, row_id, _ in tree.rows()] == [("t", "r"), ("t", "q")]
+
+
+def test_hashes_little_by_little() -> None:
+    """What changes meanwhile counts, and what goes; in the end they are those that are computed at once."""
+    store = new_store()
+    with store.transaction():
+        for number in range(10):
+            store.set_cell("t", f"r{number}", "c", number).set_cell("u", f"r{number}", "c", number)
+    steps = 0
+    while not store.hash_some(3):
+        store.set_cell("t", f"r{steps}", "c", "other").set_cell("t", f"new{steps}", "c", 1)
+        if steps == 1:
+            store.del_row("u", "r1").forget_deleted_rows("u")
+        steps += 1
+    assert steps > 6
+    assert store.hash_some(1)
+    store._check()
+
+
+def test_nothing_to_hash() -> None:
+    """Not even a row."""
+    store = new_store()
+    assert store.hash_some(1)
+    store.apply_mergeable_changes([[{"t": [{}, hlc(1)]}], [{}], 1])
+    assert store.hash_some(1)
+    store._check()

@@ -9,9 +9,9 @@ import pytest
 from mergesync.store.unsaved import Unsaved, difference
 
 
-def changes(**values: Any) -> list[Any]:
+def changes(hlc: str = "hlc", **values: Any) -> list[Any]:
     """Changes of values and of a cell that has the same stamps."""
-    leaves = {value_id: [value, "hlc"] for value_id, value in values.items()}
+    leaves = {value_id: [value, hlc] for value_id, value in values.items()}
     return [[{"t": [{"r": [dict(leaves)]}]}], [leaves], 1]
 
 
@@ -39,11 +39,12 @@ def test_put_back() -> None:
 
 
 def test_discarded() -> None:
-    """What others have written since need not be saved; the rest must."""
+    """What others have written since need not be saved; the rest must, and what is older than it changes nothing."""
     unsaved = Unsaved()
     unsaved.add(changes(a=1, b=1))
-    unsaved.discard(changes(b=9, c=9))
+    unsaved.discard(changes("hlc later", b=9, c=9))
     assert unsaved.changes == changes(a=1)
+    unsaved.discard(changes("hlb", a=9))
     unsaved.discard([[{"t": [{"q": [{"a": [1]}]}], "u": [{"r": [{"a": [1]}]}]}], [{}], 1])
     assert unsaved.changes == changes(a=1)
 

@@ -10,7 +10,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.limits import MAX_COMPARED_RANGES
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges, row_fingerprint
-from mergesync.sync.comparison import Comparing, _text, compare
+from mergesync.sync.comparison import Comparing, _text, compare, summed_tables
 from mergesync.sync.messages import MessageType
 from mergesync.sync.operations import COMPARE, ERROR, HELLO, OK, Operation
 from mergesync.sync.synchronizer import SyncState
@@ -60,6 +60,19 @@ def test_what_is_no_comparison(body: Any) -> None:
     store = store_of(3)
     with pytest.raises(RemoteProtocolError):
         compare(store, Ranges(store), body, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "tables"),
+    [
+        (None, []),
+        ([[], {}, 1], []),
+        ([None, None, [1, [], [1, "", "x", None], ["t", "", {}, None], ["u", "", None, "r", "x", None]]], ["u"]),
+    ],
+)
+def test_where_fingerprints_are_needed(body: Any, tables: list[str]) -> None:
+    """Whatever a stranger says."""
+    assert summed_tables(body) == tables
 
 
 GOOD: list[Any] = [[{}], {}, [], None, [], None, None]
@@ -158,10 +171,13 @@ def test_nothing_is_given_where_nothing_is_newer() -> None:
     store = store_of(3)
     merged: list[MergeableChanges] = []
     given: list[MergeableChanges] = []
-    run = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), given.append).run()
+    comparing = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), given.append)
+    run = comparing.run()
     next(run)
     newer = [{"t": [{"r000": [{"c": [1, "z" * 16]}]}]}]
-    run.send([newer, {"u": ["r"]}, [], None, [], [1, 1], None])
+    run.send([newer, {"u": ["r"]}, [["t", "r1", None, None]], None, [], None, None])
+    assert (len(merged), given) == (0, [])
+    comparing.absorb()  # while the other end makes its answer
     assert (len(merged), given) == (1, [])
 
 

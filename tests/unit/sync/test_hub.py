@@ -645,6 +645,24 @@ def test_who_may_not_read_is_told_nothing() -> None:
     assert path.hub.compare("W", [[], None, []]) == [[{}], {}, [], None, [], [0, 0], None]
 
 
+def test_a_large_store_is_prepared_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hashes, and fingerprints if some are compared, little by little."""
+    monkeypatch.setattr("mergesync.sync.synchronizer.HASHED_AT_ONCE", 10)
+    monkeypatch.setattr("mergesync.store.ranges._SORTED_AT_ONCE", 10)
+    monkeypatch.setattr("mergesync.store.ranges._BLOCKS_AT_ONCE", 1)
+    rows = {f"r{number}": {"c": 1} for number in range(200)}
+    path = Path("A").ready(new_store("server").set_table("t", rows))
+    turns = {}
+    for what, body in (("hashes", None), ("order", [[], {}, []]), ("sums", [None, None, [["t", "", "x", None]]])):
+        turns[what] = 0
+        while not path.hub.prepare(body):
+            turns[what] += 1
+    assert turns["hashes"] == 20
+    assert turns["order"] > 20
+    assert turns["sums"] == 3
+    assert Path("A", relay=True).ready().hub.prepare(None)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_who_waits_for_an_operation_is_not_asked(fails: bool) -> None:
     """When a path is late, others are; but if it had failed, something that was said may be lost."""

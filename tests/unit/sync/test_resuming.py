@@ -255,3 +255,37 @@ def test_changes_that_are_none() -> None:
     for nonsense in nonsenses:
         with pytest.raises(RemoteProtocolError):
             checked_changes(nonsense)
+
+
+def test_a_large_store_is_prepared_little_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hashes before the server is greeted, and the order of its rows before they are compared."""
+    monkeypatch.setattr("mergesync.sync.resuming.HASHED_AT_ONCE", 10)
+    monkeypatch.setattr("mergesync.store.ranges._SORTED_AT_ONCE", 10)
+    store = new_store()
+    store.set_table("t", {f"r{number}": {"c": 1} for number in range(50)})
+    driven = Driven(store, operate=(asked := []).append)  # type: ignore[var-annotated]
+    driven.core.start_sync(0.0, compares=True)
+    turns = 0
+    while driven.core.deadline == 0.0:
+        assert driven.core.unanswered == 1
+        driven.core.wake(0.0)
+        turns += 1
+    assert ([operation.name for operation in asked], turns) == ([HELLO], 5)
+    result = {"cursor": None, "changes": None, "hashes": [1, 1]}
+    driven.core.receive_operation(Operation(asked[0].request_id, OK, result), 0.0)
+    turns = 0
+    while driven.core.deadline == 0.0:
+        driven.core.wake(0.0)
+        turns += 1
+    assert ([operation.name for operation in asked], turns) == ([HELLO, COMPARE], 5)
+
+
+def test_stopped_in_the_middle_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes on."""
+    monkeypatch.setattr("mergesync.sync.resuming.HASHED_AT_ONCE", 1)
+    driven = Driven(new_store().set_table("t", {"a": {"c": 1}, "b": {"c": 1}}), operate=(asked := []).append)  # type: ignore[var-annotated]
+    driven.core.start_sync(0.0, compares=True)
+    driven.core.stop_sync()
+    assert driven.core.deadline is None
+    driven.core.wake(0.0)
+    assert asked == []
