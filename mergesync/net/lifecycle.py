@@ -244,7 +244,8 @@ class LifeCycle:
         try:
             await self._fill(path_id, content, keep_loaded=keep_loaded)
         except BaseException:
-            self._lives.unmake(path_id, before)
+            if self._lives.is_alive(path_id):  # else it is being removed, or was
+                self._lives.unmake(path_id, before)
             raise
         await self._lives_stored()
         self._set_alarm()
