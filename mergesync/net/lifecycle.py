@@ -129,7 +129,7 @@ class LifeCycle:
         while True:
             try:
                 await self.ready()
-            except LoadError:  # was reported
+            except (LoadError, PathClosedError):  # was reported; or who makes its persister was cancelled
                 await asyncio.sleep(next(waits))
             else:
                 return

@@ -522,6 +522,21 @@ async def test_removed_while_it_is_made() -> None:
         assert server._life.born_after("p")
 
 
+async def test_lives_whose_persister_was_cancelled(storage: Callable[[], Any]) -> None:
+    """They are loaded nevertheless, though nobody comes (simulator, seed 138 of rooms)."""
+    create, asked = storage(), []
+
+    async def cancelled_once(path_id: str) -> Any:
+        asked.append(path_id)
+        if len(asked) == 1:
+            raise asyncio.CancelledError
+        return create(path_id)
+
+    async with create_ws_server("127.0.0.1", 0, cancelled_once, lives=True, on_ignored_error=quiet) as server:
+        await eventually(lambda: server._life._ready)
+    assert asked == ["~lives", "~lives"]
+
+
 async def raw_close(url: str) -> None:
     """Come, and see it closed or refused."""
     try:
