@@ -210,6 +210,8 @@ class WsSynchronizer:
     ) -> str:
         """Let the server make changes if something still has this version there: of all who try, one wins.
 
+        Where the path has storage it returns when they are on disk.
+
         Args:
             version: of what the changes depend on: from `version`, or from the error or the result of another try.
             edits: `(tables, values)`: the cells and values to set, with `MISSING` for what is to go. They come into the
@@ -221,7 +223,8 @@ class WsSynchronizer:
 
         Raises:
             StaleVersionError: it has another version by now; it says which, and what is there.
-            RequestFailedError: the server has no store (`reason` is "no-store"), or does not let it.
+            RequestFailedError: the server has no store (`reason` is "no-store"), or does not let it; or it has done it,
+                and cannot store it ("save").
             RequestTimeoutError: there is no answer in time; it may have been done nevertheless.
             ConnectionLostError: the connection was lost before the answer came, likewise.
             NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.

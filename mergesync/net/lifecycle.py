@@ -135,7 +135,7 @@ class LifeCycle:
         while True:
             try:
                 await self.ready()
-            except LoadError:  # was reported
+            except (LoadError, PathClosedError):  # was reported; or who makes its persister was cancelled
                 await asyncio.sleep(next(waits))
             else:
                 return
@@ -248,7 +248,8 @@ class LifeCycle:
         try:
             await self._fill(path_id, content, keep_loaded=keep_loaded)
         except BaseException:
-            self._lives.unmake(path_id, before)
+            if self._lives.is_alive(path_id):  # else it is being removed, or was
+                self._lives.unmake(path_id, before)
             raise
         await self._lives_stored()
         self._set_alarm()

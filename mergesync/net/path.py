@@ -459,22 +459,27 @@ class Path:
         def merged(is_complete: bool) -> None:
             if not is_complete:
                 answer(ERROR, ["incomplete", "the server could not get all that the client has"])
-            elif self._persister is None:
-                answer(OK, {"stored": False})
             else:
-                task = asyncio.create_task(self._confirm(self._persister, hurry, answer))
-                self._confirming.add(task)
-                task.add_done_callback(self._confirming.discard)
+                self.answer_when_stored(answer, {"stored": self._persister is not None}, hurry=hurry)
 
         self._hub.when_merged(client_id, merged)
 
-    async def _confirm(self, persister: PathPersister, hurry: bool, answer: Answer) -> None:
+    def answer_when_stored(self, answer: Answer, result: Any, *, hurry: bool = True) -> None:
+        """Answer with a result when what is in the store now is on disk, or cannot be; at once where there is none."""
+        if self._persister is None:
+            answer(OK, result)
+        else:
+            task = asyncio.create_task(self._confirm(self._persister, hurry, answer, result))
+            self._confirming.add(task)
+            task.add_done_callback(self._confirming.discard)
+
+    async def _confirm(self, persister: PathPersister, hurry: bool, answer: Answer, result: Any) -> None:
         try:
             await (persister.flush() if hurry else persister.wait_saved())
         except Exception as error:  # the persister reports what it cannot save
             answer(ERROR, ["save", f"{type(error).__name__}: {error}"[:300]])
         else:
-            answer(OK, {"stored": True})
+            answer(OK, result)
 
     def catch_up(self, client_id: str) -> None:
         """A client that missed changes reads again."""

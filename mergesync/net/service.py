@@ -69,6 +69,9 @@ class Served(Protocol):
     def confirm(self, client_id: str, *, hurry: bool, answer: Answer) -> None:
         """Answer a client when all that it has said so far is stored, or cannot be."""
 
+    def answer_when_stored(self, answer: Answer, result: Any) -> None:
+        """Answer with a result when what is in the store now is on disk, or cannot be."""
+
     def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
         """Decide what of a client's changes may be made, now or later."""
 
@@ -216,7 +219,8 @@ class Service:
 
         def decided(verdict: Verdict) -> None:
             with self._answering(client, answer):
-                answer(OK, self._change(client, store, version, verdict))
+                newer = self._change(client, store, version, verdict)
+                self._path.answer_when_stored(answer, newer)  # else another may win with the same version after a crash
 
         self._path.review(client.id, changes_of(store, edits), decided)
 

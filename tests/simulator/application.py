@@ -123,6 +123,7 @@ class Application:
         self._random = random
         self.is_slow = random.random() < 0.7
         self._writes = random.random() < 0.4  # when clients come and go
+        self._listens = random.random() < 0.3  # to its stores, with listeners that fail at times
         self._gone: set[RoomClient] = set()
         self._serial = 0
         self._revoked: dict[str, int] = {}
@@ -384,9 +385,11 @@ class Application:
         for leaf, stamp in leaves_of(store.get_mergeable_content()):
             self._mind_token(f"{path_id}: loaded {leaf}", token_in(stamp[0]))
         world = self._world
-        forgets = world.options.storage == "none" or world.server_died or bool(world.disk.failures)
-        forgets |= self.lifetimes is not None and self.lifetimes.may_forget(path_id)
-        self.requests.loaded(path_id, store, forgets=forgets)
+        is_removed = self.lifetimes is not None and self.lifetimes.may_forget(path_id)
+        is_new, has_lost = world.options.storage == "none" or is_removed, world.server_died or world.disk.failures > 0
+        self.requests.loaded(path_id, store, is_new=is_new, has_lost=has_lost)
+        if self._listens:
+            store.add_row_listener(None, None, lambda *_: world.hooks.may_raise())
         store.add_did_finish_transaction_listener(lambda store: self._mind_transaction(path_id, store))
 
     def _mind_transaction(self, path_id: str, store: MergeableStore) -> None:

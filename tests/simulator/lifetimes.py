@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mergesync import WsServer
-from mergesync.exceptions import LoadError, PathClosedError, PathExistsError, PersisterError
+from mergesync.exceptions import LoadError, PathClosedError, PathExistsError, PersisterError, SaveError
 from mergesync.store.bodies import hlc_of
 from mergesync.store.hlc import encode_hlc
 from mergesync.sync.admission import leaves_of
@@ -91,7 +91,8 @@ class Lifetimes:
             await server.create_path(
                 path_id, content=content, ttl_seconds=ttl_seconds, idle_ttl_seconds=idle_ttl_seconds
             )
-        except (PathExistsError, PathClosedError, PersisterError):
+        except (PathExistsError, PathClosedError, PersisterError) as error:
+            self._world.errors.append(error)
             return
         self._made[path_id] = _Made(server, token, ttl_seconds, idle_ttl_seconds, since)
 
@@ -123,14 +124,18 @@ class Lifetimes:
         self._made.pop(path_id, None)
         dying = self._written_so_far(path_id)
         try:
-            await server.remove_path(path_id, "it is over")
-        except PathClosedError:
+            was_there = await server.remove_path(path_id, "it is over")
+        except (PathClosedError, LoadError) as error:
+            self._world.errors.append(error)
             return False
-        except PersisterError:
+        except SaveError as error:
+            self._world.errors.append(error)
             self._pending[path_id] = (server, dying)
             return False
-        self._is_gone(path_id, dying)
-        return True
+        if was_there:  # else a former removal says what is too old
+            self._is_gone(path_id, dying)
+            self._mind_stored(path_id)
+        return was_there
 
     def _written_so_far(self, path_id: str) -> set[str]:
         """What is there of a path, and what clients have written to it and is stamped no later than that."""
@@ -144,11 +149,14 @@ class Lifetimes:
     def _is_gone(self, path_id: str, dead: set[str]) -> None:
         self._application.tokens.dead |= dead
         self._pending.pop(path_id, None)
+        self._world.unexpected += self._left_of(path_id)
+
+    def _mind_stored(self, path_id: str) -> None:
+        """Just now nothing is stored, unless somebody has made the path anew."""
         server, stored = self._world.server, self._stored(path_id)
         is_anew = server is None or server._life.is_made(path_id) or server._switchboard.path(path_id) is not None
         if stored and not is_anew:
             self._world.fail("removed", f"{path_id}: {stored:.100} is still stored")
-        self._world.unexpected += self._left_of(path_id)
 
     def _left_of(self, path_id: str) -> Iterator[str]:
         """What should be nowhere any more, and is."""

@@ -59,6 +59,13 @@ class _History:
             for one, other in itertools.pairwise(run)
         )
 
+    def lost(self, present: str) -> list[str] | None:
+        """What came after a version that is the present one again; None if nothing was there before."""
+        if not self.runs:
+            return None
+        versions = [one.version for one in self.runs[-1]]
+        return versions[versions.index(present) + 1 :] if present in versions else versions
+
     def has(self, version: str, content: Any) -> bool:
         """Whether there was such a version."""
         return any((one.version, one.content) == (version, content) for run in self.runs for one in run)
@@ -106,20 +113,23 @@ class Requests:
             path.store.set_cell("t", "2", "b", self._application.own_cell(path.id))
             return {"done": data["id"]}
 
-    def loaded(self, path_id: str, store: MergeableStore, *, forgets: bool) -> None:
+    def loaded(self, path_id: str, store: MergeableStore, *, is_new: bool, has_lost: bool) -> None:
         """A server has loaded a path.
 
         Args:
             path_id: the path.
             store: what is there.
-            forgets: whether it may lack what servers before had.
+            is_new: whether what was there before may be of no importance.
+            has_lost: whether what was not confirmed may be missing.
         """
+        told = {newer for path, _, _, newer, _ in self._won if path == path_id}
         for scope, place in SCOPES.items():
             history = self._histories.setdefault((path_id, scope), _History())
             present = _Version(version_of(store, **place), _content(store, scope))
-            if not history.runs or history.runs[-1][-1].version != present.version:
-                if history.runs and not forgets:
-                    self._world.fail("conditional", f"{path_id}: the server has forgotten {history.runs[-1][-1]}")
+            lost = history.lost(present.version)
+            if not is_new and lost and (told.intersection(lost) or not has_lost):
+                self._world.fail("conditional", f"{path_id}: the server has forgotten {lost}")
+            if lost is None or lost:
                 history.runs.append([present])
         store.add_did_finish_transaction_listener(lambda store: self._note(path_id, store))
 
@@ -159,6 +169,8 @@ class Requests:
                 self._world.fail("conditional", f"{path_id}: {token} is told of {error.version} {content!r}")
             return error
         except RequestFailedError as error:
+            if error.reason == "save":  # it was made, and may be forgotten
+                return error
             self._lost.append((path_id, scope, token))
             if error.reason not in ("refused", "failed"):
                 self._world.fail("conditional", f"{path_id}: {token} fails with {error.reason}")

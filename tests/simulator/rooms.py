@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mergesync.exceptions import RefusedConnectionError
-from mergesync.net.farewells import CLOSE_EJECTED, CLOSE_PATH_CLOSED, CLOSE_REMOVED
+from mergesync.net.farewells import CLOSE_EJECTED, CLOSE_FORBIDDEN, CLOSE_PATH_CLOSED, CLOSE_REMOVED
 from mergesync.net.server_path import ServerPath
 from mergesync.net.switchboard import CLOSE_RESTART, CLOSE_UNAUTHORIZED
 from mergesync.rooms.access import Client as RoomClient
@@ -16,20 +16,23 @@ from .application import ACCESSES, GUEST, NAMES, Application
 from .clock import Clock
 from .lifetimes import BRIEF, Lifetimes
 from .requests import SCOPES
-from .schedule import Schedule, Step
+from .schedule import PEACE_SECONDS, Schedule, Step
 from .world import Client
 
 __all__ = ["RoomSchedule"]
 
 _GONE_FOR_GOOD = 410
-_GONE = (1000, 1006)
-"""A client may have gone at the same moment, well or not."""
+_GONE = (1000, 1006, 1013)
+"""A client may have gone at the same moment, well or not, or its path could not be loaded."""
+_PUT_OUT = (CLOSE_UNAUTHORIZED, CLOSE_FORBIDDEN)
+"""It may have been put out meanwhile."""
 
 
 class RoomSchedule(Schedule):
     """A schedule in which what clients write says what is to become of it."""
 
     is_joining = False  # somebody comes who does nothing wrong
+    puttings_out = 0  # how often clients were
 
     @property
     def application(self) -> Application:
@@ -131,14 +134,18 @@ class RoomSchedule(Schedule):
 
     async def application_writes(self) -> None:
         """The application edits a path itself."""
-        path_id = self.random.choice(self.paths)
+        self.write_on_server(self.random.choice(self.paths), "m" if self.random.random() < 0.3 else None)
+
+    def write_on_server(self, path_id: str, value_id: str | None) -> None:
+        """The application writes a value, or a cell."""
         hub = self.world.replica(path_id)
-        if hub is not None and hub.store is not None:
-            store, cell = hub.store, self.application.own_cell(path_id)
-            if self.random.random() < 0.3:
-                self.act(lambda: store.set_value("m", cell))
-            else:
-                self.act(lambda: store.set_cell("t", self.random.choice("123"), "c", cell))
+        if hub is None or hub.store is None:
+            return
+        store, cell = hub.store, self.application.own_cell(path_id)
+        if value_id is not None:
+            self.act(lambda: store.set_value(value_id, cell))
+        else:
+            self.act(lambda: store.set_cell("t", "3", "c", cell))
 
     async def eject(self) -> None:
         """A client is put out, perhaps with all of its identity, and for a while."""
@@ -154,8 +161,18 @@ class RoomSchedule(Schedule):
             )
         else:
             sockets = self.sockets(lambda other: other is client)
+        for other in [each for each in self.world.clients if seconds and each.path_id == path.id]:
+            if client.identity is not None and other.identity == client.identity.name:
+                self.world.spawn(self.come_again(other))
         await path.eject(client, ban_seconds=seconds)
         await self.mind_closed(sockets, CLOSE_EJECTED, f"{client.id} was put out of {path.id}")
+
+    async def come_again(self, client: Client) -> None:
+        """A program is started anew, and so knows nothing of how long it was told to stay away."""
+        self.world.begin_to_disconnect(client)
+        await asyncio.sleep(1.0)
+        if client in self.world.clients:
+            await self.world.connect(client)
 
     async def close(self) -> None:
         """All clients are put out of a path."""
@@ -180,12 +197,12 @@ class RoomSchedule(Schedule):
         """The application removes a path."""
         assert self.lifetimes is not None
         path_id = self.random.choice(self.paths)
-        server = self.world.server
-        sockets = [] if server is None else self.sockets(lambda client: client.path_id == path_id)
+        sockets = [] if self.world.server is None else self.sockets(lambda client: client.path_id == path_id)
 
         async def remove(lifetimes: Lifetimes) -> None:
-            if await lifetimes.remove(path_id) and self.world.server is server:
-                await self.mind_closed(sockets, CLOSE_REMOVED, f"{path_id} was removed")
+            before = self.puttings_out
+            if await lifetimes.remove(path_id) and before == self.puttings_out:
+                await self.mind_closed(sockets, CLOSE_REMOVED, f"{path_id} was removed", *_PUT_OUT)
 
         self.world.spawn(remove(self.lifetimes))
 
@@ -201,7 +218,7 @@ class RoomSchedule(Schedule):
         """Several clients change the same thing, each if it is what it thinks."""
         path_id, scope = self.random.choice(self.paths), self.random.choice(list(SCOPES))
         if self.random.random() < 0.3:
-            self.world.loop.call_later(0.05, lambda: self.world.spawn(self.application_writes()))
+            self.world.loop.call_later(0.05, self.write_on_server, path_id, "m")
         for client in [client for client in self.world.clients if client.path_id == path_id]:
             if self.random.random() < 0.2:
                 self.act(lambda client=client: client.store.set_value("n", self.last_cell(client)))  # type: ignore[misc]
@@ -213,6 +230,9 @@ class RoomSchedule(Schedule):
         """A client lets the server do something."""
         if (client := self.any_client()) is not None:
             self.world.spawn(self.application.requests.act(client, has_key=self.random.random() < 0.5))
+            if self.random.random() < 0.3:  # the answer may be lost
+                for link in self.world.links_of(client):
+                    self.world.loop.call_later(self.random.choice((0.002, 0.02, 0.1)), self.cut_one, link)
 
     async def talk(self) -> None:
         """A client sends something to others, or asks them."""
@@ -233,11 +253,12 @@ class RoomSchedule(Schedule):
             if not socket.closing and not socket.connection.multiplexed and any(map(concerns, socket.clients.values()))
         ]
 
-    async def mind_closed(self, channels: list[Any], code: int, why: str) -> None:
+    async def mind_closed(self, channels: list[Any], code: int, why: str, *others: int) -> None:
         """Sockets are closed with a code."""
+        self.puttings_out += 1
         await asyncio.sleep(0.001)
         for channel in channels:
-            if channel.close_code not in (code, *_GONE):
+            if channel.close_code not in (code, *_GONE, *others):
                 self.world.fail("code", f"{channel.remote_address[0]}: closed with {channel.close_code}; {why}")
 
     # --- the end
@@ -249,10 +270,8 @@ class RoomSchedule(Schedule):
             if access is None:
                 self.application.accesses[place] = ACCESSES[0]
         await asyncio.sleep(max([0.0, *self.application.bans.values()]) - self.world.loop.time())
-        there = {self.application.grants[client.id].program for client in self.application.there}
-        for client in self.world.clients:
-            if client.multiplexed and client.name not in there:
-                self.world.begin_to_disconnect(client)  # a channel that was silenced stays so
+        for client in self.silenced():
+            self.world.begin_to_disconnect(client)
         await self.server_starts()
         if self.lifetimes is not None:
             self.world.disk.fail_after, self.world.disk.broken, self.world.hooks.failing = None, False, 0.0
@@ -265,17 +284,39 @@ class RoomSchedule(Schedule):
             clients = [client for client in self.world.clients if client.path_id == path_id and self.may_race(client)]
             if clients:
                 await self.application.requests.race(clients)
+        if self.random.random() < 0.2:  # what the winners were told is there nevertheless
+            await self.world.kill_server(lose_power=False)
+            await self.server_starts()
+            if self.lifetimes is not None:
+                await self.lifetimes.make_all(self.paths)
+            await asyncio.sleep(PEACE_SECONDS)
+            await self.take_leave()
         await asyncio.sleep(10.0)
 
     async def take_leave(self) -> None:
-        """Who was told that its path was removed does not come again."""
+        """Who is refused on a channel asks again; who is told then that its path was removed does not come any more."""
+        refused = self.silenced()
+        for client in refused:
+            self.world.begin_to_disconnect(client)
+        await asyncio.sleep(5.0 if refused else 0.0)
+        for client in refused:
+            await self.world.connect(client)
+        await asyncio.sleep(20.0 if refused else 0.0)
+        silenced = self.silenced()
         for client in list(self.world.clients):
             error = None if client.synchronizer is None else client.synchronizer.error
-            if isinstance(error, RefusedConnectionError) and error.status == _GONE_FOR_GOOD:
-                if self.lifetimes is None or not self.lifetimes.may_forget(client.path_id):
-                    self.world.fail("code", f"{client.name} is told that {client.path_id} was removed, and it was not")
+            is_told = isinstance(error, RefusedConnectionError) and error.status == _GONE_FOR_GOOD
+            may_be_late = self.lifetimes is not None and self.lifetimes.may_forget(client.path_id)
+            if is_told and not may_be_late:
+                self.world.fail("code", f"{client.name} is told that {client.path_id} was removed, and it was not")
+            if is_told or (may_be_late and client.is_stock and client in silenced):
                 self.world.begin_to_disconnect(client)
                 self.world.clients.remove(client)
+
+    def silenced(self) -> list[Client]:
+        """Those with channels on which they are not let onto their paths: they have to open them anew."""
+        there = {self.application.grants[client.id].program for client in self.application.there}
+        return [client for client in self.world.clients if client.multiplexed and client.name not in there]
 
     def may_race(self, client: Client) -> bool:
         """Whether a client is sure to be answered, and to be let through."""

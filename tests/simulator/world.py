@@ -7,6 +7,7 @@ import hashlib
 import random
 import secrets
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class Options:
         )
         choice = Random(f"rooms {seed}").random()  # apart, so that it changes nothing else
         if choice < ROOMS_SHARE and not relay:
-            options.rooms, options.lives, options.has_far_clocks = True, False, False
+            options.rooms, options.lives, options.has_far_clocks = True, choice < ROOMS_SHARE / 2, False
         return options
 
 
@@ -376,7 +377,7 @@ class World:
                 pass
             except Exception as error:
                 if not injected_only(error):
-                    self.fail("error", f"{type(error).__name__}: {error}")
+                    self.fail("error", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
 
         task = self.loop.create_task(run())
         self._tasks.add(task)

@@ -22,7 +22,7 @@ from mergesync.net.server import ListeningWsServer
 from mergesync.sync.subprotocols import EXTENDED
 from tests.support import eventually, same_content, within
 
-from .kit import raw, synced, url_of
+from .kit import Backend, raw, synced, url_of
 
 pytestmark = pytest.mark.usefixtures("leftovers")
 
@@ -175,6 +175,22 @@ async def test_listeners_that_raise_when_it_is_done(server: ListeningWsServer, e
         assert store.get_values() == synchronizer.store.get_values() == {"v": 1}
         assert version == synchronizer.version()
     assert [type(error) for error in errors] == [ZeroDivisionError]
+
+
+async def test_who_wins_is_told_when_it_is_stored() -> None:
+    """So that a server that dies lets nobody else win (simulator, seed 29 of rooms); or that it cannot be stored."""
+    backend = Backend()
+    async with (
+        create_ws_server("127.0.0.1", 0, backend, on_ignored_error=lambda _: None) as server,
+        synced(MergeableStore(), url_of(server)) as synchronizer,
+    ):
+        version = await within(synchronizer.compare_and_set(synchronizer.version(), ({}, {"v": 1})))
+        assert backend.values("p") == {"v": 1}
+        backend.flush_trouble = OSError("full")
+        with pytest.raises(RequestFailedError) as raised:
+            await within(synchronizer.compare_and_set(version, ({}, {"v": 2})))
+        assert (raised.value.reason, synchronizer.store.get_values()) == ("save", {"v": 2})
+        backend.flush_trouble = None
 
 
 async def test_what_is_written_meanwhile_is_replaced() -> None:

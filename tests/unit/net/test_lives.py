@@ -503,6 +503,40 @@ async def test_who_comes_while_it_is_removed() -> None:
         assert server.get_client_ids("p") == []
 
 
+async def test_removed_while_it_is_made() -> None:
+    """It is not made, and remembered as removed (simulator, seed 258 of rooms)."""
+    gate = asyncio.Event()
+
+    async def no_storage(_: str) -> None:
+        await gate.wait()
+
+    async with create_ws_server("127.0.0.1", 0, no_storage, on_ignored_error=quiet) as server:
+        making = asyncio.create_task(server.create_path("p"))
+        await eventually(lambda: server._life.is_made("p"))
+        removing = asyncio.create_task(server.remove_path("p"))
+        await eventually(lambda: not server._life.is_made("p"))
+        gate.set()
+        assert await within(removing)
+        with pytest.raises(PathClosedError):
+            await within(making)
+        assert server._life.born_after("p")
+
+
+async def test_lives_whose_persister_was_cancelled(storage: Callable[[], Any]) -> None:
+    """They are loaded nevertheless, though nobody comes (simulator, seed 138 of rooms)."""
+    create, asked = storage(), []
+
+    async def cancelled_once(path_id: str) -> Any:
+        asked.append(path_id)
+        if len(asked) == 1:
+            raise asyncio.CancelledError
+        return create(path_id)
+
+    async with create_ws_server("127.0.0.1", 0, cancelled_once, lives=True, on_ignored_error=quiet) as server:
+        await eventually(lambda: server._life._ready)
+    assert asked == ["~lives", "~lives"]
+
+
 async def raw_close(url: str) -> None:
     """Come, and see it closed or refused."""
     try:
