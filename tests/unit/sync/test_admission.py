@@ -229,3 +229,5 @@ def test_what_listeners_wrote() -> None:
         1,
     ]
     assert changes_beyond(came, came) == EMPTY
+    changes[0] = came[0]
+    assert changes_beyond(changes, came) == [[{}], [{"w": [5]}], 1]
