@@ -27,7 +27,7 @@ from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.review import Proposal
 from mergesync.types import NewId
 
-__all__ = ["PAUSE", "Answer", "Conversation", "Conversations", "Question", "Step", "Talk"]
+__all__ = ["PAUSE", "Answer", "Conversation", "Conversations", "Pause", "Question", "Step", "Talk"]
 
 _REQUEST_SUFFIX_LENGTH = 4
 _ROUND_TRIPS_PER_TIMEOUT = 3
