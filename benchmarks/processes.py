@@ -53,7 +53,11 @@ class Worker:
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         self._name = " ".join(Path(part).name for part in command[1:4])
-        self.ready: dict[str, Any] = self._read()
+        try:
+            self.ready: dict[str, Any] = self._read()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def python(cls, module: str, *arguments: str, core: int | None = None) -> Worker:

@@ -117,7 +117,7 @@ async def test_a_room_in_a_page(executable: str, node_installed: str, tmp_path: 
             opened_page(executable, tmp_path / "profile", url) as page,
             create_ws_synchronizer(store, f"ws://localhost:{port}/sync/room", token="bob"),
         ):
-            await page.wait_for("document.getElementById('clients').textContent == 'ann, bob'")
+            await page.wait_for("document.getElementById('clients')?.textContent == 'ann, bob'")
             await page.evaluate(
                 "document.getElementById('text').value = 'hello', document.getElementById('form').requestSubmit() ?? 1"
             )
