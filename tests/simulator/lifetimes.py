@@ -122,7 +122,8 @@ class Lifetimes:
         self.removals[path_id] = self.removals.get(path_id, 0) + 1
         self._world.durable.pop(path_id, None)
         self._made.pop(path_id, None)
-        dying = self._written_so_far(path_id)
+        is_under_way = path_id in server._life._removals  # then what was written since it began may live
+        dying = set() if is_under_way else self._written_so_far(path_id)
         try:
             was_there = await server.remove_path(path_id, "it is over")
         except (PathClosedError, LoadError) as error:
