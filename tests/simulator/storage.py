@@ -75,7 +75,9 @@ class _Watched(Persister):
         try:
             await super().destroy()
         except SaveError:
-            if self.server is not None and self.server is self.world.server:
+            server = self.world.server
+            # What is being removed need not be stored before.
+            if server is not None and self.server is server and self.path_id not in server._life._removals:
                 self.world.fail("unsaved", f"{self.path_id}: let go of what could not be stored")
             raise
         finally:
