@@ -179,7 +179,7 @@ class Session:
         self.link_changed()
 
     def _start_sync(self) -> None:
-        """Begin to exchange; a mergesync server sees to it by itself that it gets all, and compares ranges of rows."""
+        """Begin to exchange; a mergesync server tells what has changed, and compares ranges of rows."""
         extended = self._link.extended
         self._core.start_sync(_now(), self._initial_content, checks_server=not extended, compares=extended)
 
