@@ -198,9 +198,9 @@ class RoomSchedule(Schedule):
         assert self.lifetimes is not None
         path_id = self.random.choice(self.paths)
         sockets = [] if self.world.server is None else self.sockets(lambda client: client.path_id == path_id)
+        before = self.puttings_out  # the removal begins a moment later, and who is put out before it is told of that
 
         async def remove(lifetimes: Lifetimes) -> None:
-            before = self.puttings_out
             if await lifetimes.remove(path_id) and before == self.puttings_out:
                 await self.mind_closed(sockets, CLOSE_REMOVED, f"{path_id} was removed", *_PUT_OUT)
 
