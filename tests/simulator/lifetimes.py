@@ -69,12 +69,22 @@ class Lifetimes:
         self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
 
     def options(self) -> dict[str, Any]:
-        """What a server is made with."""
+        """What a server is made with; without storage it knows nothing of what former ones have removed."""
+        if self._world.options.storage == "none":  # "all of it lasts until the server ends" (docs/paths.md)
+            self._application.tokens.dead.clear()
         return {"create": "server" if self._only_here else "any", "lives": True}
 
     def may_forget(self, path_id: str) -> bool:
         """Whether a path may have been removed."""
         return path_id == BRIEF or path_id in self.removals
+
+    def keeps_out(self, path_id: str) -> bool:
+        """Whether nobody gets onto a path: only the application makes it, and has not since its time was over."""
+        server, made = self._world.server, self._made.get(path_id)
+        is_for_ever = made is not None and made.ttl_seconds is made.idle_ttl_seconds is None
+        if server is None or not self._only_here or path_id != BRIEF or is_for_ever:
+            return False
+        return not server._life.is_made(path_id)
 
     # --- making
 
@@ -133,7 +143,8 @@ class Lifetimes:
             self._pending[path_id] = (server, dying)
             return False
         if was_there:  # else a former removal says what is too old
-            self._is_gone(path_id, dying)
+            if self._is_remembered(server):
+                self._is_gone(path_id, dying)
             self._mind_stored(path_id)
         return was_there
 
@@ -200,13 +211,13 @@ class Lifetimes:
         if seconds is None:
             is_used = any(client.path_id == path_id for client in self._world.clients)
             seconds = None if is_used else made.idle_ttl_seconds
-        if seconds is None or not self._is_remembered(made):
+        if seconds is None or not self._is_remembered(made.server):
             return False
         return self._world.loop.time() > made.since + seconds + _RETRIED_SECONDS
 
-    def _is_remembered(self, made: _Made) -> bool:
-        """Whether the present server knows that it was made."""
-        return self._world.options.storage != "none" or made.server is self._world.server
+    def _is_remembered(self, server: WsServer) -> bool:
+        """Whether the present server knows what was made and removed on a server."""
+        return self._world.options.storage != "none" or server is self._world.server
 
     def _mind_ended(self, path_id: str, made: _Made) -> Iterator[str]:
         server, hub = self._world.server, self._world.replica(path_id)
@@ -219,5 +230,5 @@ class Lifetimes:
 
     def _mind_beginning(self, path_id: str, made: _Made) -> Iterator[str]:
         hub = self._world.replica(path_id)
-        if self._is_remembered(made) and hub is not None and hub.store.get_cell("init", "1", "c") != made.token:
+        if self._is_remembered(made.server) and hub is not None and hub.store.get_cell("init", "1", "c") != made.token:
             yield f"created: {path_id}: {hub.store.get_cell('init', '1', 'c')} is there, and it began with {made.token}"
