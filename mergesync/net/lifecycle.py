@@ -89,7 +89,8 @@ class LifeCycle:
         self._lives = Lives(get_now)
         self._bans = bans
         self._kept: dict[str, Path] = {}  # paths that stay loaded, and the one of the lives
-        self._removals: dict[str, asyncio.Task[None]] = {}
+        self._removals: dict[str, asyncio.Task[None]] = {}  # of what is not gone yet
+        self._ending: set[asyncio.Task[None]] = set()  # those, and those that have yet to store that it is
         self._awaited: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()  # those whose callers hear of failures
         self._turn = asyncio.Lock()
         self._ready = self._destroyed = False
@@ -168,8 +169,8 @@ class LifeCycle:
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-        if self._removals:
-            _, hanging = await asyncio.wait(self._removals.values(), timeout=DESTROY_TIMEOUT_SECONDS)
+        if self._ending:
+            _, hanging = await asyncio.wait(self._ending, timeout=DESTROY_TIMEOUT_SECONDS)
             for task in hanging:  # with lives that are kept, the next server tries again
                 task.cancel()
 
@@ -320,7 +321,11 @@ class LifeCycle:
         return len(path_ids)
 
     async def _removed(self, path_id: str, text: str) -> None:
-        removal = self._removals.get(path_id) or self.begin_removal(path_id, text)
+        removal = self._removals.get(path_id)
+        if removal is None:
+            removal = self.begin_removal(path_id, text)
+        else:  # what clients have written since it began is of before, too
+            self._lives.remove(path_id, self._lives.next_hlc)
         path = self._paths.path(path_id)
         if path is None or not path.turns.is_caller:  # a hook of the path would wait for itself
             self._awaited.add(removal)
@@ -357,6 +362,7 @@ class LifeCycle:
             work = self._remove(path_id, text, before, caller)
             removal = asyncio.create_task(work, name=f"mergesync removal {path_id!r:.80}")
             self._removals[path_id] = removal
+            self._ending.add(removal)
             removal.add_done_callback(lambda task: self._removal_ended(path_id, task))
         return removal
 
@@ -375,6 +381,7 @@ class LifeCycle:
             self._lives.removal_failed(path_id)
             raise
         self._lives.removal_done(path_id)
+        del self._removals[path_id]  # from now on somebody may make it anew, and that may have to go, too
         await self._lives_stored()
 
     async def _remove_stored(self, path_id: str) -> None:
@@ -389,7 +396,9 @@ class LifeCycle:
         await remove()
 
     def _removal_ended(self, path_id: str, task: asyncio.Task[None]) -> None:
-        self._removals.pop(path_id, None)
+        self._ending.discard(task)
+        if self._removals.get(path_id) is task:
+            del self._removals[path_id]
         self._set_alarm()
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception) and task not in self._awaited:

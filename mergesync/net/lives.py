@@ -149,8 +149,9 @@ class Lives:
             self._set(path_id, replace(life, idle_since=None if occupied else self.now))
 
     def remove(self, path_id: str, born_after: str) -> None:
-        """A path is removed; what is stored of it is still there."""
-        now = self.now
+        """A path is removed, perhaps again; what is stored of it is still there."""
+        now, before = self.now, self._lives.get(path_id)
+        born_after = born_after if before is None else max(born_after, before.born_after)
         life = Life(created=now, ends=now + REMOVAL_RETRY_SECONDS, removed=True, pending=True, born_after=born_after)
         self._set(path_id, life)
 

@@ -77,10 +77,18 @@ class Lifetimes:
         return path_id == BRIEF or path_id in self.removals
 
     def begin(self) -> None:
-        """There is another server. Without storage it knows nothing of removals, so clients may bring back all."""
+        """There is another server. Without storage it knows nothing of removals (docs/paths.md): all may come back."""
         if self._world.options.storage == "none":
             self._application.tokens.dead.clear()
             self._pending.clear()
+
+    def keeps_out(self, path_id: str) -> bool:
+        """Whether nobody gets onto a path: only the application makes it, and has not since its time was over."""
+        server, made = self._world.server, self._made.get(path_id)
+        is_for_ever = made is not None and made.ttl_seconds is made.idle_ttl_seconds is None
+        if server is None or not self._only_here or path_id != BRIEF or is_for_ever:
+            return False
+        return not server._life.is_made(path_id)
 
     # --- making
 
@@ -142,8 +150,9 @@ class Lifetimes:
             if not is_under_way:
                 self._pending[path_id] = (server, dying)
             return False
-        if was_there and self._is_remembered(server):  # else a former removal says what is too old
-            self._is_gone(path_id, dying)
+        if was_there:  # else a former removal says what is too old
+            if self._is_remembered(server):
+                self._is_gone(path_id, dying)
             self._mind_stored(path_id)
         return was_there
 
@@ -215,7 +224,7 @@ class Lifetimes:
         return self._world.loop.time() > made.since + seconds + _RETRIED_SECONDS
 
     def _is_remembered(self, server: WsServer) -> bool:
-        """Whether the present server knows what was made and removed on another."""
+        """Whether the present server knows what was made and removed on a server."""
         return self._world.options.storage != "none" or server is self._world.server
 
     def _mind_ended(self, path_id: str, made: _Made) -> Iterator[str]:

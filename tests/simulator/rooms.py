@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from websockets.exceptions import InvalidStatus
+
 from mergesync.exceptions import RefusedConnectionError
 from mergesync.net.farewells import CLOSE_EJECTED, CLOSE_FORBIDDEN, CLOSE_PATH_CLOSED, CLOSE_REMOVED
 from mergesync.net.server_path import ServerPath
@@ -294,7 +296,7 @@ class RoomSchedule(Schedule):
         await asyncio.sleep(10.0)
 
     async def take_leave(self) -> None:
-        """Who is refused on a channel asks again; who is told then that its path was removed does not come any more."""
+        """Who is refused on a channel asks again; who is told then that its path was removed is not expected."""
         refused = self.silenced()
         for client in refused:
             self.world.begin_to_disconnect(client)
@@ -309,7 +311,13 @@ class RoomSchedule(Schedule):
             may_be_late = self.lifetimes is not None and self.lifetimes.may_forget(client.path_id)
             if is_told and not may_be_late:
                 self.world.fail("code", f"{client.name} is told that {client.path_id} was removed, and it was not")
-            if is_told or (may_be_late and client.is_stock and client in silenced):
+            # Before there is a socket, 410 is not the end: a client tries again, more and more seldom (docs/limits.md).
+            is_kept_out = (
+                self.lifetimes is not None
+                and self.lifetimes.keeps_out(client.path_id)
+                and _is_answered(error, _GONE_FOR_GOOD)
+            )
+            if is_told or is_kept_out or (may_be_late and client.is_stock and client in silenced):
                 self.world.begin_to_disconnect(client)
                 self.world.clients.remove(client)
 
@@ -348,3 +356,9 @@ class RoomSchedule(Schedule):
         await asyncio.sleep(3.0)
         self.world.hooks.load_seconds = 0.0
         self.paths.append("slow")
+
+
+def _is_answered(error: Exception | None, status: int) -> bool:
+    """Whether a client was refused a socket with a status."""
+    cause = None if error is None else error.__cause__
+    return isinstance(cause, InvalidStatus) and cause.response.status_code == status

@@ -218,8 +218,6 @@ class World:
     async def start_server(self) -> None:
         """Let there be a server."""
         server: WsServer | None = None
-        if self.application is not None and self.options.storage == "none":
-            self.application.tokens.dead.clear()  # what was removed is remembered in the storage, or not for longer
         self.database = self._open_database()
 
         def make_persister(path_id: str) -> Any:

@@ -31,6 +31,7 @@ from mergesync import (
     create_ws_server,
 )
 from mergesync.limits import MAX_REMEMBERED_REMOVALS, REMOVAL_REMEMBERED_SECONDS, REMOVAL_RETRY_SECONDS
+from mergesync.net.lifecycle import LifeCycle
 from mergesync.net.lives import Life, Lives
 from mergesync.net.server import ListeningWsServer
 from mergesync.persist import json_file_persisters, sqlite_persisters
@@ -462,6 +463,66 @@ async def test_storage_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
                 pass
     with pytest.raises(PathClosedError):
         await within(removal)
+
+
+async def test_removed_again_while_it_is_removed() -> None:
+    """Whoever comes with what was written before the second time is late, too (simulator, seed 269 of rooms)."""
+    backend = Backend()
+    removing, gate = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        """A persister that takes its time to remove."""
+
+        def __init__(self, path_id: str) -> None:
+            self._persister = backend(path_id)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._persister, name)
+
+        async def remove(self) -> None:
+            removing.set()
+            await gate.wait()
+            await self._persister.destroy()
+
+    late = MergeableStore()
+    async with create_ws_server("127.0.0.1", 0, Slow, on_ignored_error=quiet) as server:
+        async with synced(MergeableStore(), url_of(server)):
+            first = asyncio.create_task(server.remove_path("p"))
+            await within(removing.wait())
+        await asyncio.sleep(0.01)
+        late.set_value("v", "between")
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(server.remove_path("p"))
+        await asyncio.sleep(0)
+        gate.set()
+        assert await within(first)
+        assert await within(second)
+        await turned_away(late, url_of(server))
+
+
+async def test_removed_when_it_was_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it is not stored yet that it was gone before."""
+    gate, calls = asyncio.Event(), 0
+
+    async def store_slowly(_: LifeCycle) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # the path is gone
+            await gate.wait()
+
+    async with create_ws_server("127.0.0.1", 0, on_ignored_error=quiet) as server:
+        await server.create_path("p", content=GAME)
+        monkeypatch.setattr(LifeCycle, "_lives_stored", store_slowly)
+        first = asyncio.create_task(server.remove_path("p"))
+        await eventually(lambda: calls == 2)
+        async with synced(MergeableStore(), url_of(server)) as client:
+            await eventually(lambda: server.path("p"))
+            assert await within(server.remove_path("p"))
+            await eventually(lambda: client.error is not None)
+        assert server.path("p") is None
+        gate.set()
+        assert await within(first)
+        assert not await server.remove_path("p")
 
 
 async def test_remove_in_a_hook() -> None:
