@@ -300,7 +300,8 @@ class WsSynchronizer:
         Raises:
             RequestFailedError: the application says no, or there is no such action (`reason` is "unknown").
             RequestTimeoutError: there is no answer in time; it may have been done nevertheless.
-            ConnectionLostError: the connection was lost before the answer came, likewise; not with a key.
+            ConnectionLostError: the connection was lost before the answer came, likewise; with a key, only as the
+                synchronizer is destroyed.
             NotSupportedError: the server does not speak `mergesync.v1`, as TinyBase's.
 
         Example:

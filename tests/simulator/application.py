@@ -161,6 +161,8 @@ class Application:
     def serve(self, server: WsServer) -> None:
         """A server was made."""
         self.requests.serve(server)
+        if self.lifetimes is not None:
+            self.lifetimes.begin()
 
     def removals_of(self, path_id: str) -> int | None:
         """How often the removal of a path was begun; None if that cannot be known."""

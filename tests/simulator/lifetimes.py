@@ -76,6 +76,12 @@ class Lifetimes:
         """Whether a path may have been removed."""
         return path_id == BRIEF or path_id in self.removals
 
+    def begin(self) -> None:
+        """There is another server. Without storage it knows nothing of removals, so clients may bring back all."""
+        if self._world.options.storage == "none":
+            self._application.tokens.dead.clear()
+            self._pending.clear()
+
     # --- making
 
     async def make(
@@ -122,7 +128,10 @@ class Lifetimes:
         self.removals[path_id] = self.removals.get(path_id, 0) + 1
         self._world.durable.pop(path_id, None)
         self._made.pop(path_id, None)
-        dying = self._written_so_far(path_id)
+        # Who asks for what is under way waits for it alike; too old is what was written until that began.
+        is_under_way = path_id in server._life._removals
+        _, failed = self._pending.get(path_id, (server, set()))
+        dying = failed if is_under_way else self._written_so_far(path_id)
         try:
             was_there = await server.remove_path(path_id, "it is over")
         except (PathClosedError, LoadError) as error:
@@ -130,9 +139,10 @@ class Lifetimes:
             return False
         except SaveError as error:
             self._world.errors.append(error)
-            self._pending[path_id] = (server, dying)
+            if not is_under_way:
+                self._pending[path_id] = (server, dying)
             return False
-        if was_there:  # else a former removal says what is too old
+        if was_there and self._is_remembered(server):  # else a former removal says what is too old
             self._is_gone(path_id, dying)
             self._mind_stored(path_id)
         return was_there
@@ -200,13 +210,13 @@ class Lifetimes:
         if seconds is None:
             is_used = any(client.path_id == path_id for client in self._world.clients)
             seconds = None if is_used else made.idle_ttl_seconds
-        if seconds is None or not self._is_remembered(made):
+        if seconds is None or not self._is_remembered(made.server):
             return False
         return self._world.loop.time() > made.since + seconds + _RETRIED_SECONDS
 
-    def _is_remembered(self, made: _Made) -> bool:
-        """Whether the present server knows that it was made."""
-        return self._world.options.storage != "none" or made.server is self._world.server
+    def _is_remembered(self, server: WsServer) -> bool:
+        """Whether the present server knows what was made and removed on another."""
+        return self._world.options.storage != "none" or server is self._world.server
 
     def _mind_ended(self, path_id: str, made: _Made) -> Iterator[str]:
         server, hub = self._world.server, self._world.replica(path_id)
@@ -219,5 +229,5 @@ class Lifetimes:
 
     def _mind_beginning(self, path_id: str, made: _Made) -> Iterator[str]:
         hub = self._world.replica(path_id)
-        if self._is_remembered(made) and hub is not None and hub.store.get_cell("init", "1", "c") != made.token:
+        if self._is_remembered(made.server) and hub is not None and hub.store.get_cell("init", "1", "c") != made.token:
             yield f"created: {path_id}: {hub.store.get_cell('init', '1', 'c')} is there, and it began with {made.token}"

@@ -19,6 +19,7 @@ from mergesync.exceptions import (
     StaleVersionError,
 )
 from mergesync.net.server_path import ServerPath
+from mergesync.net.session import SyncStatus
 from mergesync.rooms.access import Client as RoomClient
 from mergesync.sync.admission import leaves_of
 from mergesync.sync.versions import version_of
@@ -193,7 +194,9 @@ class Requests:
             if error.reason not in ("refused", "failed", "timeout"):
                 self._world.fail("action", f"{id_} fails with {error.reason}")
         except ConnectionLostError:
-            if key is not None and client.synchronizer is synchronizer:
+            # It is asked for again on each next connection, also of a program that takes its leave and is not done with
+            # that; after `destroy` there is none.
+            if key is not None and synchronizer.status is not SyncStatus.DESTROYED:
                 self._world.fail("action", f"{id_} is lost with a connection, and has a key")
         except _UNKNOWN:
             pass

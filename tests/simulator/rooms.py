@@ -32,7 +32,7 @@ class RoomSchedule(Schedule):
     """A schedule in which what clients write says what is to become of it."""
 
     is_joining = False  # somebody comes who does nothing wrong
-    puttings_out = 0  # how often clients were
+    puttings_out = 0  # how often clients were, other than by removals
 
     @property
     def application(self) -> Application:
@@ -198,9 +198,9 @@ class RoomSchedule(Schedule):
         assert self.lifetimes is not None
         path_id = self.random.choice(self.paths)
         sockets = [] if self.world.server is None else self.sockets(lambda client: client.path_id == path_id)
+        before = self.puttings_out  # the removal begins a moment later, and who is put out before it is told of that
 
         async def remove(lifetimes: Lifetimes) -> None:
-            before = self.puttings_out
             if await lifetimes.remove(path_id) and before == self.puttings_out:
                 await self.mind_closed(sockets, CLOSE_REMOVED, f"{path_id} was removed", *_PUT_OUT)
 
@@ -255,7 +255,7 @@ class RoomSchedule(Schedule):
 
     async def mind_closed(self, channels: list[Any], code: int, why: str, *others: int) -> None:
         """Sockets are closed with a code."""
-        self.puttings_out += 1
+        self.puttings_out += code != CLOSE_REMOVED  # what is told of one removal excuses nothing of another
         await asyncio.sleep(0.001)
         for channel in channels:
             if channel.close_code not in (code, *_GONE, *others):
