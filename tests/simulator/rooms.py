@@ -34,7 +34,7 @@ class RoomSchedule(Schedule):
     """A schedule in which what clients write says what is to become of it."""
 
     is_joining = False  # somebody comes who does nothing wrong
-    puttings_out = 0  # how often clients were
+    puttings_out = 0  # how often clients were, other than by removals
 
     @property
     def application(self) -> Application:
@@ -257,7 +257,7 @@ class RoomSchedule(Schedule):
 
     async def mind_closed(self, channels: list[Any], code: int, why: str, *others: int) -> None:
         """Sockets are closed with a code."""
-        self.puttings_out += 1
+        self.puttings_out += code != CLOSE_REMOVED  # what is told of one removal excuses nothing of another
         await asyncio.sleep(0.001)
         for channel in channels:
             if channel.close_code not in (code, *_GONE, *others):
