@@ -239,10 +239,7 @@ def correction(store: MergeableStore, refused: MergeableChanges, client: str) ->
 
 
 def changes_beyond(changes: MergeableChanges, body: MergeableChanges) -> MergeableChanges:
-    """The leaves of a transaction that did not come with the body it merged: what mutating listeners wrote.
-
-    Without them a listener that answers a peer's change would be heard by nobody, and replicas would part.
-    """
+    """The leaves of some changes that others do not have, or have with another stamp."""
     if changes == body:  # the common case
         return [[{}], [{}], 1]
     tables: dict[str, Any] = {}

@@ -15,21 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, SyncError
-from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES, MAX_PAGE_BYTES
+from mergesync.limits import HELD_TIMEOUTS, MAX_HELD_BYTES, MAX_HELD_MESSAGES
 from mergesync.store import MergeableStore
-from mergesync.store.bodies import hlc_of
-from mergesync.store.diff import Room, stamped
 from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.unsaved import no_changes
-from mergesync.sync.admission import Leaf, body_of, changes_beyond, correction, is_blank, is_empty, leaves_of
+from mergesync.sync.admission import body_of, changes_beyond, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
 from mergesync.sync.comparison import summed_tables
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
-from mergesync.sync.resuming import checked_changes
+from mergesync.sync.resuming import checked_place
 from mergesync.sync.review import Proposal, Reviewer, Verdict
 from mergesync.sync.synchronizer import EVERYONE, TRANSACTION_ID_LENGTH, Origin, Synchronizer, SyncState
-from mergesync.sync.window import Window
+from mergesync.sync.window import Window, page_of
 from mergesync.types import MergeableChanges, NewId
 
 __all__ = ["Exit", "Hub", "HubState"]
@@ -376,7 +374,7 @@ class Hub:
         Raises:
             RemoteProtocolError: it is no such body.
         """
-        place, changes = _checked_place(body)
+        place, changes = checked_place(body)
         if self._synchronizer is None or self._relay:
             answer({})
             return
@@ -393,7 +391,7 @@ class Hub:
         assert self._synchronizer is not None
         cursor, store = self._cursor(client_id), self._synchronizer.shown_to(client_id)
         leaves = None if self._window is None or cursor is None or place is None else self._window.since(*place)
-        news = None if leaves is None else _page_of(store, leaves, theirs)
+        news = None if leaves is None else page_of(store, leaves, theirs)
         return {"cursor": cursor, "changes": news, "hashes": store.get_mergeable_content_hashes()}
 
     def _answer_questions(self) -> None:
@@ -571,34 +569,6 @@ class Hub:
         if origin.body is not self._passing[1].message.body:
             return False
         return self._reviewer is None or is_empty(changes_beyond(origin.body, changes))
-
-
-def _checked_place(body: Any) -> tuple[tuple[str, str | None] | None, tuple[MergeableChanges, str] | None]:
-    """Where a client says that it has stopped, and the changes that it brings with the greatest HLC in them."""
-    match body:
-        case [None, changes]:
-            place = None
-        case [[str(cursor), str() | None as message_id], changes]:
-            place = cursor, message_id
-        case _:
-            raise RemoteProtocolError("not a place and changes")
-    return place, None if changes is None else (changes, checked_changes(changes))
-
-
-def _page_of(store: MergeableStore, leaves: list[Leaf], theirs: MergeableChanges) -> MergeableChanges | None:
-    """What is in these leaves now, without what is in other changes; None if it is more than a page."""
-    room = Room(MAX_PAGE_BYTES)
-    said = dict(leaves_of(theirs))
-    news: dict[Leaf, Any] = {}
-    for leaf in leaves:
-        found = store.get_stamp(*leaf)
-        if found is None or (leaf in said and hlc_of(said[leaf]) == found[1]):
-            continue
-        wire, hlc = found
-        if not room.take(sum(map(len, (leaf[0] or "", *leaf[1:], hlc))) + (len(wire) if isinstance(wire, str) else 24)):
-            return None
-        news[leaf] = stamped(wire, hlc)
-    return body_of(news)
 
 
 def _says_hashes(held: _Held, newer: _Held) -> bool:

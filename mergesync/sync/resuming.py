@@ -20,7 +20,7 @@ from mergesync.sync.operations import HELLO, SINCE
 from mergesync.sync.payloads import SERVER
 from mergesync.types import MergeableChanges
 
-__all__ = ["Resuming", "Unconfirmed", "checked_changes"]
+__all__ = ["Resuming", "Unconfirmed", "checked_changes", "checked_place"]
 
 _ROUNDS: Final = 4  # both may go on to be changed meanwhile
 
@@ -36,6 +36,18 @@ def checked_changes(changes: Any) -> str:
         return max(check_tables(changes[0], WIRE), check_values(changes[1], WIRE))
     except ContentError as error:
         raise RemoteProtocolError(f"changes: {error}") from error
+
+
+def checked_place(body: Any) -> tuple[tuple[str, str | None] | None, tuple[MergeableChanges, str] | None]:
+    """Where a client says that it has stopped, and the changes that it brings with the greatest HLC in them."""
+    match body:
+        case [None, changes]:
+            place = None
+        case [[str(cursor), str() | None as message_id], changes]:
+            place = cursor, message_id
+        case _:
+            raise RemoteProtocolError("not a place and changes")
+    return place, None if changes is None else (changes, checked_changes(changes))
 
 
 class Resuming:

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice, takewhile
+from typing import Any
 
-from mergesync.limits import MAX_REMEMBERED_CHANGES
-from mergesync.sync.admission import Leaf, leaves_of
+from mergesync.limits import MAX_PAGE_BYTES, MAX_REMEMBERED_CHANGES
+from mergesync.store import MergeableStore
+from mergesync.store.bodies import hlc_of
+from mergesync.store.diff import Room, stamped
+from mergesync.sync.admission import Leaf, body_of, leaves_of
 from mergesync.types import MergeableChanges
 
-__all__ = ["Window"]
+__all__ = ["Window", "page_of"]
 
 _MAX_DIGITS = 15
 
@@ -90,3 +94,19 @@ class Window:
         epoch, _, digits = cursor.rpartition(".")
         is_ours = epoch == self._epoch and digits.isdecimal() and len(digits) <= _MAX_DIGITS
         return int(digits) if is_ours else None
+
+
+def page_of(store: MergeableStore, leaves: list[Leaf], theirs: MergeableChanges) -> MergeableChanges | None:
+    """What is in these leaves now, without what is in other changes; None if it is more than a page."""
+    room = Room(MAX_PAGE_BYTES)
+    said = dict(leaves_of(theirs))
+    news: dict[Leaf, Any] = {}
+    for leaf in leaves:
+        found = store.get_stamp(*leaf)
+        if found is None or (leaf in said and hlc_of(said[leaf]) == found[1]):
+            continue
+        wire, hlc = found
+        if not room.take(sum(map(len, (leaf[0] or "", *leaf[1:], hlc))) + (len(wire) if isinstance(wire, str) else 24)):
+            return None
+        news[leaf] = stamped(wire, hlc)
+    return body_of(news)

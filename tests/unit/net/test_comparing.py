@@ -11,7 +11,7 @@ import pytest
 
 from mergesync import MergeableStore, create_ws_server
 from mergesync.net import durability
-from mergesync.sync import comparison, hub, packing, payloads
+from mergesync.sync import comparison, packing, payloads, window
 from mergesync.sync.messages import MessageType
 from mergesync.sync.packing import unpacked_json
 from mergesync.sync.subprotocols import EXTENDED
@@ -27,7 +27,7 @@ PAGE_BYTES = 20_000
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (comparison, hub, durability):
+    for module in (comparison, window, durability):
         monkeypatch.setattr(module, "MAX_PAGE_BYTES", PAGE_BYTES)
 
 

@@ -630,7 +630,7 @@ def test_what_is_too_much_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     store.forget_deleted_rows("t")
     assert resumed(path, "A", [[cursor, None], None])["changes"][0] == [{}]
     store.set_row("t", "r", {"c": "x" * 50, "d": "x" * 50})
-    monkeypatch.setattr("mergesync.sync.hub.MAX_PAGE_BYTES", 100)
+    monkeypatch.setattr("mergesync.sync.window.MAX_PAGE_BYTES", 100)
     assert resumed(path, "A", [[cursor, None], None])["changes"] is None
 
 
