@@ -402,7 +402,7 @@ class Application:
                 if _stamp(store, other) < hlc:
                     self._world.fail("together", f"{path_id}: {stamp[0]} is merged without {other}")
             for other, token in {} if group is None else group.edits.items():
-                if store.get_kept_wire(*other) != token:
+                if store.get_kept(*other[:2], other[2:])[other[2]] != token:
                     self._world.fail("edited", f"{path_id}: {stamp[0]} is merged, and {other} is not {token}")
 
     def written(self, client: Client, body: Any, own: str) -> None:
