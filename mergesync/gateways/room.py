@@ -34,8 +34,11 @@ _STATE, _TYPE, _NAME = "clientState", "clientType", "clientName"
 _VOUCHED = ("name", "identity", "since", "write")
 
 
-def room_server() -> Gateway:
+def room_server(*, hello_timeout_seconds: float = HELLO_TIMEOUT_SECONDS) -> Gateway:
     """A gateway for clients of websocket-room-server: a room is a path, and its state the values there, as texts.
+
+    Args:
+        hello_timeout_seconds: how long who has opened a socket may take to say which room it wants.
 
     Example:
         server = await create_ws_server(gateways={"/wss": room_server()})
@@ -53,7 +56,7 @@ def room_server() -> Gateway:
 
     async def _converse(client: _RoomClient, socket: GatewaySocket) -> None:
         try:
-            async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
+            async with asyncio.timeout(hello_timeout_seconds):
                 frame = await anext(socket, None)
         except TimeoutError:
             return client.end("no hello received in time")

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-import mergesync.gateways.room
 from mergesync import (
     Access,
     Changes,
@@ -209,9 +208,8 @@ async def test_rooms_that_were_the_end(errors: list[Exception]) -> None:
     assert [type(error).__name__ for error in errors] == ["RefusedConnectionError"]
 
 
-async def test_no_hello(errors: list[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mergesync.gateways.room, "HELLO_TIMEOUT_SECONDS", 0.01)
-    async with serving(room_server(), errors) as server, foreign(server) as client:
+async def test_no_hello(errors: list[Exception]) -> None:
+    async with serving(room_server(hello_timeout_seconds=0.01), errors) as server, foreign(server) as client:
         assert await closed_with(client.connection) == (1002, "no hello received in time")
     assert errors == []
 
