@@ -19,6 +19,7 @@ from mergesync import (
     Changes,
     Client,
     ClientInfo,
+    ConnectionLostError,
     Identity,
     LimitExceededError,
     LoadError,
@@ -27,6 +28,7 @@ from mergesync import (
     NotSupportedError,
     PathClosedError,
     QuotaExceededError,
+    RedirectError,
     RefusedChangesError,
     RefusedConnectionError,
     RefusedError,
@@ -1176,3 +1178,84 @@ async def test_a_room_of_many_that_an_identity_leaves() -> None:
         assert w.server.log_out("ann") == 15
         await eventually(lambda: w.server.get_stats().connections == 15)
         assert w.server.log_out("ann") == 0
+
+
+# --- who is sent elsewhere
+
+
+@both
+async def test_who_is_sent_elsewhere(kind: Any) -> None:
+    """Before there is a socket, by both hooks; a client follows, and asks anew on each connection; that is no error."""
+    seen: list[str] = []
+
+    def authorize(info: ClientInfo) -> Identity:
+        if info.path_id == "old":
+            raise RedirectError("/older")
+        return named(info)
+
+    def admit(path_id: str, client: Client) -> Access:
+        seen.append(path_id)
+        if path_id == "older":
+            raise RedirectError("/new%20one")
+        return Access()
+
+    async with world(authorize=kind(authorize), admit=kind(admit)) as w:
+        for number in (1, 2):
+            async with synced(MergeableStore().set_value(f"v{number}", 1), w.url("old"), token="ann"):
+                await eventually(lambda: w.store("new%20one").has_value(f"v{number}"))  # noqa: B023
+        assert seen == ["older", "new%20one"] * 2
+        assert w.errors == []
+        async with mux(w.url("", "ann")) as connection:  # there it is a refusal
+            await connection.send('S\n["sub",-1,[1,"older"]]')
+            await eventually(lambda: seen[-1] == "older")
+
+
+async def test_who_is_sent_to_another_server_does_not_show_its_token_there() -> None:
+    """Nor does it go round in circles."""
+    tokens: list[str | None] = []
+
+    def note(info: ClientInfo) -> Identity:
+        tokens.append(info.token)
+        return Identity("somebody")
+
+    def circle(info: ClientInfo) -> Identity:
+        raise RedirectError(f"/{info.path_id}")
+
+    async with world(authorize=note) as other, world(authorize=circle) as here:
+
+        def away(info: ClientInfo) -> Identity:
+            raise RedirectError(other.url("there"))
+
+        async with world(authorize=away) as w, synced(MergeableStore(), w.url("p"), token="secret"):
+            assert tokens == [None]
+        with pytest.raises(ConnectionLostError, match="redirects"):
+            await create_ws_synchronizer(MergeableStore(), here.url("p"))
+
+
+async def test_who_is_sent_elsewhere_by_other_doors() -> None:
+    """An ASGI app says where as well; where an application took our `process_request` away, it is too late."""
+
+    def admit(path_id: str, client: Client) -> Access:
+        if path_id == "old":
+            raise RedirectError("/sync/new")
+        return Access()
+
+    ws_server = WsServer(admit=admit)
+    async with (
+        uvicorn_port(asgi_app(ws_server, "/sync")) as port,
+        synced(MergeableStore(), f"ws://127.0.0.1:{port}/sync/old"),
+    ):
+        assert ws_server.path("new") is not None
+        assert ws_server.path("old") is None
+    bare = WsServer(admit=admit)
+    async with bare, websockets.serve(bare.handler, "127.0.0.1", 0) as serving:
+        port = next(iter(serving.sockets)).getsockname()[1]
+        async with raw(f"ws://127.0.0.1:{port}/old") as connection:
+            assert await closed_with(connection) == (4403, "mergesync:refused go to /sync/new")
+
+
+@pytest.mark.parametrize("location", ["", "/a\r\nSet-Cookie: x", "/ä", "/\x00"])
+def test_where_nobody_can_be_sent(location: str) -> None:
+    """What cannot stand in a header is told at once."""
+    with pytest.raises(ValueError, match="percent-encoded"):
+        RedirectError(location)
