@@ -226,7 +226,7 @@ class Service:
 
     def _change(self, client: Client, store: MergeableStore, version: str, verdict: Verdict) -> str:
         """Make a change that was decided of, if the version is still the present one; returns the version after it."""
-        if verdict.refused.keys() - verdict.instead.keys():
+        if verdict.dropped:
             raise _refused("; ".join(verdict.reasons) or "the change is not let through")
         check_version(store, version)  # the application may have taken its time; so it is now that it is made
         taken = stamped_now(store, {leaf: stamp[0] for leaf, stamp in leaves_of(verdict.taken)})

@@ -138,13 +138,8 @@ class Intake:
 
     def _carry_out(self, sender: str, verdict: Verdict) -> None:
         self._apply(sender, verdict.taken, verdict)
-        refused = verdict.refused
-        if verdict.instead:
-            refused = {
-                place: {leaf_id: hlc for leaf_id, hlc in row.items() if leaf_id not in verdict.instead.get(place, ())}
-                for place, row in refused.items()
-            }
-        count = sum(map(len, refused.values())) if verdict.corrects else self._note_rejected(sender, refused)
+        dropped = verdict.dropped
+        count = sum(map(len, dropped.values())) if verdict.corrects else self._note_rejected(sender, dropped)
         if count and verdict.reasons:
             self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))
 

@@ -56,6 +56,17 @@ class Verdict:
     corrects: bool = True
     denied: bool = False
 
+    @property
+    def dropped(self) -> ByRow[str]:
+        """The refused leaves for which nothing is written instead."""
+        if not self.instead:
+            return self.refused
+        rows = {
+            place: {leaf_id: hlc for leaf_id, hlc in row.items() if leaf_id not in self.instead.get(place, ())}
+            for place, row in self.refused.items()
+        }
+        return {place: row for place, row in rows.items() if row}
+
 
 class Reviewer(Protocol):
     """Who decides."""

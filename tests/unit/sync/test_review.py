@@ -486,6 +486,15 @@ def test_rulings_against_the_schema() -> None:
     assert {value_id: stamp[0] for value_id, stamp in values.items()} == {"v": "kept"}
 
 
+def test_what_is_dropped() -> None:
+    """Leaf by leaf: what is written instead of one leaf of a row says nothing of the others."""
+    refused: ByRow[str] = {(None, ""): {"a": hlc(1), "b": hlc(2)}, ("t", "r"): {"a": hlc(3)}}
+    assert Verdict(NOTHING, refused).dropped == refused
+    assert Verdict(NOTHING, refused, {(None, ""): {"a": 1}, ("t", "r"): {"a": 1}}).dropped == {
+        (None, ""): {"b": hlc(2)}
+    }
+
+
 def test_what_is_not_corrected_needs_no_ruling() -> None:
     """Only what is written instead is written."""
     verdict = Verdict(NOTHING, {(None, ""): {"a": hlc(5), "b": hlc(5)}}, {(None, ""): {"b": 1}}, corrects=False)
