@@ -189,7 +189,7 @@ _REQUESTS = (
     Mutant("a version is not looked at again", "net.service:Service._change", "check_version(store, version)  #", "pass  #"),
     Mutant("a refused change is made on a condition", "net.service:Service._change", 'raise _refused("; ".join(verdict.reasons) or "the change is not let through")', "pass"),
     Mutant("who wins is told before it is stored", "net.service:Service._try_change", "self._path.answer_when_stored(answer, newer)", "answer(OK, newer)"),
-    Mutant("a change on a condition is forgotten", "net.service:carry_out", "store.merge_checked(verdict.taken)", "pass"),
+    Mutant("a change on a condition is forgotten", "net.carrying:carry_out", "store.merge_checked(verdict.taken)", "pass"),
     Mutant("a request is not answered", "net.switchboard:Switchboard.operate", "self._answer(socket, path_id, operation, name, body)", "pass"),
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from mergesync import (
     ClientInfo,
     ConnectionLostError,
     Identity,
+    InvalidCellError,
     LimitExceededError,
     LoadError,
     MergeableStore,
@@ -1259,3 +1260,76 @@ def test_where_nobody_can_be_sent(location: str) -> None:
     """What cannot stand in a header is told at once."""
     with pytest.raises(ValueError, match="percent-encoded"):
         RedirectError(location)
+
+
+# --- what the server changes in the name of a client
+
+
+@both
+async def test_changes_of_the_server_as_a_client(kind: Any) -> None:
+    """Rules and the hook decide, as of the client's own; what they refuse nobody sees."""
+    seen: list[Client] = []
+
+    def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        seen.append(client)
+        if changes.values.get("v") == "bad":
+            raise RefusedError("no")
+        changes.values["by"] = client.identity.name if client.identity else ""
+
+    rules = [allow_write_value("v"), allow_write_value("w", to=["bob"])]
+    async with world(authorize=named, on_changes=kind(on_changes), rules=rules) as w:
+        store = MergeableStore()
+        async with synced(store, w.url(token="ann")):
+            path = w.server.path("p")
+            assert path is not None
+            (client,) = path.clients
+            await path.change_as(client, ({}, {"v": 1}))
+            await eventually(lambda: store.get_values() == {"v": 1, "by": "ann"})
+            for refused in ({"v": "bad"}, {"w": 1}):
+                with pytest.raises(RefusedError):
+                    await path.change_as(client, ({}, refused))
+            with pytest.raises(InvalidCellError):
+                await path.change_as(client, ({}, {"v": {1}}))
+            assert (store.get_values(), seen) == ({"v": 1, "by": "ann"}, [client, client])
+            path.store.add_value_listener("v", lambda *_: fail(), mutator=True)
+            with pytest.raises(KeyError):
+                await path.change_as(client, ({}, {"v": 2}))
+        await eventually(lambda: w.server.path("p") is None)
+        with pytest.raises(PathClosedError):
+            await path.change_as(client, ({}, {"v": 2}))
+    assert w.errors == []
+
+
+async def test_a_hook_does_not_wait_for_itself() -> None:
+    """It is told at once that it would."""
+
+    async def on_join(path: ServerPath, client: Client) -> None:
+        await path.change_as(client, ({}, {"v": 1}))
+
+    async with world(on_join=on_join) as w, raw(w.url()):
+        await eventually(lambda: w.errors)
+        assert isinstance(w.errors[0], RuntimeError)
+
+
+async def test_whoever_asked_for_a_change_may_go() -> None:
+    """It is made nevertheless, or is not."""
+    asked, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        asked.set()
+        await may_go_on.wait()
+        if changes.values["v"] == 2:
+            raise RefusedError("no")
+
+    async with world(on_changes=on_changes) as w, synced(MergeableStore(), w.url()):
+        path = w.server.path("p")
+        assert path is not None
+        for number in (1, 2):
+            asked.clear()
+            changing = asyncio.create_task(path.change_as(path.clients[0], ({}, {"v": number})))
+            await within(asked.wait())
+            changing.cancel()
+            may_go_on.set()
+            await eventually(lambda: path.store.get_values() == {"v": 1})
+        await eventually(changing.done)
+        assert w.errors == []
