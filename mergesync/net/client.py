@@ -108,6 +108,8 @@ class WsClient:
     async def refresh_token(self, token: str) -> None:
         """Give the server another token before the present one expires, without a new connection.
 
+        Channels that it has refused are asked for again; if it has refused all of them, on a new connection.
+
         It takes the place of the text given as `token`, also for new connections; a function goes on being asked.
 
         Raises:

@@ -17,6 +17,7 @@ from mergesync.exceptions import (
 )
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
 from mergesync.net.announcing import Announcing
+from mergesync.net.comeback import Comeback
 from mergesync.net.durability import Durability
 from mergesync.net.greeting import Greeting
 from mergesync.net.link import Link, LinkState
@@ -123,6 +124,7 @@ class Session:
         self._asked_at = 0.0  # when a peer last asked for something that it lacks
         self._flushing: tuple[str, asyncio.Future[Any]] | None = None
         self._channel_error: Exception | None = None
+        self._comeback = Comeback(lambda: link.ask_again([channel_id]))
         self._end: SyncError | None = None  # the path was removed
         self._destroyed = False
         self.durability: Durability = Durability(store, self._ask_stored)
@@ -228,6 +230,7 @@ class Session:
         finally:
             self._destroyed = True
             self._wants_sync = False
+            self._comeback.cancel()
             error = ConnectionLostError("the synchronizer was destroyed")
             settle(self._waiters, error)
             self.durability.close(error)
@@ -281,6 +284,7 @@ class Session:
     def opened(self) -> None:
         """Messages can be sent."""
         self._channel_error = None
+        self._comeback.opened()
         self._heard_server = self._heard_others = False
         if self._link.extended:
             asyncio.get_running_loop().call_soon(self._greet)
@@ -300,6 +304,7 @@ class Session:
 
     def closed(self) -> None:
         """The connection is gone; syncing begins again with the next one."""
+        self._comeback.cancel()
         self._core.disconnect()
         self.durability.lost()
         self.requests.closed()
@@ -368,6 +373,8 @@ class Session:
             self._report(error)
         if removed:
             self.ended(error)
+        else:
+            self._comeback.refused(str(text))
 
     def _ask_stored(self, hurry: bool) -> str:
         request_id = new_id(_OPERATION_ID_LENGTH)

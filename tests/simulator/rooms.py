@@ -322,9 +322,10 @@ class RoomSchedule(Schedule):
                 self.world.clients.remove(client)
 
     def silenced(self) -> list[Client]:
-        """Those with channels on which they are not let onto their paths: they have to open them anew."""
+        """Stock clients with channels on which they are not let onto their paths: they have to open them anew."""
         there = {self.application.grants[client.id].program for client in self.application.there}
-        return [client for client in self.world.clients if client.multiplexed and client.name not in there]
+        stock = [client for client in self.world.clients if client.multiplexed and client.is_stock]
+        return [client for client in stock if client.name not in there]
 
     def may_race(self, client: Client) -> bool:
         """Whether a client is sure to be answered, and to be let through."""

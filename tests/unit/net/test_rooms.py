@@ -302,6 +302,35 @@ async def test_our_client_hears_of_a_refused_channel(kind: Any) -> None:
             await within(patient.destroy())
 
 
+async def test_another_token_opens_channels_that_were_refused() -> None:
+    """At once, on the same socket; on another one if there was nowhere to show it."""
+
+    def admit(path_id: str, client: Client) -> Access:
+        assert client.identity is not None
+        if path_id == "staff" and client.identity.data != "badge":
+            raise RefusedError("staff only")
+        return Access()
+
+    def authorize(info: ClientInfo) -> Identity:
+        return Identity("ann", data=info.token)
+
+    async with world(authorize=authorize, admit=admit) as w:
+        client = WsClient(w.url(""), multiplexed=True, token="none", on_ignored_error=lambda _: None)
+        staff = await within(create_ws_synchronizer(MergeableStore(), client, "staff", wait=False))
+        with pytest.raises(RefusedConnectionError):
+            await within(staff.start_sync())
+        await within(client.refresh_token("badge"))
+        await eventually(lambda: staff.status == "live")
+        assert client.connections == 2
+        async with synced(MergeableStore(), client, "hall") as hall:
+            await within(client.refresh_token("none"))
+            await eventually(lambda: staff.error is not None)
+            await within(client.refresh_token("badge"))
+            await eventually(lambda: staff.status == hall.status == "live")
+            assert client.connections == 2
+        await within(staff.destroy())
+
+
 async def test_a_client_that_is_gone_before_it_is_admitted() -> None:
     """Does not come onto the path."""
     entered, gate = asyncio.Event(), asyncio.Event()
