@@ -1362,3 +1362,21 @@ async def test_whoever_asked_for_a_change_may_go() -> None:
             await eventually(lambda: path.store.get_values() == {"v": 1})
         await eventually(changing.done)
         assert w.errors == []
+
+
+async def test_who_leaves_with_what_was_refused_asks_once() -> None:
+    """The server will never have it, and says so as soon as it has decided of it."""
+
+    async def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        await asyncio.sleep(0.05)
+        raise RefusedError("no")
+
+    async with world(admit=lambda *_: Access(overwrite=False), on_changes=on_changes) as w:
+        store = MergeableStore()
+        async with synced(store, w.url()):
+            await asyncio.sleep(0)
+            before = w.server.get_stats().receives
+            store.set_value("v", 1)
+        assert store.get_values() == {"v": 1}
+        assert w.server.get_stats().receives - before <= 3  # what was written, a question, and a retry if it was early
+        assert [type(error) for error in w.errors] == [RefusedChangesError]
