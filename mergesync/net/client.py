@@ -268,14 +268,9 @@ class WsSynchronizer:
         Example:
             await synchronizer.set_presence({"typing": True, "cursor": [3, 14]})
         """
-        said, before = dict(cells), self._session.announcing.cells
+        said = dict(cells)
+        await self._session.requests.ask(PRESENCE, said, timeout_seconds, repeated=True)
         self._session.announcing.cells = said
-        try:
-            await self._session.requests.ask(PRESENCE, said, timeout_seconds, repeated=True)
-        except BaseException:
-            if self._session.announcing.cells is said:
-                self._session.announcing.cells = before
-            raise
 
     @property
     def name(self) -> str | None:

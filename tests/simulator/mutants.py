@@ -180,6 +180,12 @@ _ROOMS = (
     Mutant("who is logged out stays", "net.switchboard:Switchboard.log_out", "self._close_logged_out(socket)", "pass"),
     Mutant("an identity does not expire", "net.switchboard:Switchboard._look_at_expiry", 'socket.close(CLOSE_UNAUTHORIZED, "mergesync:expired", "unauthorized")', "pass"),
     Mutant("who may not read hears changes", "sync.hub:Hub._set_blind", "self._blind.add(client_id)", "pass"),
+    Mutant("what clients say of themselves is not reviewed", "net.members:Members.announce", "if on_presence is None or client is None else", "if True else"),
+    Mutant("an edit of what a client says is lost", "net.members:Members.announce", "on_presence(self._path.handle, client, state)", "on_presence(self._path.handle, client, dict(state))"),
+    Mutant("what a client has said is not said again", "net.announcing:Announcing.repeat", "if self.cells is None:", "if True:"),
+    Mutant("who says no is not heard", "net.members:Members.announce", "if error is None and presence is not None:", "if presence is not None:"),
+    Mutant("a refused channel is not asked for again", "net.session:Session._lose_channel", "self._comeback.refused(str(text))", "pass"),
+    Mutant("stamps of the future come past the review", "sync.intake:Intake.merge", "proposal = self._propose(sender, parts.taken, pulled)", "proposal = self._propose(sender, changes, pulled)"),
     Mutant("who may not read compares", "sync.synchronizer:Synchronizer.shown_to", "if address not in self.blind:", "if True:"),
 )  # fmt: skip
 
@@ -194,6 +200,8 @@ _REQUESTS = (
 )  # fmt: skip
 
 _LIVES = (
+    Mutant("a path stays that is to go", "net.members:Members._ask_whether_to_end", "self._path.end()", "pass"),
+    Mutant("who leaves counts as left", "net.members:Members._ask_whether_to_end", "len(self)", "len(self) + 1"),
     Mutant("a late client is let in", "net.latecomers:Latecomers.review", 'if any("" < hlc_of(stamp) <= self._born_after', "if any(False"),
     Mutant("a late client stays", "net.latecomers:Latecomers.review", "self._put_out(proposal.sender)", "pass"),
     Mutant("what a late client brings is merged", "net.latecomers:Latecomers.review", "Verdict(without(proposal.body, leaves), corrects=False)", "Verdict(proposal.body)"),
