@@ -28,7 +28,7 @@ from mergesync.net.backoff import full_jitter
 from mergesync.net.bans import Bans
 from mergesync.net.lives import LIVES, Life, Lives
 from mergesync.net.path import Path
-from mergesync.net.path_persister import CreatePersisterForPath, made_persister
+from mergesync.net.path_persister import CreatePersisterForPath, PathPersister, made_persister
 from mergesync.net.reporting import note_place
 from mergesync.net.turns import Turns
 from mergesync.system import new_id
@@ -359,21 +359,23 @@ class LifeCycle:
             before = self._lives.get(path_id)
             self._lives.remove(path_id, self._lives.next_hlc if store is None else store.get_next_hlc())
             caller = path.turns if path is not None and path.turns.is_caller else None
-            work = self._remove(path_id, text, before, caller)
+            work = self._remove(path_id, text, before, caller, is_loaded=store is not None)
             removal = asyncio.create_task(work, name=f"mergesync removal {path_id!r:.80}")
             self._removals[path_id] = removal
             self._ending.add(removal)
             removal.add_done_callback(lambda task: self._removal_ended(path_id, task))
         return removal
 
-    async def _remove(self, path_id: str, text: str, before: Life | None, caller: Turns | None) -> None:
+    async def _remove(
+        self, path_id: str, text: str, before: Life | None, caller: Turns | None, *, is_loaded: bool
+    ) -> None:
         try:
             if caller is not None:  # a hook of the path, which may have to answer a client yet
                 await caller.settled()
             self._kept.pop(path_id, None)
             await self._paths.end(path_id, text)
             await self._lives_stored()
-            await self._remove_stored(path_id)
+            await self._remove_stored(path_id, is_loaded=is_loaded)
         except NotSupportedError:  # nobody was there, or that would have been known before
             self._lives.unmake(path_id, before and replace(before, ends=None, idle_ttl=None, pending=False))
             raise
@@ -384,7 +386,7 @@ class LifeCycle:
         del self._removals[path_id]  # from now on somebody may make it anew, and that may have to go, too
         await self._lives_stored()
 
-    async def _remove_stored(self, path_id: str) -> None:
+    async def _remove_stored(self, path_id: str, *, is_loaded: bool) -> None:
         create = self._create_persister_for_path
         persister = None if create is None else (await made_persister(create, path_id))[0]
         if persister is None:
@@ -393,7 +395,23 @@ class LifeCycle:
         if remove is None:
             await persister.destroy()
             raise _cannot_remove(path_id)
+        if not is_loaded:
+            try:
+                await self._note_what_is_removed(path_id, persister)
+            except BaseException:
+                await persister.destroy()
+                raise
         await remove()
+
+    async def _note_what_is_removed(self, path_id: str, persister: PathPersister) -> None:
+        """What is stored may be stamped ahead of the server's time, and is of before the removal all the same."""
+        try:
+            await persister.start_auto_load()
+        except Exception as error:  # it goes unread
+            self._report(error)
+        else:
+            self._lives.remove(path_id, persister.store.get_next_hlc())
+            await self._lives_stored()
 
     def _removal_ended(self, path_id: str, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)

@@ -160,12 +160,10 @@ class Lifetimes:
     def ends_itself(self, path_id: str) -> None:
         """The application says that a path is to go, when it is asked; its removal begins with that."""
         server = self._world.server
-        if server is None:
-            return
         self.removals[path_id] = self.removals.get(path_id, 0) + 1
         self._world.durable.pop(path_id, None)
         self._made.pop(path_id, None)
-        if path_id not in server._life._removals:
+        if server is not None and path_id not in server._life._removals:  # else it may be the last thing that it does
             self._world.spawn(self._see_it_end(server, path_id, self._written_so_far(path_id)))
 
     async def _see_it_end(self, server: WsServer, path_id: str, dying: set[str]) -> None:

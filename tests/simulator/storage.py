@@ -88,8 +88,10 @@ class _Watched(Persister):
 
     async def remove(self) -> None:
         """What is stored goes, and with it all that was promised."""
-        if self.server is not None and (self.server, self.path_id or "") in self.world.holders:
-            self.world.fail("double", f"{self.path_id}: removed while another persister has it")
+        if self.server is not None:
+            if self.world.holders.get((self.server, self.path_id or ""), self) is not self:
+                self.world.fail("double", f"{self.path_id}: removed while another persister has it")
+            self.world.holders.pop((self.server, self.path_id or ""), None)
         await super().remove()  # type: ignore[misc]
         self.world.durable.pop(self.path_id or "", None)
 
