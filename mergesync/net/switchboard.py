@@ -295,7 +295,8 @@ class Switchboard:
                 connection.receive(frame, loop.time())
             except SyncError as error:
                 self._blame(socket, error)
-            await socket.caught_up()
+            if socket.turns is not None or socket.renewal is not None:
+                await socket.caught_up()
 
     def _condemn(self, socket: ServerSocket, error: SyncError) -> None:
         """Blame a socket as soon as whoever is sending now is through."""
