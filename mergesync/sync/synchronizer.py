@@ -487,6 +487,8 @@ class Synchronizer:
         if self._pulling.compares:
             yield from self._resume(transaction_id)
         if not self._pulling.compares:
+            if self.state is SyncState.LIVE:
+                self.announce()  # nobody was told of our hashes when the server's answer was late
             yield from self._ask_everyone(transaction_id, answers)
 
     def _resume(self, transaction_id: str) -> Conversation:
