@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mergesync.deadlines import earliest
 from mergesync.exceptions import (
     LoadError,
     NotDurableError,
@@ -656,8 +657,7 @@ class Path:
     # --- time
 
     def _deadline(self) -> float | None:
-        deadlines = (self._hub.deadline, self.talk.deadline)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return earliest(self._hub.deadline, self.talk.deadline)
 
     def _wake(self, now: float) -> None:
         self._hub.wake(now)
