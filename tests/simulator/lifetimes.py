@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -163,6 +164,35 @@ class Lifetimes:
             if self._loads[path_id] == loads:
                 self._mind_stored(path_id)
         return was_there
+
+    def ends_itself(self, path_id: str) -> None:
+        """The application says that a path is to go, when it is asked; its removal begins with that."""
+        server = self._world.server
+        if server is None:
+            return
+        self.removals[path_id] = self.removals.get(path_id, 0) + 1
+        self._world.durable.pop(path_id, None)
+        self._made.pop(path_id, None)
+        if path_id not in server._life._removals:
+            self._world.spawn(self._see_it_end(server, path_id, self._written_so_far(path_id)))
+
+    async def _see_it_end(self, server: WsServer, path_id: str, dying: set[str]) -> None:
+        await asyncio.sleep(0.001)
+        removal, life = server._life._removals.get(path_id), server._life._lives.get(path_id)
+        if server is not self._world.server:
+            return
+        if removal is None and path_id not in self._made and (life is None or not life.removed):
+            self._world.fail("ends", f"{path_id}: it stays, and was to go")
+        if removal is not None:
+            await asyncio.wait([removal])
+            error = None if removal.cancelled() else removal.exception()
+            if isinstance(error, SaveError):
+                self._pending[path_id] = (server, dying)
+            if removal.cancelled() or error is not None:
+                return
+        if self._is_remembered(server):
+            self._is_gone(path_id, dying)
+        self._mind_stored(path_id)
 
     def _written_so_far(self, path_id: str) -> set[str]:
         """What is there of a path, and what clients have written to it and is stamped no later than that."""

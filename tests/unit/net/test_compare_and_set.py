@@ -12,6 +12,7 @@ import pytest
 from mergesync import (
     MISSING,
     Access,
+    Changes,
     Client,
     ClientInfo,
     Identity,
@@ -19,6 +20,7 @@ from mergesync import (
     MergeableStore,
     NotSupportedError,
     RequestFailedError,
+    ServerPath,
     StaleVersionError,
     create_ws_server,
 )
@@ -258,6 +260,25 @@ async def test_who_may_not_read_any_more_is_not_told_what_is_there() -> None:
             if answer[1] == MessageType.GET_VALUE_DIFF:
                 await connection.send(f'S\n["{answer[0]}",0,[{{}}]]')
         assert answer[1:2] + answer[2][:1] == ["error", "refused"]
+
+
+async def test_what_a_hook_drops_from_a_row_that_it_edits() -> None:
+    """The change is not made then, as it would not be the one that was asked for."""
+
+    def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        changes.tables["t"]["r"]["a"] = "edited"
+        changes.tables["t"]["r"].pop("b", None)
+
+    async with (
+        create_ws_server("127.0.0.1", 0, on_changes=on_changes) as server,
+        synced(MergeableStore(), url_of(server)) as synchronizer,
+    ):
+        version = synchronizer.version("t", "r")
+        with pytest.raises(RequestFailedError, match="did not let it through"):
+            await synchronizer.compare_and_set(version, ({"t": {"r": {"a": 1, "b": 2}}}, {}))
+        assert synchronizer.version("t", "r") == version
+        await synchronizer.compare_and_set(version, ({"t": {"r": {"a": 1}}}, {}))
+        await eventually(lambda: synchronizer.store.get_row("t", "r") == {"a": "edited"})
 
 
 @pytest.mark.parametrize(
