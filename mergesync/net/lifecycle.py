@@ -374,8 +374,7 @@ class LifeCycle:
                 await caller.settled()
             self._kept.pop(path_id, None)
             await self._paths.end(path_id, text)
-            await self._lives_stored()
-            await self._remove_stored(path_id, is_loaded=is_loaded)
+            await self._remove_stored(path_id, is_dated=is_loaded)
         except NotSupportedError:  # nobody was there, or that would have been known before
             self._lives.unmake(path_id, before and replace(before, ends=None, idle_ttl=None, pending=False))
             raise
@@ -386,32 +385,38 @@ class LifeCycle:
         del self._removals[path_id]  # from now on somebody may make it anew, and that may have to go, too
         await self._lives_stored()
 
-    async def _remove_stored(self, path_id: str, *, is_loaded: bool) -> None:
+    async def _remove_stored(self, path_id: str, *, is_dated: bool) -> None:
+        """Remove what is stored, once it is stored as well what is too old from now on.
+
+        Args:
+            path_id: the path.
+            is_dated: whether that is known: clients may have stamped what is stored with clocks that are fast.
+        """
         create = self._create_persister_for_path
         persister = None if create is None else (await made_persister(create, path_id))[0]
         if persister is None:
+            await self._lives_stored()
             return
-        remove = getattr(persister, "remove", None)
-        if remove is None:
+        try:
+            remove = getattr(persister, "remove", None)
+            if remove is None:
+                raise _cannot_remove(path_id)
+            if not is_dated:
+                await self._date(path_id, persister)
+            await self._lives_stored()
+        except BaseException:
             await persister.destroy()
-            raise _cannot_remove(path_id)
-        if not is_loaded:
-            try:
-                await self._note_what_is_removed(path_id, persister)
-            except BaseException:
-                await persister.destroy()
-                raise
+            raise
         await remove()
 
-    async def _note_what_is_removed(self, path_id: str, persister: PathPersister) -> None:
-        """What is stored may be stamped ahead of the server's time, and is of before the removal all the same."""
+    async def _date(self, path_id: str, persister: PathPersister) -> None:
+        """Too old from now on is what is no newer than what is stored."""
         try:
             await persister.start_auto_load()
-        except Exception as error:  # it goes unread
+        except Exception as error:  # what cannot be read is removed as well
+            note_place(error, path_id)
             self._report(error)
-        else:
-            self._lives.remove(path_id, persister.store.get_next_hlc())
-            await self._lives_stored()
+        self._lives.remove(path_id, persister.store.get_next_hlc())
 
     def _removal_ended(self, path_id: str, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)

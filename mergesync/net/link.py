@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from mergesync.deadlines import earliest
 from mergesync.exceptions import (
     ConnectionLostError,
     LimitExceededError,
@@ -440,8 +441,7 @@ class Link:
     def _deadline(self) -> float | None:
         if self._connection is None:
             return None
-        deadlines = [self._connection.deadline, *(port.deadline for port in self._ports.values())]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return earliest(self._connection.deadline, *[port.deadline for port in self._ports.values()])
 
     def _wake(self, now: float) -> None:
         if self._connection is not None:

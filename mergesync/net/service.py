@@ -146,6 +146,8 @@ class Service:
                 return ["refused", error.args[0]]
             case NameTakenError():
                 return ["name-taken", error.args[0]]
+            case StaleVersionError() if not client.access.read:
+                return ["refused", "the version is not the present one, which the client may not read any more"]
             case StaleVersionError():
                 content = [] if error.content is MISSING else [error.content]
                 return ["stale", error.args[0], {"version": error.version, "content": content}]

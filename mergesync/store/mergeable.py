@@ -11,7 +11,7 @@ from mergesync.store import diff, notify
 from mergesync.store.bodies import CHANGES, CONTENT, check_body, hlc_of
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.changes import Change
-from mergesync.store.hlc import decode_hlc, latest_allowed
+from mergesync.store.hlc import decode_hlc
 from mergesync.store.merging import Merging
 from mergesync.store.stamps import COLON, NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
 from mergesync.store.texts import tables_text
@@ -109,7 +109,7 @@ class MergeableStore(Merging):
 
     def latest_allowed_hlc(self) -> str:
         """The largest stamp that is not too far in the future for this store's clock."""
-        return latest_allowed(self._clock.now())
+        return self._clock.latest_allowed()
 
     # --- the clock
 
@@ -252,6 +252,13 @@ class MergeableStore(Merging):
             if leaves:
                 tables.setdefault(table_id, [{}])[0][row_id] = [leaves]
         return [[tables], [_beyond(self._transaction.changed_values(), body[1][0])], 1]
+
+    def has_taken_all(self) -> bool:
+        """Whether the running transaction has merged one body, taken each leaf of it, and written nothing itself.
+
+        Then that body is what has changed, and it need not be gathered.
+        """
+        return self._transaction.took_one_body_whole()
 
     def get_transaction_changes(self) -> list[Any]:
         """The net changes of the running transaction: `[tables, values, 1]`, with `MISSING` for what is gone."""

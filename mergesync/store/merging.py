@@ -14,7 +14,6 @@ from mergesync.store.bodies import hlc_of
 from mergesync.store.building import Built, build
 from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
-from mergesync.store.hlc import latest_allowed
 from mergesync.store.listening import Listening
 from mergesync.store.stamps import COLON, PLAIN, Stamp, is_live, pack, shown_text
 from mergesync.store.transaction import NEW, Transaction
@@ -39,6 +38,7 @@ class Merging(Listening):
                     self._merge_hlc(self._tree.values, hlc_of(values), None, None),
                     self._merge_leaves(self._tree.values, None, "", values[0]),
                 )
+            self._transaction.merges += 1
             self._clock.observe(newest)
 
     def _merge_tables(self, tables: Any) -> str:
@@ -117,9 +117,11 @@ class Merging(Listening):
             hlc = (leaf[1] or "") if len(leaf) > 1 else ""
             old = stamps.get(leaf_id)
             if old is not None and old[-1] != COLON and hlc <= old[-16:].decode():
+                self._transaction.left_out = True
                 continue
             stamp = pack(leaf[0], hlc)
             if stamp == old:
+                self._transaction.left_out = True
                 continue
             if leaves.before is None:
                 if table_id is None:
@@ -204,7 +206,7 @@ class Merging(Listening):
         """
         if self._depth or self._has_schema or self._listeners.entries or not self._tree.is_blank:
             return False
-        if built.newest > latest_allowed(self._clock.now()):
+        if built.newest > self._clock.latest_allowed():
             raise ClockDriftError(built.newest, MAX_CLOCK_OFFSET_MILLISECONDS)
         self._tree = built.tree
         self._transaction = Transaction(self._tree)

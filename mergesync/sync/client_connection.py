@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from mergesync.deadlines import earliest
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, RequestTimeoutError
 from mergesync.limits import FRAGMENT_TIMEOUT_SECONDS, MAX_CHANNEL_ID_BYTES, MAX_CHANNELS, MAX_PENDING_CONTROLS
 from mergesync.store.jsjson import utf8
@@ -156,7 +157,7 @@ class ClientConnection:
     @property
     def deadline(self) -> float | None:
         """When `wake` is due, in seconds, or None."""
-        return min((deadline for _, deadline in self._pending.values()), default=None)
+        return earliest(*[deadline for _, deadline in self._pending.values()])
 
     def wake(self, now: float) -> None:
         """Give up on a server that does not echo.

@@ -10,6 +10,7 @@ The hub never waits: texts go out through an `Exit`, time comes in as an argumen
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -79,7 +80,7 @@ class _Held:
 class _Waiting:
     """All that waits for the path to be ready."""
 
-    messages: list[_Held] = field(default_factory=list)
+    messages: deque[_Held] = field(default_factory=deque)
     size_bytes: int = 0
     since: float | None = None
 
@@ -177,7 +178,7 @@ class Hub:
         """Act on what has waited; as long as something does, nobody is told that all is merged."""
         waiting = self._waiting.messages
         while waiting:
-            held = waiting.pop(0)
+            held = waiting.popleft()
             if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
                 self.receive(held.client_id, held.address, held.payload, now)
         self._waiting = _Waiting()
@@ -487,7 +488,7 @@ class Hub:
     def _release(self, drops: Callable[[_Held], bool]) -> None:
         """Drop some of what is held."""
         waiting = self._waiting
-        waiting.messages = [held for held in waiting.messages if not drops(held)]
+        waiting.messages = deque(held for held in waiting.messages if not drops(held))
         waiting.size_bytes = sum(held.size_bytes for held in waiting.messages)
 
     def _limit(self, client_id: str, message: str) -> LimitExceededError:

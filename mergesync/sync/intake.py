@@ -97,10 +97,10 @@ class Intake:
         Returns:
             What waits for a verdict, if something does.
         """
-        admission = Admission(self._store, authority=self._authority)
         looks = self._authority and (pulled or self._store.has_schema() or has_unstamped(changes))
-        if newest <= admission.latest and not looks:
+        if not looks and newest <= self._store.latest_allowed_hlc():
             return self._propose(sender, changes, pulled)
+        admission = Admission(self._store, authority=self._authority)
         parts = split(changes, admission.judge, admission.latest)
         proposal = self._propose(sender, parts.taken, pulled)
         self._complain(sender, parts)

@@ -481,6 +481,8 @@ class Application:
         """A server has loaded a path."""
         for leaf, stamp in leaves_of(store.get_mergeable_content()):
             self._mind_token(f"{path_id}: loaded {leaf}", token_in(stamp[0]))
+        if self.lifetimes is not None:
+            self.lifetimes.loaded(path_id)
         world = self._world
         is_removed = self.lifetimes is not None and self.lifetimes.may_forget(path_id)
         is_new, has_lost = world.options.storage == "none" or is_removed, world.server_died or world.disk.failures > 0
