@@ -70,6 +70,7 @@ class Lifetimes:
         self._made: dict[str, _Made] = {}
         self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
         self._loads: Counter[str] = Counter()
+        self._initial: set[str] = set()  # what paths began with: without stamps, it is of no time
 
     def options(self) -> dict[str, Any]:
         """What a server is made with."""
@@ -106,8 +107,9 @@ class Lifetimes:
         server, token = self._world.server, self._application.own_cell(path_id)
         if server is None:
             return
+        self._initial.add(token)
         content: Any = ({"init": {"1": {"c": token}}}, {})
-        since = self._world.loop.time()
+        since, removals = self._world.loop.time(), self.removals.get(path_id, 0)
         try:
             await server.create_path(
                 path_id, content=content, ttl_seconds=ttl_seconds, idle_ttl_seconds=idle_ttl_seconds
@@ -115,7 +117,8 @@ class Lifetimes:
         except (PathExistsError, PathClosedError, PersisterError) as error:
             self._world.errors.append(error)
             return
-        self._made[path_id] = _Made(server, token, ttl_seconds, idle_ttl_seconds, since)
+        if removals == self.removals.get(path_id, 0):  # else it may have been removed before this was told
+            self._made[path_id] = _Made(server, token, ttl_seconds, idle_ttl_seconds, since)
 
     async def make_all(self, path_ids: list[str]) -> bool:
         """See to it that there are these paths, where nobody else makes them; whether they are there."""
@@ -175,24 +178,22 @@ class Lifetimes:
             self._world.spawn(self._see_it_end(server, path_id, self._written_so_far(path_id)))
 
     async def _see_it_end(self, server: WsServer, path_id: str, dying: set[str]) -> None:
-        loads = self._loads[path_id]
+        loads, now = self._loads[path_id], self._world.server_now() / 1000
         await asyncio.sleep(0.001)
-        removal, life = server._life._removals.get(path_id), server._life._lives.get(path_id)
-        if server is not self._world.server:
-            return
-        if removal is None and path_id not in self._made and (life is None or not life.removed):
-            self._world.fail("ends", f"{path_id}: it stays, and was to go")
-        if removal is not None:
+        if (removal := server._life._removals.get(path_id)) is not None:
             await asyncio.wait([removal])
-            error = None if removal.cancelled() else removal.exception()
-            if isinstance(error, SaveError):
-                self._pending[path_id] = (server, dying)
-            if removal.cancelled() or error is not None:
-                return
-        if self._is_remembered(server):
-            self._is_gone(path_id, dying)
-        if self._loads[path_id] == loads:
-            self._mind_stored(path_id)
+        life = server._life._lives.get(path_id)
+        if server is not self._world.server or (life is not None and not life.removed and life.created >= now):
+            return  # nobody knows, or it was made anew
+        if life is None or not life.removed:
+            self._world.fail("ends", f"{path_id}: it stays, and was to go")
+        elif life.pending:
+            self._pending[path_id] = (server, dying)
+        else:
+            if self._is_remembered(server):
+                self._is_gone(path_id, dying)
+            if self._loads[path_id] == loads:
+                self._mind_stored(path_id)
 
     def _written_so_far(self, path_id: str) -> set[str]:
         """What is there of a path, and what clients have written to it and is stamped no later than that."""
@@ -204,7 +205,7 @@ class Lifetimes:
         return of_clients | in_store | set(tokens_in(self._stored(path_id)))
 
     def _is_gone(self, path_id: str, dead: set[str]) -> None:
-        self._application.tokens.dead |= dead
+        self._application.tokens.dead |= dead - self._initial
         self._pending.pop(path_id, None)
         self._world.unexpected += self._left_of(path_id)
 
