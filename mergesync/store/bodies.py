@@ -15,6 +15,7 @@ from mergesync.exceptions import ClockDriftError, ContentError
 from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS, MAX_INTEGER
 from mergesync.store.hlc import are_hlcs, is_hlc
 from mergesync.store.jsjson import dumps
+from mergesync.store.leaves import are_plain
 
 __all__ = [
     "CHANGES",
@@ -149,31 +150,20 @@ class _Check:
 
     def leaves(self, leaves: dict[Any, Any]) -> None:
         """Check the cells of a row, or the values."""
-        add, least, most = self.hlcs.append, max(2, self.form.fewest), self.form.most
+        hlcs = self.hlcs
+        count = len(hlcs)
+        if are_plain(leaves, max(2, self.form.fewest), hlcs):
+            return
+        del hlcs[count:]
         for leaf_id, stamp in leaves.items():
-            # The common case, a list with an HLC, is checked here without a call.
-            if (
-                stamp.__class__ is list
-                and least <= len(stamp) <= most
-                and stamp[1].__class__ is str
-                and (len(stamp) == 2 or stamp[2].__class__ is int)
-            ):
-                add(stamp[1])
-            else:
-                self.stamp(stamp, "a leaf")
-            if stamp[0].__class__ not in _CERTAIN_WIRES:
-                _check_wire(stamp[0])
-            if leaf_id.__class__ is not str:
-                self.id(leaf_id)
+            self.id(leaf_id)
+            self.stamp(stamp, "a leaf")
+            _check_wire(stamp[0])
 
     def id(self, id_: Any) -> None:
         """Check an id: bodies are as a JSON parser gives them, so that nothing needs to be converted."""
         if id_.__class__ is not str:
             raise ContentError(f"an id must be a string, not {id_!r:.40}")
-
-
-_CERTAIN_WIRES = frozenset((str, bool, type(None)))
-"""Types of which everything is JSON."""
 
 
 def _check_wire(wire: Any) -> None:

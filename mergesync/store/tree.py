@@ -12,14 +12,13 @@ named without leaves. A container without anything in it has no hash, and adds n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
-from fnv_hash_fast import fnv1a_32
-
-from mergesync.store.jsjson import child_hash, fnv1a, utf8
+from mergesync.store.jsjson import fnv1a
+from mergesync.store.leaves import child_hash, hash_share
 from mergesync.store.order import Order
 from mergesync.store.row_ids import RowIds
-from mergesync.store.stamps import COLON, Stamp, stamp_hash
+from mergesync.store.stamps import Stamp, stamp_hash
 
 __all__ = ["Before", "GivenHashes", "Leaves", "Row", "Table", "Tables", "Tree", "Values"]
 
@@ -28,24 +27,6 @@ Before: TypeAlias = dict[str, Stamp | None]
 
 GivenHashes: TypeAlias = dict[str, tuple[Stamp, int]]
 """By leaf id, a stamp and the hash that a file said of it, where that is not its hash."""
-
-
-class _LeafHashing(dict[str, tuple[bytes, int]]):
-    """By leaf id: what precedes the hash of a leaf where it is hashed for its parent, and what a hash of 0 adds there.
-
-    Most rows have leaves of the same few ids; the latest ones are kept at hand.
-    """
-
-    def __missing__(self, leaf_id: str) -> tuple[bytes, int]:
-        if len(self) >= _MOST_AT_HAND:
-            self.clear()
-        prefix = utf8(leaf_id) + b":"
-        self[leaf_id] = prefix, fnv1a_32(prefix + b"0")
-        return self[leaf_id]
-
-
-_MOST_AT_HAND: Final = 4096
-_leaf_hashing: Final = _LeafHashing()
 
 
 def _hlc_share(hlc: str) -> int:
@@ -107,16 +88,12 @@ class Leaves:
 
     def _share_of(self, stamps: Mapping[str, Stamp | None]) -> int:
         """What leaves with these stamps add to the hash (protocol section 4)."""
-        share, given = 0, self._given
+        if self._given is None:  # the common case
+            return hash_share(stamps)
+        share = 0
         for leaf_id, stamp in stamps.items():
-            if stamp is None:
-                continue
-            if given is None:  # the common case, written out
-                hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
-            else:
-                hash_ = self._hash_of(leaf_id, stamp)
-            prefix, zero_share = _leaf_hashing[leaf_id]
-            share ^= fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
+            if stamp is not None:
+                share ^= child_hash(leaf_id, self._hash_of(leaf_id, stamp)) ^ child_hash(leaf_id, 0)
         return share
 
     def soil(self, before: Before) -> None:
