@@ -88,6 +88,7 @@ def check_body(body: Any, form: StampForm, latest: str) -> str:
 def check_tables(stamp: Any, form: StampForm) -> str:
     """Check a stamp of tables; returns the greatest HLC in it, and raises ContentError."""
     check = _Check(form)
+    fewest, size, hlcs = form.fewest, check.size, check.hlcs
     for table_id, table in check.container(stamp, "tables").items():
         check.id(table_id)
         for row_id, row in check.container(table, "a table").items():
@@ -96,20 +97,24 @@ def check_tables(stamp: Any, form: StampForm) -> str:
             # The common case, a row without an HLC of its own, is told without a call.
             if (
                 row.__class__ is list
-                and len(row) == form.fewest
+                and len(row) == fewest
                 and row[0].__class__ is dict
-                and (len(row) == 1 or (row[1] == "" and row[2].__class__ is int))
+                and (fewest == 1 or (row[1] == "" and row[2].__class__ is int))
             ):
-                check.leaves(row[0])
+                leaves = row[0]
             else:
-                check.leaves(check.container(row, "a row"))
+                leaves = check.container(row, "a row")
+            if not are_plain(leaves, size, hlcs):
+                check.leaves(leaves)
     return check.newest()
 
 
 def check_values(stamp: Any, form: StampForm) -> str:
     """Check a stamp of values; returns the greatest HLC in it, and raises ContentError."""
     check = _Check(form)
-    check.leaves(check.container(stamp, "values"))
+    leaves = check.container(stamp, "values")
+    if not are_plain(leaves, check.size, check.hlcs):
+        check.leaves(leaves)
     return check.newest()
 
 
@@ -118,6 +123,7 @@ class _Check:
 
     def __init__(self, form: StampForm) -> None:
         self.form = form
+        self.size = max(2, form.fewest)  # of most leaves
         self.hlcs: list[str] = []
 
     def newest(self) -> str:
@@ -149,12 +155,7 @@ class _Check:
                 raise ContentError(f"{what}: not a stamp of the clock: {hlc!r:.40}")
 
     def leaves(self, leaves: dict[Any, Any]) -> None:
-        """Check the cells of a row, or the values."""
-        hlcs = self.hlcs
-        count = len(hlcs)
-        if are_plain(leaves, max(2, self.form.fewest), hlcs):
-            return
-        del hlcs[count:]
+        """Check the cells of a row, or the values, one by one."""
         for leaf_id, stamp in leaves.items():
             self.id(leaf_id)
             self.stamp(stamp, "a leaf")

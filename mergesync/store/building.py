@@ -16,7 +16,7 @@ from mergesync.exceptions import ContentError
 from mergesync.store.bodies import CHANGES, CONTENT, check_body, hlc_of
 from mergesync.store.diff import tree_changes, tree_content
 from mergesync.store.leaves import pack, take
-from mergesync.store.stamps import COLON, Stamp, is_live, newest_hlc, stamp_hash
+from mergesync.store.stamps import Stamp, is_live, newest_hlc, stamp_hash
 from mergesync.store.tree import GivenHashes, Leaves, Row, Table, Tree
 
 __all__ = ["NOT_YET", "Built", "TreeBuilder", "build", "build_content"]
@@ -139,11 +139,13 @@ class _Building:
         leaves.live, self.newest = take(said, stamps, counts, self._begun, self.newest)
         if not self._hashed:
             return None
-        wrong: GivenHashes = {}
-        for (leaf_id, stamp), leaf in zip(stamps.items(), said.values(), strict=True):
-            if leaf[2] != (fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)):
-                wrong[leaf_id] = stamp, int(leaf[2]) % _MODULUS
-        return wrong or None
+        if [*map(fnv1a_32, stamps.values())] == [leaf[2] for leaf in said.values()]:
+            return None
+        return {
+            leaf_id: (stamp, int(leaf[2]) % _MODULUS)
+            for (leaf_id, stamp), leaf in zip(stamps.items(), said.values(), strict=True)
+            if leaf[2] != stamp_hash(stamp)
+        }
 
 
 class TreeBuilder:

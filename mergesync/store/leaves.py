@@ -16,7 +16,17 @@ from mergesync.store.cells import TOMBSTONE
 from mergesync.store.jsjson import quoted, utf8
 from mergesync.store.stamps import COLON, NO_HLC, PLAIN, Stamp, is_live, stamp_hash, wire_text
 
-__all__ = ["are_plain", "child_hash", "hash_share", "leaf_hash", "news_in", "pack", "replace_shown", "take"]
+__all__ = [
+    "are_plain",
+    "child_hash",
+    "hash_change",
+    "hash_share",
+    "leaf_hash",
+    "news_in",
+    "pack",
+    "replace_shown",
+    "take",
+]
 
 
 def are_plain(leaves: Mapping[Any, Any], size: int, hlcs: list[str]) -> bool:
@@ -179,15 +189,33 @@ _MOST_AT_HAND: Final = 4096
 _prefixes: Final = _Prefixes()
 
 
-def hash_share(stamps: Mapping[str, Stamp | None]) -> int:
-    """What leaves with these stamps add to the hash of their row (protocol section 4); None adds nothing."""
+def hash_share(stamps: Mapping[str, Stamp]) -> int:
+    """What leaves with these stamps add to the hash of their row (protocol section 4)."""
     share = 0
     for leaf_id, stamp in stamps.items():
-        if stamp is not None:
-            hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
-            prefix, zero_share = _prefixes[leaf_id]
-            share ^= fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
+        hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
+        prefix, zero_share = _prefixes[leaf_id]
+        share ^= fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
     return share
+
+
+def hash_change(before: Mapping[str, Stamp | None], stamps: Mapping[str, Stamp]) -> int:
+    """How the hash of a row changes with some of its stamps.
+
+    Args:
+        before: what they were; None for none.
+        stamps: all that the row has now.
+    """
+    change = 0
+    for leaf_id, old in before.items():
+        prefix, zero_share = _prefixes[leaf_id]
+        for stamp in (old, stamps.get(leaf_id)):
+            if stamp is None:
+                change ^= zero_share
+            else:
+                hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
+                change ^= fnv1a_32(prefix + b"%d" % hash_)
+    return change
 
 
 def child_hash(child_id: str, hash_: int) -> int:

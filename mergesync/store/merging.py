@@ -36,7 +36,9 @@ class Merging(Listening):
             else:
                 newest = self._merge_tables(tables)
                 newest = max(newest, self._merge_hlc(self._tree.values, hlc_of(values), None, None))
-                newest = self._merge_leaves(self._tree.values, None, "", values[0], newest)
+                news, newest = news_in(values[0], self._tree.values.stamps, newest)
+                if news is not None:
+                    self._replace_some(self._tree.values, None, "", news)
             self._clock.observe(newest)
 
     def _merge_tables(self, tables: Any) -> str:
@@ -65,7 +67,9 @@ class Merging(Listening):
             elif is_new and row.before is NEW and not has_schema:
                 newest = self._take_row(table, table_id, row_id, row, leaves, newest)
             else:
-                newest = self._merge_leaves(row, table_id, row_id, leaves, newest)
+                news, newest = news_in(leaves, row.stamps, newest)
+                if news is not None:
+                    self._replace_some(row, table_id, row_id, news)
             if len(said) > 1:
                 newest = max(newest, self._merge_hlc(row, hlc_of(said), table_id, row_id))
             if has_schema and row.live:
@@ -82,13 +86,8 @@ class Merging(Listening):
             self._tree.count_row(table_id, table, row_id, 1)
         return newest
 
-    def _merge_leaves(
-        self, leaves: Leaves, table_id: str | None, row_id: str, said: Mapping[str, Any], newest: str
-    ) -> str:
-        """Take what is newer; returns the greatest HLC so far."""
-        news, newest = news_in(said, leaves.stamps, newest)
-        if news is None:
-            return newest
+    def _replace_some(self, leaves: Leaves, table_id: str | None, row_id: str, news: dict[str, Stamp]) -> None:
+        """Put stamps that win in their places."""
         if leaves.before is None:
             leaves = self._values() if table_id is None else self._row(table_id, row_id)
         before, has_schema = leaves.before, self._has_schema
@@ -104,7 +103,6 @@ class Merging(Listening):
                     self._refuse_unfit(table_id, row_id, leaf_id, stamp)
                 shows = self._shows(table_id, leaf_id, stamp)
                 self._put(leaves, table_id, row_id, leaf_id, leaves.stamps.get(leaf_id), stamp, shows)
-        return newest
 
     def _refuse_unfit(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:
         """Tell what a schema keeps from showing; it is stamped and passed on all the same (surprise 24)."""

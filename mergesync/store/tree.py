@@ -11,11 +11,11 @@ named without leaves. A container without anything in it has no hash, and adds n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from mergesync.store.jsjson import fnv1a
-from mergesync.store.leaves import child_hash, hash_share
+from mergesync.store.leaves import child_hash, hash_change, hash_share
 from mergesync.store.order import Order
 from mergesync.store.row_ids import RowIds
 from mergesync.store.stamps import Stamp, stamp_hash
@@ -75,26 +75,23 @@ class Leaves:
 
     def hash(self) -> int | None:
         """The hash of the container, or None if there is nothing in it."""
-        stamps, stale = self.stamps, self._stale
+        stamps, stale, given = self.stamps, self._stale, self._given
         if self._hash is None:
             if stamps or self.hlc:
-                self._hash = _hlc_share(self.hlc) ^ self._share_of(stamps)
+                self._hash = _hlc_share(self.hlc) ^ hash_share(stamps)
         elif stale is not None:
-            hash_ = self._hash ^ self._share_of(stale)
-            hash_ ^= self._share_of({leaf_id: stamps.get(leaf_id) for leaf_id in stale})
-            self._hash = hash_ if stamps or self.hlc else None
+            change = hash_change(stale, stamps) if given is None else self._change_of_given(stale)
+            self._hash = self._hash ^ change if stamps or self.hlc else None
         self._stale = None
         return self._hash
 
-    def _share_of(self, stamps: Mapping[str, Stamp | None]) -> int:
-        """What leaves with these stamps add to the hash (protocol section 4)."""
-        if self._given is None:  # the common case
-            return hash_share(stamps)
-        share = 0
-        for leaf_id, stamp in stamps.items():
-            if stamp is not None:
-                share ^= child_hash(leaf_id, self._hash_of(leaf_id, stamp)) ^ child_hash(leaf_id, 0)
-        return share
+    def _change_of_given(self, before: Before) -> int:
+        """What `hash_change` tells, where some of the hashes are believed."""
+        change = 0
+        for leaf_id, old in before.items():
+            for stamp in (old, self.stamps.get(leaf_id)):
+                change ^= child_hash(leaf_id, 0 if stamp is None else self._hash_of(leaf_id, stamp))
+        return change
 
     def soil(self, before: Before) -> None:
         """Take note that these stamps were replaced; the dict is taken over.

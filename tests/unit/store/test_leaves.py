@@ -9,7 +9,17 @@ import pytest
 from mergesync.limits import MAX_INTEGER
 from mergesync.store.cells import ENCODED, TOMBSTONE
 from mergesync.store.jsjson import fnv1a
-from mergesync.store.leaves import are_plain, child_hash, hash_share, leaf_hash, news_in, pack, replace_shown, take
+from mergesync.store.leaves import (
+    are_plain,
+    child_hash,
+    hash_change,
+    hash_share,
+    leaf_hash,
+    news_in,
+    pack,
+    replace_shown,
+    take,
+)
 
 from .kit import hlc
 
@@ -132,9 +142,19 @@ def test_hash_share() -> None:
     for leaf_id, stamp in stamps.items():
         hash_ = fnv1a((b"null" if stamp[:1] == b":" else b"").decode() + stamp.decode())
         expected ^= child_hash(leaf_id, hash_) ^ child_hash(leaf_id, 0)
-    assert hash_share({**stamps, "nothing": None}) == expected
+    assert hash_share(stamps) == expected
     assert hash_share({}) == 0
     assert leaf_hash((TOMBSTONE, hlc(2))) == fnv1a(f"null:{hlc(2)}")
+
+
+def test_hash_change() -> None:
+    """Old and new stamps, where there are any."""
+    before: dict[str, bytes | None] = {"a": pack(1, hlc(1)), "new": None, "gone": pack(TOMBSTONE, hlc(1)), "not": None}
+    stamps = {"a": pack(TOMBSTONE, hlc(2)), "new": pack("x", hlc(2)), "other": pack(2, "")}
+    expected = hash_share({"a": pack(1, hlc(1)), "gone": pack(TOMBSTONE, hlc(1))})
+    expected ^= hash_share({"a": stamps["a"], "new": stamps["new"]})
+    assert hash_change(before, stamps) == expected
+    assert hash_change({}, stamps) == 0
 
 
 def test_what_is_kept_of_ids_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
