@@ -167,10 +167,10 @@ class Lifetimes:
 
     def ends_itself(self, path_id: str) -> None:
         """The application says that a path is to go, when it is asked; its removal begins with that."""
+        self.removals[path_id] = self.removals.get(path_id, 0) + 1  # a server that ends leaves it to the next one
         server = self._world.server
         if server is None:
             return
-        self.removals[path_id] = self.removals.get(path_id, 0) + 1
         self._world.durable.pop(path_id, None)
         self._made.pop(path_id, None)
         if path_id not in server._life._removals:
@@ -183,6 +183,9 @@ class Lifetimes:
             return
         if removal is None and path_id not in self._made and (life is None or not life.removed):
             self._world.fail("ends", f"{path_id}: it stays, and was to go")
+        if removal is None and life is not None and life.pending:  # it has failed already
+            self._pending[path_id] = (server, dying)
+            return
         if removal is not None:
             await asyncio.wait([removal])
             error = None if removal.cancelled() else removal.exception()
