@@ -48,20 +48,18 @@ class Frames:
         self.check_open()
         if self._wait_seconds:
             await asyncio.sleep(self._wait_seconds)
-        frame = await self._frame()
-        self._received()
-        now = asyncio.get_running_loop().time()
-        self._wait_seconds = max(self._messages.wait_seconds(1, now), self._bytes.wait_seconds(len(frame), now))
-        return frame
-
-    async def _frame(self) -> str:
         socket = self._socket
         try:
             while True:
                 frame = await socket.channel.receive()
-                await self._rounds.wait()
+                if not self._rounds.goes_on():
+                    await self._rounds.wait()
                 if not (socket.closing or socket.condemned):
-                    return frame
+                    break
         except ChannelClosed as closed:
             self._closed = closed
             raise
+        self._received()
+        now = asyncio.get_running_loop().time()
+        self._wait_seconds = max(self._messages.wait_seconds(1, now), self._bytes.wait_seconds(len(frame), now))
+        return frame

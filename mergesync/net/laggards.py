@@ -45,6 +45,8 @@ class Laggards:
         """Whether a client is to miss a change, now and until it has caught up."""
         missed = self._missed.get(channel)
         if missed is None:
+            if not channel.queued_bytes and channel not in self._waiting:  # the common case
+                return False
             if self.may_wait(channel, size_bytes, self._max_outbox_bytes):
                 return False
             missed = self._missed[channel] = {}

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import enum
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from mergesync.deadlines import earliest
 from mergesync.exceptions import (
     ConnectionLostError,
     LimitExceededError,
@@ -231,6 +232,13 @@ class Link:
         if self._connection is not None:
             self.send(self._connection.outgoing(channel_id, address, remainder))
 
+    def ask_again(self, channel_ids: Iterable[str | None]) -> None:
+        """Ask again for channels that the server has refused, where they are still wanted."""
+        connection = self._connection
+        for channel_id in channel_ids:
+            if connection is not None and connection is self._connection and channel_id is not None:
+                self._act(connection.subscribe_again, channel_id, _now())
+
     def set_alarm(self) -> None:
         """Some deadline may have changed."""
         self._alarm.set()
@@ -297,9 +305,15 @@ class Link:
         connection = self._connection
         if connection is None:
             return
-        channel_id = next((channel_id for channel_id in self._ports if self.is_open(channel_id)), None)
-        if not connection.extended or not self.is_open(channel_id):
+        if not connection.extended:
             raise NotSupportedError("the server does not take another token on an open connection")
+        channel_id = next((channel_id for channel_id in self._ports if self.is_open(channel_id)), None)
+        if not self.is_open(channel_id):  # there is nowhere to say it, but on a new connection
+            assert self._channel is not None
+            self._drop()
+            self._begin_closing(self._channel, _CLOSE_NORMAL, "")
+            return
+        closed = [channel_id for channel_id in self._ports if not self.is_open(channel_id)]
         request_id = new_id(_REQUEST_ID_LENGTH)
         answer = self._requests[request_id] = asyncio.get_running_loop().create_future()
         self.post_operation(channel_id, Operation(request_id, TOKEN, token))
@@ -311,6 +325,7 @@ class Link:
             raise NotSupportedError("the server does not ask who its clients are")
         if operation.name != OK:
             raise RefusedConnectionError(f"the server refuses the token: {operation.body!s:.200}", status=_REFUSED[0])
+        self.ask_again(closed)  # it may open what the former one did not
 
     def _connecting_failed(self, error: Exception) -> float:
         wait_seconds = 0.0
@@ -426,8 +441,7 @@ class Link:
     def _deadline(self) -> float | None:
         if self._connection is None:
             return None
-        deadlines = [self._connection.deadline, *(port.deadline for port in self._ports.values())]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return earliest(self._connection.deadline, *[port.deadline for port in self._ports.values()])
 
     def _wake(self, now: float) -> None:
         if self._connection is not None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from heapq import heappop, heappush
 from typing import Any, Final
 
+from mergesync.deadlines import earliest
 from mergesync.limits import (
     MAX_REMEMBERED_REMOVALS,
     REMOVAL_REMEMBERED_SECONDS,
@@ -57,7 +58,7 @@ class Life:
     def deadline(self) -> float | None:
         """When something is to be done about it."""
         idle = None if self.idle_ttl is None or self.idle_since is None else self.idle_since + self.idle_ttl
-        return min((at for at in (self.ends, idle) if at is not None), default=None)
+        return earliest(self.ends, idle)
 
 
 class Lives:

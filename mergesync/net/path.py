@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mergesync.deadlines import earliest
 from mergesync.exceptions import (
     LoadError,
     NotDurableError,
@@ -147,7 +148,6 @@ class Path:
         "_exit",
         "_failure",
         "_hub",
-        "_joins",
         "_keepers",
         "_life",
         "_options",
@@ -192,7 +192,6 @@ class Path:
         self._persister: PathPersister | None = None
         self._retry_at: float | None = None  # while the path is refused: when it is tried again, by the loop's clock
         self._bell = Bell()
-        self._joins = 0
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
         self._confirming: set[asyncio.Task[None]] = set()
@@ -257,7 +256,7 @@ class Path:
 
     def access_changed(self, client: Client) -> None:
         """A client may do more, or less, than before."""
-        self._hub.set_reads(client.id, client.access.read)
+        self._hub.access_changed(client.id, asyncio.get_running_loop().time(), reads=client.access.read)
         if self.store is not None:
             self.members.show(client)
 
@@ -271,7 +270,6 @@ class Path:
         self.members.miss(client, reason)
 
     def _somebody_came(self) -> None:
-        self._joins += 1
         if len(self.members) + self._keepers == 1:
             self._bell.ring()
 
@@ -594,18 +592,31 @@ class Path:
             await self._bell.until(self._is_empty)
             if self._options.idle_grace_seconds and await self._somebody_comes(self._options.idle_grace_seconds):
                 continue
-            joins = self._joins
             await self._bell.until(self._is_quiet)
-            flushed = await self._flush()
+            with self._writes() as writes:
+                flushed = await self._flush()
             if self._destroyed:
                 return
             if flushed:
                 wait_seconds = SAVE_RETRY_FIRST_SECONDS
-                if self._joins == joins:  # nobody came, and so nothing was written, since the flush began
+                if self._is_empty() and self._is_quiet() and not writes:
                     return
             else:
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, SAVE_RETRY_CAP_SECONDS)
+
+    @contextlib.contextmanager
+    def _writes(self) -> Iterator[set[MergeableStore]]:
+        """The store, once something is written to it meanwhile, by whoever came, or by the application that has it."""
+        written: set[MergeableStore] = set()
+        if (store := self.store) is None:
+            yield written
+            return
+        listener_id = store.add_did_finish_transaction_listener(written.add)
+        try:
+            yield written
+        finally:
+            store.del_listener(listener_id)
 
     async def _flush(self) -> bool:
         if self._persister is None:
@@ -646,8 +657,7 @@ class Path:
     # --- time
 
     def _deadline(self) -> float | None:
-        deadlines = (self._hub.deadline, self.talk.deadline)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return earliest(self._hub.deadline, self.talk.deadline)
 
     def _wake(self, now: float) -> None:
         self._hub.wake(now)

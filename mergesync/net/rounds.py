@@ -18,14 +18,19 @@ class Rounds:
     def __init__(self) -> None:
         self._began_at: float | None = None
 
-    async def wait(self) -> None:
-        """Return when there is time for another frame: at once, if this round has not taken too long yet."""
+    def goes_on(self) -> bool:
+        """Whether there is time for another frame, as this round has not taken too long yet."""
         loop = asyncio.get_running_loop()
-        while self._began_at is not None and loop.time() - self._began_at > MAX_ROUND_SECONDS:  # noqa: ASYNC110 - a round
-            await asyncio.sleep(0)
         if self._began_at is None:
             self._began_at = loop.time()
             loop.call_soon(self._end)
+            return True
+        return loop.time() - self._began_at <= MAX_ROUND_SECONDS
+
+    async def wait(self) -> None:
+        """Return when there is time for another frame, perhaps at once."""
+        while not self.goes_on():  # noqa: ASYNC110 - a round
+            await asyncio.sleep(0)
 
     def _end(self) -> None:
         self._began_at = None

@@ -295,7 +295,8 @@ class Switchboard:
                 connection.receive(frame, loop.time())
             except SyncError as error:
                 self._blame(socket, error)
-            await socket.caught_up()
+            if socket.turns is not None or socket.renewal is not None:
+                await socket.caught_up()
 
     def _condemn(self, socket: ServerSocket, error: SyncError) -> None:
         """Blame a socket as soon as whoever is sending now is through."""
@@ -339,7 +340,7 @@ class Switchboard:
                 decided(True)
             else:
                 decided(False)
-                self._tell_refused(socket, path_id, forbidden(outcome.message))
+                self._tell_refused(socket, path_id, forbidden(outcome.message, outcome.retry_after_seconds))
 
         self._reception.admit(path_id, socket.visitor, done)
         self._wait_for(socket, self._reception.turns_of(path_id))
@@ -684,7 +685,7 @@ class Switchboard:
                     self._post([socket], batch.frames_for(client_id, prefix))
                 else:
                     others.append(socket)
-            self._post(others, batch.frames_for(None, prefix))
+            self._write(others, batch.frames_for(None, prefix))
             for client_id in missing:  # until it has caught up, it costs nothing
                 del sockets[client_id]
 
@@ -713,19 +714,20 @@ class Switchboard:
             self._post([socket], [frame])
 
     def _post(self, sockets: list[ServerSocket], frames: list[str]) -> None:
+        size = sum(map(len, frames))  # the bytes may be more, but that decides little
+        for socket in sockets:
+            queued_bytes = socket.channel.queued_bytes
+            if queued_bytes and queued_bytes + size > MAX_OUTBOX_BYTES:
+                self._condemn(socket, _does_not_read())
+        self._write(sockets, frames)
+
+    def _write(self, sockets: list[ServerSocket], frames: list[str]) -> None:
+        """Send frames to clients of which it is known that they read, or may miss nothing more."""
         if not all(map(fits_frame, frames)):
             for socket in sockets:
                 self._condemn(socket, LimitExceededError(f"more than {MAX_FRAME_BYTES} bytes to send", limit="socket"))
             return
-        ready = []
-        size = sum(map(len, frames))  # the bytes may be more, but that decides little
-        for socket in sockets:
-            if socket.condemned:
-                continue
-            if socket.channel.queued_bytes + size > MAX_OUTBOX_BYTES:
-                self._condemn(socket, _does_not_read())
-            else:
-                ready.append(socket.channel)
+        ready = [socket.channel for socket in sockets if not socket.condemned]
         if ready and frames:
             self.sends += len(ready) * len(frames)
             post_to_all(ready, frames)

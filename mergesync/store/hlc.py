@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import a2b_base64
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -32,7 +33,9 @@ CLIENT_PART_LENGTH = 5
 _ALPHABET_BYTES = ALPHABET.encode()
 _LENGTHS = {0, 16}
 
-_DIGIT = {character: value for value, character in enumerate(ALPHABET)}
+_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+# Digits as those of base64, so that many are read at once; any other character counts as 0.
+_IN_BASE64 = bytes(ord(_BASE64[max(0, ALPHABET.find(chr(byte)))]) for byte in range(256))
 _PAIR = [high + low for high in ALPHABET for low in ALPHABET]  # 12 bits at a time
 
 _FOLLOWING = dict(pairwise(ALPHABET))  # the digit after each but the last
@@ -43,13 +46,6 @@ _MAX_COUNTER = 2**24 - 1
 
 def _encode_time(time: int) -> str:
     return f"{ALPHABET[time >> 36 & 63]}{_PAIR[time >> 24 & 4095]}{_PAIR[time >> 12 & 4095]}{_PAIR[time & 4095]}"
-
-
-def _decode(digits: str) -> int:
-    value = 0
-    for character in digits:
-        value = value << 6 | _DIGIT.get(character, 0)
-    return value
 
 
 def encode_hlc(time: int, counter: int, client: str) -> str:
@@ -76,7 +72,9 @@ def decode_hlc(hlc: str) -> tuple[int, int, str]:
     """
     if not hlc.isascii():  # JavaScript counts UTF-16 units
         hlc = "".join(character if character <= "\uffff" else "??" for character in hlc)
-    return _decode(hlc[:7].ljust(7, "-")), _decode(hlc[7:11].ljust(4, "-")), hlc[11:]
+    digits = b"-%b" % hlc[:11].ljust(11, "-").encode("ascii", "replace")  # 12, as 4 make 3 bytes
+    value = int.from_bytes(a2b_base64(digits.translate(_IN_BASE64)))
+    return value >> 24, value & _MAX_COUNTER, hlc[11:]
 
 
 def client_part(unique_id: str) -> str:
@@ -171,10 +169,21 @@ class HybridLogicalClock:
         self._leaps: list[tuple[int, int, int]] = []  # time and counter before, time after
         self._prefix_time = -1
         self._prefix = ""
+        self._latest_now = -1
+        self._latest = ""
 
     def now(self) -> int:
         """The present, in milliseconds since 1970."""
         return int(self._get_wall_clock()) + self.offset
+
+    def latest_allowed(self) -> str:
+        """The largest stamp that is not too far in the future."""
+        return self._latest_allowed_at(self.now())
+
+    def _latest_allowed_at(self, now: int) -> str:
+        if now != self._latest_now:  # it is asked for several times in a millisecond
+            self._latest_now, self._latest = now, latest_allowed(now)
+        return self._latest
 
     def tick(self) -> str:
         """Make the next stamp, greater than all that were made or seen.
@@ -239,7 +248,7 @@ class HybridLogicalClock:
             hlc: a stamp, or the empty one, which only moves the clock to the present.
         """
         now = self.now()
-        if not is_hlc(hlc) or hlc > latest_allowed(now):
+        if not is_hlc(hlc) or hlc > self._latest_allowed_at(now):
             return
         seen_time, seen_counter, _ = decode_hlc(hlc) if hlc else (0, 0, "")
         time = max(self.time, seen_time, now)

@@ -38,6 +38,7 @@ quoted: Callable[[str], str] = json.encoder.encode_basestring
 
 What orjson makes of a string is cut down from a KiB, which costs much time and memory where many are kept."""
 
+_LONG_TEXT = 4096  # less has too few containers for the collector to matter
 _MAX_ARRAY_INDEX = 2**32 - 2  # the largest key that JavaScript engines order numerically
 
 
@@ -248,11 +249,17 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: not JSON, or nested too deeply to read.
     """
+    if len(text) < _LONG_TEXT:
+        return _parse(text)
     with collector_paused():
-        try:
-            return orjson.loads(text)
-        except ValueError:
-            return _parse_slowly(text)
+        return _parse(text)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return _parse_slowly(text)
 
 
 def canonical(value: Any) -> Any:

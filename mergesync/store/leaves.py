@@ -108,7 +108,7 @@ def take(
     return live, newest
 
 
-def news_in(said: Mapping[str, Any], stamps: Mapping[str, Stamp], newest: str) -> tuple[dict[str, Stamp] | None, str]:
+def news_in(said: Mapping[str, Any], stamps: Mapping[str, Stamp], newest: str) -> tuple[dict[str, Stamp], str]:
     """What of a checked row wins against the stamps that are there, leaf by leaf: the greater HLC (protocol section 7).
 
     Args:
@@ -117,9 +117,9 @@ def news_in(said: Mapping[str, Any], stamps: Mapping[str, Stamp], newest: str) -
         newest: the greatest HLC so far.
 
     Returns:
-        The stamps of the leaves that win, None if there are none, and the greatest HLC.
+        The stamps of the leaves that win, and the greatest HLC.
     """
-    news: dict[str, Stamp] | None = None
+    news: dict[str, Stamp] = {}
     for leaf_id, leaf in said.items():
         old = stamps.get(leaf_id, _NO_STAMP)
         hlc = (leaf[1] or "") if len(leaf) > 1 else ""
@@ -128,8 +128,6 @@ def news_in(said: Mapping[str, Any], stamps: Mapping[str, Stamp], newest: str) -
         stamp = pack(leaf[0], hlc)
         if stamp == old:
             continue
-        if news is None:
-            news = {}
         news[leaf_id] = stamp
         if hlc > newest:
             newest = hlc

@@ -145,15 +145,12 @@ class ListenerIndex:
         for pattern in product(*((id_, None) if id_ is not None else (None,) for id_ in ids)):
             if pattern not in self._index.get((kind, mutator), ()):
                 continue
-            last = -1
-            while added := [entry for entry in self._under(kind, mutator, pattern) if entry.number > last]:
-                for entry in added:
-                    if not entry.removed:
+            told = 0
+            while told < self._next_number:  # else no listener was added meanwhile
+                first, told = told, self._next_number
+                for entry in list(self._index.get((kind, mutator), {}).get(pattern, {}).values()):
+                    if entry.number >= first and not entry.removed:
                         yield entry.call, entry.extra
-                last = added[-1].number
-
-    def _under(self, kind: str, mutator: bool, pattern: Pattern) -> list[_Entry]:
-        return list(self._index.get((kind, mutator), {}).get(pattern, {}).values())
 
     def counts(self) -> dict[str, int]:
         """How many listeners there are of each kind; those of transactions together."""

@@ -11,7 +11,7 @@ from mergesync.store import diff, notify
 from mergesync.store.bodies import CHANGES, CONTENT, check_body, hlc_of
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.changes import Change
-from mergesync.store.hlc import decode_hlc, latest_allowed
+from mergesync.store.hlc import decode_hlc
 from mergesync.store.merging import Merging
 from mergesync.store.stamps import COLON, NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
 from mergesync.store.texts import tables_text
@@ -109,7 +109,7 @@ class MergeableStore(Merging):
 
     def latest_allowed_hlc(self) -> str:
         """The largest stamp that is not too far in the future for this store's clock."""
-        return latest_allowed(self._clock.now())
+        return self._clock.latest_allowed()
 
     # --- the clock
 
@@ -252,6 +252,13 @@ class MergeableStore(Merging):
             if leaves:
                 tables.setdefault(table_id, [{}])[0][row_id] = [leaves]
         return [[tables], [_beyond(self._transaction.changed_values(), body[1][0])], 1]
+
+    def has_taken_all(self) -> bool:
+        """Whether the running transaction has merged one body, taken each leaf of it, and written nothing itself.
+
+        Then that body is what has changed, and it need not be gathered.
+        """
+        return self._transaction.took_one_body_whole()
 
     def get_transaction_changes(self) -> list[Any]:
         """The net changes of the running transaction: `[tables, values, 1]`, with `MISSING` for what is gone."""
@@ -399,26 +406,33 @@ class MergeableStore(Merging):
                 news[leaf_id] = old
         return news
 
-    def get_kept_wire(self, table_id: str | None, row_id: str, leaf_id: str) -> Any:
-        """The wire form that stays when a peer's leaf is refused: what is here, else the default, else a tombstone."""
-        return self.get_kept(table_id, row_id, (leaf_id,))[leaf_id][0]
+    def get_hlcs(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, str]:
+        """The HLCs of leaves of a row, or of values; empty ones of what is not here."""
+        known = self._tree.values if table_id is None else self._find_row(table_id, row_id)
+        stamps = {} if known is None else known.stamps
+        present = [stamps.get(leaf_id, NO_HLC) for leaf_id in leaf_ids]
+        return {
+            leaf_id: "" if stamp[-1] == COLON else stamp[-16:].decode()
+            for leaf_id, stamp in zip(leaf_ids, present, strict=True)
+        }
 
-    def get_kept(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, tuple[Any, str]]:
-        """The same of several leaves of a row, or values, each with the HLC of what is here, empty if nothing is."""
+    def get_kept(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, Any]:
+        """The wire forms that stay when a peer's leaves are refused: what is here, else defaults, else tombstones."""
         known = self._tree.values if table_id is None else self._find_row(table_id, row_id)
         stamps = {} if known is None else known.stamps
         present = unpacked({leaf_id: stamps[leaf_id] for leaf_id in leaf_ids if leaf_id in stamps})
         has_rules = self._schema.has_rules(table_id)
+        if not has_rules and len(present) == len(leaf_ids):  # the common case
+            return {leaf_id: leaf[0] for leaf_id, leaf in present.items()}
         kept = {}
         for leaf_id in leaf_ids:
             leaf = present.get(leaf_id)
             if leaf is None or (has_rules and not self.fits_schema(table_id, leaf_id, leaf[0])):
                 # A row that does not show has no defaults.
                 shows = table_id is None or self.has_row(table_id, row_id)
-                wire = wire_in_text(self._schema.default(table_id, leaf_id)) if shows else TOMBSTONE
-                kept[leaf_id] = wire, "" if leaf is None else hlc_of(leaf)
+                kept[leaf_id] = wire_in_text(self._schema.default(table_id, leaf_id)) if shows else TOMBSTONE
             else:
-                kept[leaf_id] = leaf[0], hlc_of(leaf)
+                kept[leaf_id] = leaf[0]
         return kept
 
     def forget_deleted_rows(self, table_id: str) -> None:

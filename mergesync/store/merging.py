@@ -13,7 +13,6 @@ from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.bodies import hlc_of
 from mergesync.store.building import Built, build
 from mergesync.store.bulk import collector_paused
-from mergesync.store.hlc import latest_allowed
 from mergesync.store.leaves import news_in, replace_shown, take
 from mergesync.store.listening import Listening
 from mergesync.store.stamps import Stamp, shown_text
@@ -37,8 +36,11 @@ class Merging(Listening):
                 newest = self._merge_tables(tables)
                 newest = max(newest, self._merge_hlc(self._tree.values, hlc_of(values), None, None))
                 news, newest = news_in(values[0], self._tree.values.stamps, newest)
-                if news is not None:
+                if len(news) < len(values[0]):
+                    self._transaction.left_out = True
+                if news:
                     self._replace_some(self._tree.values, None, "", news)
+            self._transaction.merges += 1
             self._clock.observe(newest)
 
     def _merge_tables(self, tables: Any) -> str:
@@ -68,7 +70,9 @@ class Merging(Listening):
                 newest = self._take_row(table, table_id, row_id, row, leaves, newest)
             else:
                 news, newest = news_in(leaves, row.stamps, newest)
-                if news is not None:
+                if len(news) < len(leaves):
+                    self._transaction.left_out = True
+                if news:
                     self._replace_some(row, table_id, row_id, news)
             if len(said) > 1:
                 newest = max(newest, self._merge_hlc(row, hlc_of(said), table_id, row_id))
@@ -172,7 +176,7 @@ class Merging(Listening):
         """
         if self._depth or self._has_schema or self._listeners.entries or not self._tree.is_blank:
             return False
-        if built.newest > latest_allowed(self._clock.now()):
+        if built.newest > self._clock.latest_allowed():
             raise ClockDriftError(built.newest, MAX_CLOCK_OFFSET_MILLISECONDS)
         self._tree = built.tree
         self._transaction = Transaction(self._tree)

@@ -54,6 +54,8 @@ class Transaction:
         tables: the ids of the tables it made.
         vanished: rows that a load has removed; in `rows`, too, so that their cells can be told as gone.
         has_writes: whether anything was written here, beside what was taken from elsewhere.
+        merges: how many bodies were merged.
+        left_out: whether a leaf of them was not taken, as what is here is as new.
         has_time: whether a stamp was made, and so the time read that all stamps of the transaction have.
         journal: every stamp replaced, in order, once there is a need for it; else None.
         invalid_cells, invalid_values: what the schema refused, by ids.
@@ -68,6 +70,8 @@ class Transaction:
         "invalid_cells",
         "invalid_values",
         "journal",
+        "left_out",
+        "merges",
         "replaced",
         "rows",
         "tables",
@@ -85,6 +89,8 @@ class Transaction:
         self.tables: list[str] = []
         self.vanished: dict[tuple[str, str], Row] = {}
         self.has_writes: bool = False
+        self.merges: int = 0
+        self.left_out: bool = False
         self.has_time: bool = False
         self.journal: list[JournalEntry] | None = None
         self.invalid_cells: dict[tuple[str | None, str | None, str | None], list[object]] = {}
@@ -114,7 +120,8 @@ class Transaction:
             self._reset(None)
         else:
             self.rows.clear()
-            self.has_writes = self.has_time = False
+            self.has_writes = self.has_time = self.left_out = False
+            self.merges = 0
 
     def original(self, leaves: Leaves) -> dict[str, Stamp]:
         """The stamps of a row or of the values as they were when the transaction began."""
@@ -256,6 +263,13 @@ class Transaction:
         del self.rows[first_row:], self.tables[first_table:]
 
     # --- what it amounts to
+
+    def took_one_body_whole(self) -> bool:
+        """Whether all that it has changed is all of one body that was merged; one without leaves changes nothing."""
+        if self.merges != 1 or self.left_out or self.has_writes:
+            return False
+        has_new = any(row.before or (row.before is NEW and row.stamps) for _, _, row in self.rows)
+        return has_new or bool(self.tree.values.before)
 
     def changed_stamps(self) -> Iterator[tuple[str, str, Row, dict[str, Stamp]]]:
         """The rows of which stamps are not what they were, with those stamps as they are now."""

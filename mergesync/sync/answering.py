@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mergesync.deadlines import earliest
 from mergesync.limits import (
     KEPT_ANSWER_SECONDS,
     MAX_ANSWER_BYTES,
@@ -304,10 +305,8 @@ class Answering:
     @property
     def deadline(self) -> float | None:
         """When a reminder is due, in seconds, or None."""
-        dues = [reader.remind_at for reader in self._readers.values() if reader.remind_at is not None]
-        if self._kept is not None:
-            dues.append(self._kept_until)
-        return min(dues, default=None)
+        kept_until = None if self._kept is None else self._kept_until
+        return earliest(kept_until, *[reader.remind_at for reader in self._readers.values()])
 
     def due(self, now: float) -> tuple[list[str], list[str]]:
         """The peers to which the hashes are to be told now, and those that have got all that they asked for."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from mergesync.deadlines import earliest
 from mergesync.exceptions import ConnectionLostError, LimitExceededError, MergesyncError, RequestTimeoutError
 from mergesync.limits import (
     MAX_PENDING_REQUESTS,
@@ -204,7 +205,7 @@ class Conversations:
         if self._resting:
             return 0.0
         talks = self._active if self._knows_peers else [*self._active, *self._late]
-        due = min((talk.deadline for talk in talks if talk.deadline is not None), default=None)
+        due = earliest(*[talk.deadline for talk in talks])
         return min(due, self._room_at()) if self._queue and due is not None else due
 
     def wake(self, now: float) -> None:

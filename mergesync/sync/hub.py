@@ -10,6 +10,7 @@ The hub never waits: texts go out through an `Exit`, time comes in as an argumen
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -79,7 +80,7 @@ class _Held:
 class _Waiting:
     """All that waits for the path to be ready."""
 
-    messages: list[_Held] = field(default_factory=list)
+    messages: deque[_Held] = field(default_factory=deque)
     size_bytes: int = 0
     since: float | None = None
 
@@ -177,7 +178,7 @@ class Hub:
         """Act on what has waited; as long as something does, nobody is told that all is merged."""
         waiting = self._waiting.messages
         while waiting:
-            held = waiting.pop(0)
+            held = waiting.popleft()
             if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
                 self.receive(held.client_id, held.address, held.payload, now)
         self._waiting = _Waiting()
@@ -244,16 +245,26 @@ class Hub:
         if self._synchronizer is not None:
             self._synchronizer.blind.add(client_id)
 
-    def set_reads(self, client_id: str, reads: bool) -> None:
-        """Whether a client on the path may know from now on what is on it."""
+    def access_changed(self, client_id: str, now: float, *, reads: bool) -> None:
+        """A client on the path may do more or less from now on.
+
+        Args:
+            client_id: the client.
+            now: seconds.
+            reads: whether it may know what is on the path.
+        """
         if not reads:
             self._set_blind(client_id)
-        elif client_id in self._blind:
-            self._blind.discard(client_id)
-            self._readers = None
-            if self._synchronizer is not None:
-                self._synchronizer.blind.discard(client_id)
-            self.remind(client_id)
+            return
+        was_blind = client_id in self._blind
+        self._blind.discard(client_id)
+        self._readers = None
+        if self._synchronizer is not None:
+            self._synchronizer.blind.discard(client_id)
+            if self._synchronizer.forget_rejected(client_id):  # what it has kept may be taken now, or answered
+                self.resync(client_id, now)
+            elif was_blind:
+                self.remind(client_id)
 
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
@@ -487,7 +498,7 @@ class Hub:
     def _release(self, drops: Callable[[_Held], bool]) -> None:
         """Drop some of what is held."""
         waiting = self._waiting
-        waiting.messages = [held for held in waiting.messages if not drops(held)]
+        waiting.messages = deque(held for held in waiting.messages if not drops(held))
         waiting.size_bytes = sum(held.size_bytes for held in waiting.messages)
 
     def _limit(self, client_id: str, message: str) -> LimitExceededError:
@@ -543,7 +554,8 @@ class Hub:
             if self._synchronizer.state is SyncState.LIVE and not is_empty(beyond):
                 self._synchronizer.send_changes(beyond)
             return
-        sender = None if origin is None else origin.sender
+        # Where all of it was written here, whoever made us do so hears it with the others.
+        sender = None if origin is None or beyond is changes else origin.sender
         has_others = self.readers not in ((), (sender,))
         news = [changes]
         if origin is not None and self._passing is not None and self._is_all_new(origin, changes):

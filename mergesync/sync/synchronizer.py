@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mergesync.deadlines import earliest
 from mergesync.exceptions import (
     ConnectionLostError,
     LimitExceededError,
@@ -22,6 +23,7 @@ from mergesync.exceptions import (
 from mergesync.limits import HASHED_AT_ONCE, MAX_HELD_MESSAGES, TRANSACTION_POLL_SECONDS
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
+from mergesync.store.unsaved import no_changes
 from mergesync.sync.admission import has_bare_containers, is_empty
 from mergesync.sync.answering import Answering
 from mergesync.sync.comparison import compare
@@ -242,7 +244,7 @@ class Synchronizer:
         self._answering.forget_peer(address)
         if self._telling_nothing is not None:
             self._telling_nothing.forget_peer(address)
-        self._intake.rejected.pop(address, None)
+        self.forget_rejected(address)
         self.blind.discard(address)
         self._talks.forget_peer(address)
 
@@ -250,6 +252,10 @@ class Synchronizer:
         """A peer begins anew, and will tell of itself what we have asked; do not wait for it."""
         self._talks.forget_peer(address)
         self._pulling.forget_peer(address)
+
+    def forget_rejected(self, address: str) -> bool:
+        """What a peer keeps that was refused will be decided again; whether there is anything."""
+        return self._intake.rejected.pop(address, None) is not None
 
     @property
     def is_pulling(self) -> bool:
@@ -319,8 +325,7 @@ class Synchronizer:
         if self._compares_soon and not self._comparing:
             return 0.0
         check = None if self._server_check is None or self._comparing else self._server_check.deadline
-        deadlines = (self._talks.deadline, self._answering.deadline, check)
-        return min((due for due in deadlines if due is not None), default=None)
+        return earliest(self._talks.deadline, self._answering.deadline, check)
 
     def wake(self, now: float) -> None:
         """Go on with what had to wait for a transaction, and note which answers are late."""
@@ -462,15 +467,19 @@ class Synchronizer:
         self._ranges.note()
         self._answering.changed()
         origin = self._intake.origin
-        is_told_whole = origin is not None and self._authority and has_bare_containers(origin.body)
-        if not (is_told_whole or store.has_changed_stamps()):
-            return
-        if origin is None:
-            changes = beyond = store.get_transaction_mergeable_changes()
-        else:  # what bare containers say is nowhere else; and nobody is told of what comes to a client
-            takes_body = is_told_whole or not self._authority
-            changes = origin.body if takes_body else store.get_transaction_mergeable_changes()
-            beyond = store.get_changes_beyond(origin.body)
+        if origin is not None and store.has_taken_all():  # the common case
+            changes, beyond = origin.body, no_changes()
+        else:
+            is_told_whole = origin is not None and self._authority and has_bare_containers(origin.body)
+            if not (is_told_whole or store.has_changed_stamps()):
+                return
+            if origin is None:
+                changes = beyond = store.get_transaction_mergeable_changes()
+            else:  # what bare containers say is nowhere else; and nobody is told of what comes to a client
+                takes_body = is_told_whole or not self._authority
+                changes = origin.body if takes_body else store.get_transaction_mergeable_changes()
+                nothing_taken = not takes_body and is_empty(origin.body)
+                beyond = changes if nothing_taken else store.get_changes_beyond(origin.body)
         self._pulling.resuming.writes += not is_empty(beyond)
         try:
             self._outlet.changed(changes, origin, beyond)
@@ -483,6 +492,8 @@ class Synchronizer:
         if self._pulling.compares:
             yield from self._resume(transaction_id)
         if not self._pulling.compares:
+            if self.state is SyncState.LIVE:
+                self.announce()  # nobody was told of our hashes when the server's answer was late
             yield from self._ask_everyone(transaction_id, answers)
 
     def _resume(self, transaction_id: str) -> Conversation:

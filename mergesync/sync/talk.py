@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from mergesync.deadlines import earliest
 from mergesync.limits import MAX_ASK_SECONDS
 from mergesync.sync.names import NamePolicy, Names
 from mergesync.sync.operations import ERROR, MESSAGE, OK, UNNAMED, Operation
@@ -193,7 +194,7 @@ class Talk:
     @property
     def deadline(self) -> float | None:
         """When `wake` is due, in seconds, or None."""
-        return min((question.deadline for question in self._questions.values()), default=None)
+        return earliest(*[question.deadline for question in self._questions.values()])
 
     def wake(self, now: float) -> None:
         """Give up on what was not answered in time."""

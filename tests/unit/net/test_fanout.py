@@ -22,6 +22,13 @@ from tests.support import within
 from .kit import asgi_app, closed_with, mux, raw, subscribed, uvicorn_port
 
 T0 = 1704067200000
+PATIENCE_SECONDS = 600.0
+"""A path that takes half of it to start compares hashes with its clients, and those frames are none of these tests'."""
+
+
+def patient_server(**options: Any) -> Any:
+    """A server of which no path is late, however busy the machine is."""
+    return create_ws_server("127.0.0.1", 0, request_timeout_seconds=PATIENCE_SECONDS, **options)
 
 
 def change(number: int, text: str = "") -> str:
@@ -72,7 +79,7 @@ def value_frames(writes: list[bytes]) -> list[int]:
 async def test_changes_that_come_together_leave_in_one_write(writes: list[bytes]) -> None:
     """In order, to everyone but who made them; each reader's bytes are the same object."""
     async with (
-        create_ws_server("127.0.0.1", 0) as server,
+        patient_server() as server,
         raw(f"ws://127.0.0.1:{server.port}/p") as writer,
         raw(f"ws://127.0.0.1:{server.port}/p") as one,
         raw(f"ws://127.0.0.1:{server.port}/p") as other,
@@ -90,7 +97,7 @@ async def test_changes_that_come_together_leave_in_one_write(writes: list[bytes]
 
 async def test_a_lone_change_leaves_before_the_loop_waits(writes: list[bytes]) -> None:
     """Whoever reads the next of what has come finds it gone."""
-    async with create_ws_server("127.0.0.1", 0) as server, raw(f"ws://127.0.0.1:{server.port}/p") as reader:
+    async with patient_server() as server, raw(f"ws://127.0.0.1:{server.port}/p") as reader:
         await joined(reader)
         writes.clear()
         async with server.open_path("p") as path:
@@ -104,7 +111,7 @@ async def test_a_round_ends_after_some_time(writes: list[bytes], monkeypatch: py
     """However many frames have come, what follows from the first goes out meanwhile; here, after each of them."""
     monkeypatch.setattr(rounds, "MAX_ROUND_SECONDS", 0.0)
     async with (
-        create_ws_server("127.0.0.1", 0) as server,
+        patient_server() as server,
         raw(f"ws://127.0.0.1:{server.port}/p") as writer,
         raw(f"ws://127.0.0.1:{server.port}/p") as reader,
     ):
@@ -118,7 +125,7 @@ async def test_a_round_ends_after_some_time(writes: list[bytes], monkeypatch: py
 
 async def test_what_waits_is_bounded(writes: list[bytes]) -> None:
     """Large changes do not wait for one another."""
-    async with create_ws_server("127.0.0.1", 0) as server, raw(f"ws://127.0.0.1:{server.port}/p") as reader:
+    async with patient_server() as server, raw(f"ws://127.0.0.1:{server.port}/p") as reader:
         await joined(reader)
         writes.clear()
         async with server.open_path("p") as path:
@@ -131,7 +138,7 @@ async def test_what_waits_is_bounded(writes: list[bytes]) -> None:
 async def test_what_was_written_before_a_farewell_comes_before_it() -> None:
     """As when every change left at once; on a socket with channels, too."""
     async with (
-        create_ws_server("127.0.0.1", 0) as server,
+        patient_server() as server,
         raw(f"ws://127.0.0.1:{server.port}/p") as plain,
         mux(f"ws://127.0.0.1:{server.port}") as channels,
     ):
@@ -147,7 +154,7 @@ async def test_what_was_written_before_a_farewell_comes_before_it() -> None:
 async def test_answers_keep_their_place_among_changes() -> None:
     """A client that asks after a change of another hears of the change first."""
     async with (
-        create_ws_server("127.0.0.1", 0) as server,
+        patient_server() as server,
         raw(f"ws://127.0.0.1:{server.port}/p") as reader,
     ):
         await joined(reader)
@@ -163,7 +170,7 @@ async def test_answers_keep_their_place_among_changes() -> None:
 async def test_two_who_write_in_one_turn_get_each_the_others() -> None:
     """What is joined for all others is not for who has part of it."""
     async with (
-        create_ws_server("127.0.0.1", 0) as server,
+        patient_server() as server,
         raw(f"ws://127.0.0.1:{server.port}/p") as one,
         raw(f"ws://127.0.0.1:{server.port}/p") as other,
         raw(f"ws://127.0.0.1:{server.port}/p") as reader,
@@ -182,7 +189,7 @@ async def test_two_who_write_in_one_turn_get_each_the_others() -> None:
 @pytest.mark.parametrize("how", ["compressed", "asgi"])
 async def test_channels_that_cannot_take_bytes_get_the_same(how: str) -> None:
     """With compression, and behind an ASGI server, each frame is sent by itself."""
-    ws_server = WsServer()
+    ws_server = WsServer(request_timeout_seconds=PATIENCE_SECONDS)
 
     async def check(port: int, path: str, **options: Any) -> None:
         url = f"ws://127.0.0.1:{port}{path}"
@@ -206,7 +213,7 @@ async def test_channels_that_cannot_take_bytes_get_the_same(how: str) -> None:
 
 async def test_a_lone_surrogate_is_sent_as_javascript_would() -> None:
     """It cannot be encoded, and becomes a question mark in a diamond."""
-    async with create_ws_server("127.0.0.1", 0) as server, raw(f"ws://127.0.0.1:{server.port}/p") as reader:
+    async with patient_server() as server, raw(f"ws://127.0.0.1:{server.port}/p") as reader:
         await joined(reader)
         clients = list(server._switchboard.on_path["p"])
         server._switchboard.send("p", clients, "S\n\ud800")
@@ -216,7 +223,7 @@ async def test_a_lone_surrogate_is_sent_as_javascript_would() -> None:
 async def test_compression_is_a_matter_of_the_path(writes: list[bytes]) -> None:
     """Off by default, and for those paths on that are to have it, if the client can; everybody gets the same."""
     async with (
-        create_ws_server("127.0.0.1", 0, compress=lambda path_id: path_id == "p") as server,
+        patient_server(compress=lambda path_id: path_id == "p") as server,
         raw(f"ws://127.0.0.1:{server.port}/p", compression="deflate") as one,
         raw(f"ws://127.0.0.1:{server.port}/p") as other,
         raw(f"ws://127.0.0.1:{server.port}/q", compression="deflate") as elsewhere,

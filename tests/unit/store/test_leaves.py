@@ -102,7 +102,7 @@ def test_news(leaf: Any, old: bytes | None, wins: bool) -> None:
     before = dict(stamps)
     news, newest = news_in(said, stamps, hlc(1))
     said_hlc = leaf[1] if leaf[1:] and leaf[1] else ""
-    assert news == ({"a": pack(leaf[0], said_hlc)} if wins else None)
+    assert news == ({"a": pack(leaf[0], said_hlc)} if wins else {})
     assert newest == (max(said_hlc, hlc(1)) if wins else hlc(1))
     assert stamps == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -333,3 +334,74 @@ def test_a_load_after_a_start_listener_has_written() -> None:
     store.add_value_listener(None, log)
     store.set_mergeable_content(content_of_all())
     assert sorted(call[:3] for call in log.take()) == [("t", "r", "a"), ("v", 1, 5)]
+
+
+def _changes(tables: Any = None, values: Any = None) -> Any:
+    return [[tables or {}], [values or {}], 1]
+
+
+_ONE: Any = _changes({"t": [{"r": [{"c": [1, hlc(9)]}]}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "in_another", "in_a_blank_one"),
+    [
+        (_ONE, True, True),
+        (_changes({"t": [{"r": [{"c": [1, hlc(9)], "d": ["x", hlc(9)]}]}]}, {"v": [1, hlc(9)]}), True, True),
+        (_changes({"t": [{"r": [{"old": [1, hlc(9)]}]}]}), True, True),
+        (_changes(values={"v": [1, hlc(9)]}), True, True),
+        (_changes({"new": [{"r": [{"c": [1]}]}]}), True, True),  # without an HLC
+        (_changes({"t": [{"r": [{"c": [1, hlc(9)], "old": [2, hlc(1)]}]}]}), False, True),  # one of them is older
+        (_changes({"t": [{"r": [{"old": [0, hlc(5)]}]}]}), False, True),  # the same again
+        (_changes({"t": [{"r": [{"c": [1, hlc(9)], "bare": [0]}]}]}), False, True),  # the same, without an HLC
+        (_changes(), False, False),
+        (_changes({"t": [{"r": [{}], "q": [{}]}], "u": [{}]}), False, False),  # names without leaves
+    ],
+)
+def test_what_was_merged_whole_is_what_changed(body: Any, in_another: bool, in_a_blank_one: bool) -> None:
+    """A listener that is told so need not gather the changes: they would be the same."""
+    another = new_store().apply_mergeable_changes(_changes({"t": [{"r": [{"old": [0, hlc(5)], "bare": [0]}]}]}))
+    for store, whole in ((another, in_another), (new_store(), in_a_blank_one)):
+        heard: list[Any] = []
+
+        def listen(store: MergeableStore, heard: list[Any] = heard) -> None:
+            gathered = store.get_transaction_mergeable_changes(), store.get_changes_beyond(body)
+            heard.append((store.has_taken_all(), *gathered))
+
+        store.add_did_finish_transaction_listener(listen)
+        store.apply_mergeable_changes(body)
+        assert heard[0][0] is whole
+        assert not whole or heard[0][1:] == (body, _changes())
+        store.set_cell("t", "r", "c", 3)
+        assert heard[1][0] is False
+
+
+def test_what_a_listener_adds_or_takes_back_is_not_what_was_merged() -> None:
+    """Nor is what is merged twice, or not at all because a listener raised."""
+    heard: list[bool] = []
+
+    def merged(mutate: Callable[[MergeableStore], object]) -> bool:
+        store = new_store()
+        store.add_tables_listener(lambda store: mutate(store), mutator=True)
+        store.add_did_finish_transaction_listener(lambda store: heard.append(store.has_taken_all()))
+        store.apply_mergeable_changes(_ONE)
+        return heard.pop()
+
+    def throw(_: MergeableStore) -> None:
+        raise ThrownError
+
+    assert merged(lambda store: None)
+    assert not merged(lambda store: store.set_cell("t", "r", "d", 1))
+    assert not merged(lambda store: store.del_cell("t", "r", "c", True))
+    assert not merged(lambda store: store.apply_mergeable_changes(_changes(values={"v": [1, hlc(10)]})))
+    store = new_store()
+    store.add_will_finish_transaction_listener(throw)
+    store.add_did_finish_transaction_listener(lambda store: heard.append(store.has_taken_all()))
+    with pytest.raises(ThrownError):
+        store.apply_mergeable_changes(_ONE)
+    assert heard == [False]
+    schema = {"t": {"c": {"type": "number"}, "d": {"type": "number", "default": 1}}}
+    defaults = new_store().set_tables_schema(schema)
+    defaults.add_did_finish_transaction_listener(lambda store: heard.append(store.has_taken_all()))
+    defaults.apply_mergeable_changes(_ONE)
+    assert heard == [False, False]

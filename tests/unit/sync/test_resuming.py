@@ -237,6 +237,25 @@ def test_a_server_that_takes_long() -> None:
     assert not driven.core.is_pulling
 
 
+def test_a_relay_that_takes_long() -> None:
+    """It is told of the client's hashes before anything else that ends may pass for a promise that it has everything.
+
+    Found by seed 41459 of the simulator: the server announced hashes of its own, and when that pull was over, the
+    client asked whether all was stored.
+    """
+    driven = Driven(new_store(), operate=(asked := []).append)  # type: ignore[var-annotated]
+    driven.store.set_value("v", 1)
+    driven.core.start_sync(0.0, compares=True)
+    driven.core.wake(1.0)
+    assert driven.core.state is SyncState.LIVE
+    driven.outbox.take()
+    driven.core.receive_operation(Operation(asked[0].request_id, OK, {}), 5.0)
+    assert [kind for _, kind, _ in driven.outbox.take()] == [
+        MessageType.CONTENT_HASHES,
+        MessageType.GET_CONTENT_HASHES,
+    ]
+
+
 def test_initial_content() -> None:
     """It is written where the server has nothing, and what it raises is reported."""
     driven = Driven(new_store(), operate=(asked := []).append)  # type: ignore[var-annotated]
