@@ -65,9 +65,11 @@ def handshake(port: int, path_id: str, subprotocol: str | None = None) -> bytes:
     )
 
 
-def begin_to_open(port: int) -> socket.socket:
+def begin_to_open(port: int, receive_buffer_bytes: int | None = None) -> socket.socket:
     """A socket that does not block, about to be connected; when that is done, epoll says that it can be written."""
     plain = socket.socket()
+    if receive_buffer_bytes is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     plain.setblocking(False)
     plain.connect_ex(("127.0.0.1", port))
@@ -80,9 +82,11 @@ def _wait_until_writable(plain: socket.socket) -> None:
     poll.poll(_PATIENCE_SECONDS * 1000)
 
 
-def open_socket(port: int, path_id: str, subprotocol: str | None = None) -> tuple[socket.socket, bytes]:
+def open_socket(
+    port: int, path_id: str, subprotocol: str | None = None, receive_buffer_bytes: int | None = None
+) -> tuple[socket.socket, bytes]:
     """A WebSocket client, not blocking any more, with what came behind the handshake."""
-    plain = begin_to_open(port)
+    plain = begin_to_open(port, receive_buffer_bytes)
     plain.settimeout(_PATIENCE_SECONDS)
     _wait_until_writable(plain)
     plain.sendall(handshake(port, path_id, subprotocol))

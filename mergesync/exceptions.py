@@ -53,6 +53,7 @@ __all__ = [
     "PathExistsError",
     "PersisterError",
     "QuotaExceededError",
+    "RedirectError",
     "RefusedChangesError",
     "RefusedConnectionError",
     "RefusedError",
@@ -287,6 +288,29 @@ class RefusedError(SyncError):
         self.status = status
 
 
+class RedirectError(RefusedError):
+    """What `authorize` or `admit` raises to send who asks for a socket elsewhere, with HTTP 307.
+
+    On a channel of an open socket, and in other hooks, it is a refusal like any other.
+
+    Attributes:
+        location: where to: a URL, or a path on the same server, percent-encoded.
+
+    Example:
+        >>> RedirectError("/archive/2023").location
+        '/archive/2023'
+    """
+
+    code = "redirect"
+    remedy = "Connect to `location`."
+
+    def __init__(self, location: str, *, path_id: str | None = None, client_id: str | None = None) -> None:
+        if not (location and location.isascii() and location.isprintable()):
+            raise ValueError(f"a percent-encoded URL or path is wanted, not {location!r:.80}")
+        super().__init__(f"go to {location}", status=307, path_id=path_id, client_id=client_id)
+        self.location = location
+
+
 class PathClosedError(SyncError):
     """A path that is asked for something is not open any more."""
 
@@ -382,6 +406,7 @@ class RefusedConnectionError(SyncError):
     Attributes:
         status: what the HTTP request was answered with: 401, 403, 429 (too many), or what the hook said.
         retry_after_seconds: when it may be tried again; None if that is of no use.
+        location: where to ask instead; None for nowhere.
     """
 
     code = "refused-connection"
@@ -390,10 +415,18 @@ class RefusedConnectionError(SyncError):
         "`Limits`."
     )
 
-    def __init__(self, message: str, *, status: int, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        retry_after_seconds: float | None = None,
+        location: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after_seconds = retry_after_seconds
+        self.location = location
 
 
 class PersisterError(MergesyncError):

@@ -48,6 +48,7 @@ __all__ = [
     "MAX_LEAVES_AHEAD",
     "MAX_LEAVES_REJECTED",
     "MAX_LISTED_ROWS",
+    "MAX_MERGE_TRIES",
     "MAX_MESSAGES_BEING_ANSWERED",
     "MAX_MESSAGE_BYTES",
     "MAX_NAME_BYTES",
@@ -313,6 +314,10 @@ SERVER_CHECK_FIRST_SECONDS: Final = 2.0
 SERVER_CHECKS: Final = 6
 """How often it looks, each time after twice as long, the last time after two minutes: two stores may never agree
 (surprise 1), so it ends some day."""
+
+MAX_MERGE_TRIES: Final = 100
+"""How often a gateway tries to change something inside of a value that others change meanwhile; each time somebody else
+was quicker, so that where all try, as many get through."""
 
 HELLO_TIMEOUT_SECONDS: Final = 5.0
 """How long a gateway waits for a client to say what it wants; as websocket-room-server."""

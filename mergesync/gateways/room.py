@@ -34,8 +34,12 @@ _STATE, _TYPE, _NAME = "clientState", "clientType", "clientName"
 _VOUCHED = ("name", "identity", "since", "write")
 
 
-def room_server() -> Gateway:
+def room_server(*, hello_timeout_seconds: float = HELLO_TIMEOUT_SECONDS, echo: bool = False) -> Gateway:
     """A gateway for clients of websocket-room-server: a room is a path, and its state the values there, as texts.
+
+    Args:
+        hello_timeout_seconds: how long who has opened a socket may take to say which room it wants.
+        echo: whether who asks for changes without saying so is told of them like all others.
 
     Example:
         server = await create_ws_server(gateways={"/wss": room_server()})
@@ -45,7 +49,7 @@ def room_server() -> Gateway:
     rooms: dict[str, _Room] = {}
 
     async def gateway(socket: GatewaySocket) -> None:
-        client = everybody[socket.info.client_id] = _RoomClient(socket)
+        client = everybody[socket.info.client_id] = _RoomClient(socket, echo=echo)
         try:
             await _converse(client, socket)
         finally:
@@ -53,7 +57,7 @@ def room_server() -> Gateway:
 
     async def _converse(client: _RoomClient, socket: GatewaySocket) -> None:
         try:
-            async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
+            async with asyncio.timeout(hello_timeout_seconds):
                 frame = await anext(socket, None)
         except TimeoutError:
             return client.end("no hello received in time")
@@ -181,12 +185,13 @@ class _RoomClient:
 
     Args:
         socket: its socket.
+        echo: whether it is told of its own changes where it does not say.
 
     Attributes:
         id: what it is called.
     """
 
-    def __init__(self, socket: GatewaySocket) -> None:
+    def __init__(self, socket: GatewaySocket, *, echo: bool) -> None:
         self.id = ""
         self._socket = socket
         self._member: Member
@@ -194,7 +199,8 @@ class _RoomClient:
         self._state: dict[str, str] = {}
         self._readonly = False
         self._asking: dict[str, Any] = {}  # what it wants changed at this moment
-        self._echo = False
+        self._echoes = echo
+        self._echo = False  # whether the changes that it asks for at this moment come back to it
         self._told: set[str] = set()  # what of that it was told of
         self._asked: dict[str, Callable[[Any], None]] = {}  # questions it may answer
         self._questions = itertools.count(1)
@@ -296,7 +302,7 @@ class _RoomClient:
     async def _change(self, message: dict[str, Any]) -> None:
         room_changes = _checked_changes(message.get("roomChanges", []))
         client_changes = _checked_changes(message.get("clientChanges", []))
-        echo = message.get("echo", False) is True
+        echo = message.get("echo", self._echoes) is True
         if room_changes:
             await self._change_room(room_changes, echo)
         if client_changes:

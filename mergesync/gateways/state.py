@@ -13,8 +13,11 @@ from mergesync import (
     Member,
     RefusedError,
     RemoteProtocolError,
+    RequestFailedError,
+    StaleVersionError,
 )
 from mergesync.gateways.frames import decode, encode, is_name, path_id_of
+from mergesync.limits import MAX_MERGE_TRIES
 
 __all__ = ["state_sync"]
 
@@ -49,7 +52,7 @@ class _StateClient:
     def __init__(self, socket: GatewaySocket) -> None:
         self._socket = socket
         self._member: Member | None = None
-        self._told: dict[str, Any] = {}  # by the transaction that is its own
+        self._told: set[str] = set()  # the properties it was told of since it began to update
 
     def _send(self, type_: int, **data: Any) -> None:
         self._socket.send(encode({"type": type_, "data": data}))
@@ -64,7 +67,7 @@ class _StateClient:
             case {"type": 2, "data": dict(data)}:
                 await self._connect(data.get("stateIdentifier"))
             case {"type": 3, "data": dict(data)}:
-                await self._update(data.get("updates"))
+                await self._update(data.get("updates"), data.get("path", []))
             case {"type": 2 | 3}:
                 raise RemoteProtocolError("no data", excerpt=frame)
             case {"type": type_}:
@@ -89,13 +92,17 @@ class _StateClient:
         member.on_transaction = self._changed
         return self._send(_CONNECTED, state=member.store.get_values())
 
-    async def _update(self, updates: Any) -> None:
-        if self._member is None or not isinstance(updates, dict):
+    async def _update(self, updates: Any, path: Any) -> None:
+        """Update properties; or, which is not of the original, what is at a path in one."""
+        if self._member is None or not isinstance(updates, dict) or not _are_keys(path):
             return self._send(_NOT_UPDATED, message="Could not update state")
-        self._told = {}
+        self._told = set()
         try:
-            await self._member.change(({}, updates))
-        except (RefusedError, InvalidCellError, ContentError) as error:
+            if path:
+                updates = await _merge_in(self._member, path, updates)
+            else:
+                await self._member.change(({}, updates))
+        except (RefusedError, RequestFailedError, InvalidCellError, ContentError) as error:
             return self._send(_NOT_UPDATED, message=str(error.args[0]))
         store = self._member.store
         same = {id_: value for id_, value in updates.items() if id_ not in self._told and store.get_value(id_) == value}
@@ -103,11 +110,37 @@ class _StateClient:
             self._send(_UPDATE, updates=same)
         return None
 
-    def _changed(self, own: bool) -> None:
+    def _changed(self, _: bool) -> None:
         assert self._member is not None
         _, values, _ = self._member.store.get_transaction_changes()
         if values:
-            if own:
-                self._told = values
+            self._told |= values.keys()
             # There is no word for a property that is gone.
             self._send(_UPDATE, updates={id_: None if new is MISSING else new for id_, new in values.items()})
+
+
+def _are_keys(path: Any) -> bool:
+    return isinstance(path, list) and all(isinstance(key, str) for key in path)
+
+
+async def _merge_in(member: Member, path: list[str], updates: dict[str, Any]) -> dict[str, Any]:
+    """Merge updates into the object at a path, whatever others change beside it; returns the property they are in.
+
+    Raises:
+        RequestFailedError: they are refused, or others were quicker each time.
+    """
+    property_id, *keys = path
+    for _ in range(MAX_MERGE_TRIES):
+        version, value = member.version(value_id=property_id), member.store.get_value(property_id)
+        whole = node = value if isinstance(value, dict) else {}
+        for key in keys:
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
+            node = node[key]
+        node.update(updates)
+        try:
+            await member.compare_and_set(version, ({}, {property_id: whole}))
+        except StaleVersionError:
+            continue
+        return {property_id: whole}
+    raise RequestFailedError("others were quicker each time", "stale")

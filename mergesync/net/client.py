@@ -108,6 +108,8 @@ class WsClient:
     async def refresh_token(self, token: str) -> None:
         """Give the server another token before the present one expires, without a new connection.
 
+        Channels that it has refused are asked for again; if it has refused all of them, on a new connection.
+
         It takes the place of the text given as `token`, also for new connections; a function goes on being asked.
 
         Raises:
@@ -266,14 +268,9 @@ class WsSynchronizer:
         Example:
             await synchronizer.set_presence({"typing": True, "cursor": [3, 14]})
         """
-        said, before = dict(cells), self._session.announcing.cells
+        said = dict(cells)
+        await self._session.requests.ask(PRESENCE, said, timeout_seconds, repeated=True)
         self._session.announcing.cells = said
-        try:
-            await self._session.requests.ask(PRESENCE, said, timeout_seconds, repeated=True)
-        except BaseException:
-            if self._session.announcing.cells is said:
-                self._session.announcing.cells = before
-            raise
 
     @property
     def name(self) -> str | None:

@@ -113,5 +113,7 @@ async def refuse_websocket(scope: AsgiScope, send: AsgiSend, refusal: RefusedCon
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     if refusal.retry_after_seconds is not None:
         headers.append((b"retry-after", f"{refusal.retry_after_seconds:.0f}".encode()))
+    if refusal.location is not None:
+        headers.append((b"location", refusal.location.encode()))
     await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

@@ -52,8 +52,9 @@ class Farewell:
     why: LeaveReason
 
 
-def forbidden(text: str) -> Farewell:
-    """A hook has refused it."""
+def forbidden(text: str, retry_after_seconds: float | None = None) -> Farewell:
+    """A hook has refused it, or it is banned."""
+    text = _until(text, retry_after_seconds)
     return Farewell(CLOSE_FORBIDDEN, close_reason(f"mergesync:refused {text}"), "forbidden", text, "refused")
 
 
@@ -69,6 +70,10 @@ def closed(code: int, reason: str) -> Farewell:
 
 def ejected(code: int, reason: str, ban_seconds: float) -> Farewell:
     """The application has put it out."""
-    if ban_seconds:
-        reason = f"{reason} retry-after={ban_seconds:.0f}".strip()
+    reason = _until(reason, ban_seconds)
     return Farewell(code, reason, "ejected", reason, "ejected")
+
+
+def _until(reason: str, seconds: float | None) -> str:
+    """A reason that says when to come again, if that is known."""
+    return f"{reason} retry-after={seconds:.0f}".strip() if seconds else reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mergesync.store.bodies import hlc_of
-from mergesync.sync.admission import leaves_of
+from mergesync.sync.admission import leaves_of, rows_of
 from mergesync.sync.review import Proposal, Reviewer, Verdict, without
 
 __all__ = ["Latecomers"]
@@ -29,6 +29,6 @@ class Latecomers:
         """Decide of a proposal, now or later."""
         if any("" < hlc_of(stamp) <= self._born_after for _, stamp in leaves_of(proposal.body)):
             self._put_out(proposal.sender)
-            leaves = [leaf for leaf, _ in leaves_of(proposal.body)]
+            leaves = {(table_id, row_id): row for table_id, row_id, row in rows_of(proposal.body)}
             return Verdict(without(proposal.body, leaves), corrects=False)
         return Verdict(proposal.body) if self._others is None else self._others.review(proposal)

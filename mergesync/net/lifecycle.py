@@ -28,7 +28,7 @@ from mergesync.net.backoff import full_jitter
 from mergesync.net.bans import Bans
 from mergesync.net.lives import LIVES, Life, Lives
 from mergesync.net.path import Path
-from mergesync.net.path_persister import CreatePersisterForPath, made_persister
+from mergesync.net.path_persister import CreatePersisterForPath, PathPersister, made_persister
 from mergesync.net.reporting import note_place
 from mergesync.net.turns import Turns
 from mergesync.system import new_id
@@ -359,21 +359,22 @@ class LifeCycle:
             before = self._lives.get(path_id)
             self._lives.remove(path_id, self._lives.next_hlc if store is None else store.get_next_hlc())
             caller = path.turns if path is not None and path.turns.is_caller else None
-            work = self._remove(path_id, text, before, caller)
+            work = self._remove(path_id, text, before, caller, is_loaded=store is not None)
             removal = asyncio.create_task(work, name=f"mergesync removal {path_id!r:.80}")
             self._removals[path_id] = removal
             self._ending.add(removal)
             removal.add_done_callback(lambda task: self._removal_ended(path_id, task))
         return removal
 
-    async def _remove(self, path_id: str, text: str, before: Life | None, caller: Turns | None) -> None:
+    async def _remove(
+        self, path_id: str, text: str, before: Life | None, caller: Turns | None, *, is_loaded: bool
+    ) -> None:
         try:
             if caller is not None:  # a hook of the path, which may have to answer a client yet
                 await caller.settled()
             self._kept.pop(path_id, None)
             await self._paths.end(path_id, text)
-            await self._lives_stored()
-            await self._remove_stored(path_id)
+            await self._remove_stored(path_id, is_dated=is_loaded)
         except NotSupportedError:  # nobody was there, or that would have been known before
             self._lives.unmake(path_id, before and replace(before, ends=None, idle_ttl=None, pending=False))
             raise
@@ -384,16 +385,38 @@ class LifeCycle:
         del self._removals[path_id]  # from now on somebody may make it anew, and that may have to go, too
         await self._lives_stored()
 
-    async def _remove_stored(self, path_id: str) -> None:
+    async def _remove_stored(self, path_id: str, *, is_dated: bool) -> None:
+        """Remove what is stored, once it is stored as well what is too old from now on.
+
+        Args:
+            path_id: the path.
+            is_dated: whether that is known: clients may have stamped what is stored with clocks that are fast.
+        """
         create = self._create_persister_for_path
         persister = None if create is None else (await made_persister(create, path_id))[0]
         if persister is None:
+            await self._lives_stored()
             return
-        remove = getattr(persister, "remove", None)
-        if remove is None:
+        try:
+            remove = getattr(persister, "remove", None)
+            if remove is None:
+                raise _cannot_remove(path_id)
+            if not is_dated:
+                await self._date(path_id, persister)
+            await self._lives_stored()
+        except BaseException:
             await persister.destroy()
-            raise _cannot_remove(path_id)
+            raise
         await remove()
+
+    async def _date(self, path_id: str, persister: PathPersister) -> None:
+        """Too old from now on is what is no newer than what is stored."""
+        try:
+            await persister.start_auto_load()
+        except Exception as error:  # what cannot be read is removed as well
+            note_place(error, path_id)
+            self._report(error)
+        self._lives.remove(path_id, persister.store.get_next_hlc())
 
     def _removal_ended(self, path_id: str, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import enum
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.client import connect
@@ -232,6 +232,13 @@ class Link:
         if self._connection is not None:
             self.send(self._connection.outgoing(channel_id, address, remainder))
 
+    def ask_again(self, channel_ids: Iterable[str | None]) -> None:
+        """Ask again for channels that the server has refused, where they are still wanted."""
+        connection = self._connection
+        for channel_id in channel_ids:
+            if connection is not None and connection is self._connection and channel_id is not None:
+                self._act(connection.subscribe_again, channel_id, _now())
+
     def set_alarm(self) -> None:
         """Some deadline may have changed."""
         self._alarm.set()
@@ -298,9 +305,15 @@ class Link:
         connection = self._connection
         if connection is None:
             return
-        channel_id = next((channel_id for channel_id in self._ports if self.is_open(channel_id)), None)
-        if not connection.extended or not self.is_open(channel_id):
+        if not connection.extended:
             raise NotSupportedError("the server does not take another token on an open connection")
+        channel_id = next((channel_id for channel_id in self._ports if self.is_open(channel_id)), None)
+        if not self.is_open(channel_id):  # there is nowhere to say it, but on a new connection
+            assert self._channel is not None
+            self._drop()
+            self._begin_closing(self._channel, _CLOSE_NORMAL, "")
+            return
+        closed = [channel_id for channel_id in self._ports if not self.is_open(channel_id)]
         request_id = new_id(_REQUEST_ID_LENGTH)
         answer = self._requests[request_id] = asyncio.get_running_loop().create_future()
         self.post_operation(channel_id, Operation(request_id, TOKEN, token))
@@ -312,6 +325,7 @@ class Link:
             raise NotSupportedError("the server does not ask who its clients are")
         if operation.name != OK:
             raise RefusedConnectionError(f"the server refuses the token: {operation.body!s:.200}", status=_REFUSED[0])
+        self.ask_again(closed)  # it may open what the former one did not
 
     def _connecting_failed(self, error: Exception) -> float:
         wait_seconds = 0.0

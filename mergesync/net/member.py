@@ -6,12 +6,13 @@ import copy
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
-from mergesync.exceptions import LimitExceededError, PathClosedError, RefusedError
+from mergesync.exceptions import LimitExceededError, PathClosedError
 from mergesync.limits import DEFAULT_ACTION_TIMEOUT_SECONDS, MAX_ASK_SECONDS, MAX_UNANSWERED_OPERATIONS
+from mergesync.net.carrying import carry_out, check_let_through
 from mergesync.net.members import Members
 from mergesync.net.requests import failure_of
 from mergesync.net.server_path import ServerPath
-from mergesync.net.service import Answer, carry_out
+from mergesync.net.service import Answer
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
 from mergesync.sync.operations import (
@@ -171,26 +172,18 @@ class Member:
         self._check_there()
 
         def begin(done: Callable[[Any], None]) -> None:
-            def decided(verdict: Verdict) -> None:
-                failure = None if verdict.denied else self._make(verdict)
-                done(failure or verdict)
+            body = changes_of(self.path.store, edits)
+            self._path.review(self.client.id, body, lambda verdict: done(self._make(verdict)))
 
-            self._path.review(self.client.id, changes_of(self.path.store, edits), decided)
-
-        verdict = await self._wait(begin)
-        if isinstance(verdict, Exception):
-            raise verdict
-        if verdict.denied:
-            raise RefusedError(
-                "; ".join(verdict.reasons) or "the application failed",
-                path_id=self.client.path_id,
-                client_id=self.client.id,
-            )
+        failure = await self._wait(begin)
+        if failure is not None:
+            raise failure
 
     def _make(self, verdict: Verdict) -> Exception | None:
-        """Make what was decided; returns what a listener raised that has taken it back."""
+        """Make what was decided; returns why not, which may be what a listener raised that has taken it back."""
         self._own = True
         try:
+            check_let_through(verdict, self.client)
             carry_out(self.path.store, verdict, lambda error: self._path.report(error, self.client.id))
         except Exception as error:
             return error

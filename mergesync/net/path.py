@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -148,7 +148,6 @@ class Path:
         "_exit",
         "_failure",
         "_hub",
-        "_joins",
         "_keepers",
         "_life",
         "_options",
@@ -193,7 +192,6 @@ class Path:
         self._persister: PathPersister | None = None
         self._retry_at: float | None = None  # while the path is refused: when it is tried again, by the loop's clock
         self._bell = Bell()
-        self._joins = 0
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
         self._confirming: set[asyncio.Task[None]] = set()
@@ -272,7 +270,6 @@ class Path:
         self.members.miss(client, reason)
 
     def _somebody_came(self) -> None:
-        self._joins += 1
         if len(self.members) + self._keepers == 1:
             self._bell.ring()
 
@@ -595,18 +592,31 @@ class Path:
             await self._bell.until(self._is_empty)
             if self._options.idle_grace_seconds and await self._somebody_comes(self._options.idle_grace_seconds):
                 continue
-            joins = self._joins
             await self._bell.until(self._is_quiet)
-            flushed = await self._flush()
+            with self._writes() as writes:
+                flushed = await self._flush()
             if self._destroyed:
                 return
             if flushed:
                 wait_seconds = SAVE_RETRY_FIRST_SECONDS
-                if self._joins == joins:  # nobody came, and so nothing was written, since the flush began
+                if self._is_empty() and self._is_quiet() and not writes:
                     return
             else:
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, SAVE_RETRY_CAP_SECONDS)
+
+    @contextlib.contextmanager
+    def _writes(self) -> Iterator[set[MergeableStore]]:
+        """The store, once something is written to it meanwhile, by whoever came, or by the application that has it."""
+        written: set[MergeableStore] = set()
+        if (store := self.store) is None:
+            yield written
+            return
+        listener_id = store.add_did_finish_transaction_listener(written.add)
+        try:
+            yield written
+        finally:
+            store.del_listener(listener_id)
 
     async def _flush(self) -> bool:
         if self._persister is None:

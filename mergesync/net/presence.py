@@ -12,12 +12,12 @@ from typing import Any, Final
 from mergesync.exceptions import RequestFailedError
 from mergesync.limits import MAX_DEPARTED_CLIENTS, MAX_PRESENCE_BYTES, MAX_PRESENCE_CELLS
 from mergesync.rooms.access import Client
-from mergesync.rooms.changes import Changes, news_in
+from mergesync.rooms.changes import Changes
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import TOMBSTONE, check_id, encode_cell
 from mergesync.store.jsjson import dumps
-from mergesync.sync.admission import Leaf, leaves_of
+from mergesync.sync.admission import Place, rows_of
 from mergesync.sync.review import Proposal, Verdict, without
 from mergesync.types import MISSING, Cell, GetNow
 
@@ -147,27 +147,29 @@ class Presence:
         What it wants to delete that is not there is not merged, and not answered: it remembers clients that are
         forgotten here.
         """
-        own: dict[Leaf, Any] = {}
-        refused: dict[Leaf, str] = {}
-        forgotten: set[Leaf] = set()
+        refused: dict[Place, dict[str, str]] = {}
+        forgotten: dict[Place, list[str]] = {}
+        own: dict[str, Any] = {}
         present = self.shows(client.id)
-        news = news_in(self.store, proposal.body)
-        for leaf, stamp in leaves_of(proposal.body):
-            if leaf not in news:
-                continue
-            if present and leaf[:2] == (_TABLE, client.id) and leaf[2] not in _VOUCHED:
-                own[leaf] = stamp
-            elif stamp[0] == TOMBSTONE and self.store.get_stamp(*leaf) is None:
-                forgotten.add(leaf)
-            else:
-                refused[leaf] = hlc_of(stamp)
+        for table_id, row_id, leaves in rows_of(proposal.body):
+            place = table_id, row_id
+            is_own = present and place == (_TABLE, client.id)
+            for leaf_id in self.store.get_news(table_id, row_id, leaves):
+                stamp = leaves[leaf_id]
+                if is_own and leaf_id not in _VOUCHED:
+                    own[leaf_id] = stamp
+                elif stamp[0] == TOMBSTONE and self.store.get_stamp(*place, leaf_id) is None:
+                    forgotten.setdefault(place, []).append(leaf_id)
+                else:
+                    refused.setdefault(place, {})[leaf_id] = hlc_of(stamp)
         reasons: tuple[str, ...] = _NOT_ITS_OWN if refused else ()
-        if own and not self._fits(client.id, {leaf[2]: stamp[0] for leaf, stamp in own.items()}):
-            refused.update((leaf, hlc_of(stamp)) for leaf, stamp in own.items())
+        if own and not self._fits(client.id, {leaf_id: stamp[0] for leaf_id, stamp in own.items()}):
+            refused.setdefault((_TABLE, client.id), {}).update((leaf_id, hlc_of(own[leaf_id])) for leaf_id in own)
             reasons += _TOO_MUCH
         if not refused and not forgotten:
             return Verdict(proposal.body)
-        return Verdict(without(proposal.body, refused.keys() | forgotten), refused, {}, reasons)
+        left_out = {place: [*refused.get(place, ()), *forgotten.get(place, ())] for place in {**refused, **forgotten}}
+        return Verdict(without(proposal.body, left_out), refused, {}, reasons)
 
     def wanted(self, client: Client, changes: Changes) -> dict[str, Any]:
         """What a client would say of itself after changes of its row that `judge` has let through."""
@@ -188,5 +190,5 @@ class Presence:
         stamps = self.store.get_stamped_rows(_TABLE)[client_id].stamps
         if len(stamps.keys() | wires.keys()) > MAX_PRESENCE_CELLS:
             return False
-        row = {cell_id: self.store.get_kept_wire(_TABLE, client_id, cell_id) for cell_id in stamps}
+        row = self.store.get_kept(_TABLE, client_id, stamps)
         return len(dumps({**row, **wires})) <= MAX_PRESENCE_BYTES

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl
 
-from mergesync.exceptions import RefusedConnectionError, RefusedError
+from mergesync.exceptions import RedirectError, RefusedConnectionError, RefusedError
 from mergesync.net.bans import Bans
 from mergesync.net.hooks import Hooks
 from mergesync.net.presence import main_of
@@ -272,6 +272,8 @@ class Reception:
 
     def _refusal(self, error: Exception, status: int, path_id: str, client_id: str) -> RefusedConnectionError:
         """What a visitor is told; an error of the application is reported, and not told."""
+        if isinstance(error, RedirectError):
+            return RefusedConnectionError(error.message, status=error.status or status, location=error.location)
         if isinstance(error, RefusedError):
             refusal = RefusedConnectionError(error.message, status=error.status or status)
             self._report_refusal(refusal, path_id, client_id)

@@ -149,7 +149,7 @@ def _both(one: Verdict, other: Verdict) -> Verdict:
         return other
     return Verdict(
         other.taken,
-        {**one.refused, **other.refused},
+        {place: {**one.refused.get(place, {}), **row} for place, row in {**one.refused, **other.refused}.items()},
         other.instead,
         one.reasons + other.reasons,
         one.corrects and other.corrects,

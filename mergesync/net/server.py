@@ -138,6 +138,8 @@ def _response(refusal: RefusedConnectionError) -> Response:
     about = Headers({"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"})
     if refusal.retry_after_seconds is not None:
         about["Retry-After"] = f"{refusal.retry_after_seconds:.0f}"
+    if refusal.location is not None:
+        about["Location"] = refusal.location
     return Response(refusal.status, _phrase(refusal.status), about, body)
 
 

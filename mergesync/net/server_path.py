@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from mergesync.exceptions import PathClosedError
 from mergesync.limits import DEFAULT_ACTION_TIMEOUT_SECONDS
+from mergesync.net.carrying import carry_out, check_let_through
 from mergesync.net.channel import check_close
 from mergesync.net.farewells import CLOSE_EJECTED, CLOSE_PATH_CLOSED, ejected
+from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
+from mergesync.sync.review import Verdict
 from mergesync.sync.talk import SendResult, Talk, addressed
-from mergesync.sync.versions import Edits, compare_and_set, version_of
+from mergesync.sync.versions import Edits, changes_of, compare_and_set, decode_edits, encode_edits, version_of
+from mergesync.types import MergeableChanges
 
 __all__ = ["OpenPath", "PathClients", "ServerPath"]
 
@@ -44,6 +49,16 @@ class OpenPath(Protocol):
     @property
     def talk(self) -> Talk:
         """The messages of its clients."""
+
+    @property
+    def turns(self) -> Turns:
+        """The application's callbacks about the path."""
+
+    def review(self, client_id: str, body: MergeableChanges, decided: Callable[[Verdict], None]) -> None:
+        """Decide what of a client's changes may be made, now or later."""
+
+    def report(self, error: Exception, client_id: str | None = None) -> None:
+        """Hear of an error that nobody called for."""
 
     async def ask(self, to: Iterable[str] | None, message: Any, timeout_seconds: float) -> Any:
         """Send a message, and return `[name, answer]` of the first who answers."""
@@ -128,6 +143,43 @@ class ServerPath:
         """
         return compare_and_set(self.store, version, edits)
 
+    async def change_as(self, client: Client, edits: Edits) -> None:
+        """Make changes as if a client had written them: rules and `on_changes` decide of them, as of its own.
+
+        Not in a hook or an action of this path, which would wait for itself; there, write to `store`.
+
+        Args:
+            client: who is on the path.
+            edits: `(tables, values)`: the cells and values to set, with `MISSING` for what is to go.
+
+        Raises:
+            RefusedError: all of it was refused. Of less, what is in the store says what became of it.
+            ContentError: they are malformed; likewise InvalidIdError and InvalidCellError.
+            PathClosedError: the path is not open, or was closed before it was decided.
+            RuntimeError: it is called in a hook of this path.
+
+        Example:
+            await path.change_as(client, ({"bids": {"vase": {"amount": 5}}}, {}))
+        """
+        if self._path.turns.is_caller:
+            raise RuntimeError("a hook or an action cannot wait for another one of its path")
+        body = changes_of(self.store, decode_edits(encode_edits(edits)))
+        made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def decided(verdict: Verdict) -> None:
+            try:
+                check_let_through(verdict, client)
+                carry_out(self.store, verdict, lambda error: self._path.report(error, client.id))
+            except Exception as error:
+                if not made.done():  # else nobody waits for it any more
+                    made.set_exception(error)
+            else:
+                if not made.done():
+                    made.set_result(None)
+
+        self._path.review(client.id, body, decided)
+        await made
+
     def transaction(self) -> AbstractContextManager[Any]:
         """Write several things at once: others see all of it or nothing, and an error takes all of it back.
 
@@ -149,14 +201,26 @@ class ServerPath:
         """What a client is called, if it has said so."""
         return self._path.talk.names.name_of(client.id)
 
-    def send(self, to: str | Iterable[str] | None, message: Any) -> SendResult:
+    def send(
+        self, to: str | Iterable[str] | None, message: Any, *, exclude: str | Iterable[str] | None = None
+    ) -> SendResult:
         """Send a message to clients, once; who is not there does not get it.
 
         Args:
             to: a name, or several, or None for everybody who has one.
             message: JSON.
+            exclude: a name, or several, whose holders do not get it nevertheless.
+
+        Returns:
+            Which names it was delivered to, which nobody has, and whose holders do not read.
+
+        Example:
+            told = path.send(None, {"doorbell": True}, exclude=path.name_of(client))
+            print(len(told.delivered))
         """
-        return self._path.talk.send(None, addressed(to), message)
+        names = self.names if to is None else addressed(to) or []
+        spared = frozenset(addressed(exclude) or ())
+        return self._path.talk.send(None, [name for name in names if name not in spared], message)
 
     async def ask(
         self,

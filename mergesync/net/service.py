@@ -22,12 +22,11 @@ from mergesync.exceptions import (
 )
 from mergesync.limits import MAX_NAME_BYTES
 from mergesync.net.actions import ActionKey, Actions
+from mergesync.net.carrying import carry_out
 from mergesync.net.server_path import ServerPath
 from mergesync.net.turns import Done
 from mergesync.rooms.access import Client
 from mergesync.store import MergeableStore
-from mergesync.store.bodies import hlc_of
-from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.jsjson import dumps
 from mergesync.sync.admission import leaves_of
 from mergesync.sync.hub import Hub
@@ -46,13 +45,12 @@ from mergesync.sync.operations import (
     STORED,
     Operation,
 )
-from mergesync.sync.review import Verdict, rulings
+from mergesync.sync.review import Verdict
 from mergesync.sync.talk import Talk
 from mergesync.sync.versions import Edits, changes_of, check_version, decode_edits, stamped_now, version_now
-from mergesync.system import new_id
 from mergesync.types import MISSING, MergeableChanges
 
-__all__ = ["Answer", "Served", "Service", "carry_out"]
+__all__ = ["Answer", "Served", "Service"]
 
 Answer: TypeAlias = Callable[[str, Any], None]
 """`(name, body)` of the operation that answers a request."""
@@ -136,6 +134,8 @@ class Service:
                 return ["refused", error.args[0]]
             case NameTakenError():
                 return ["name-taken", error.args[0]]
+            case StaleVersionError() if not client.access.read:
+                return ["refused", "the version is not the present one, which the client may not read any more"]
             case StaleVersionError():
                 content = [] if error.content is MISSING else [error.content]
                 return ["stale", error.args[0], {"version": error.version, "content": content}]
@@ -217,7 +217,7 @@ class Service:
 
     def _change(self, client: Client, store: MergeableStore, version: str, verdict: Verdict) -> str:
         """Make a change that was decided of, if the version is still the present one; returns the version after it."""
-        if verdict.refused.keys() - verdict.instead.keys():
+        if verdict.dropped:
             raise _refused("; ".join(verdict.reasons) or "the change is not let through")
         check_version(store, version)  # the application may have taken its time; so it is now that it is made
         taken = stamped_now(store, {leaf: stamp[0] for leaf, stamp in leaves_of(verdict.taken)})
@@ -318,35 +318,6 @@ class Service:
 def _check_talks(client: Client) -> None:
     if not client.access.actions:
         raise _refused("the client may neither ask for actions nor talk to others here")
-
-
-def carry_out(store: MergeableStore, verdict: Verdict, report: Callable[[Exception], None]) -> None:
-    """Make what was decided of a change that is in no other replica yet.
-
-    Args:
-        store: where.
-        verdict: what was decided.
-        report: hears of a listener that raised when the change was made.
-
-    Raises:
-        Exception: what a listener raised that has taken the change back.
-    """
-    body = verdict.taken
-    try:
-        with store.transaction():
-            store.merge_checked(verdict.taken)
-            body = rulings(store, replace(verdict, corrects=False), new_id(CLIENT_PART_LENGTH))
-            store.merge_checked(body)
-    except Exception as error:
-        if not _is_made(store, verdict.taken) or not _is_made(store, body):
-            raise
-        report(error)
-
-
-def _is_made(store: MergeableStore, changes: MergeableChanges) -> bool:
-    """Whether changes are there, or something newer."""
-    stamps = ((hlc_of(stamp), store.get_stamp(*leaf)) for leaf, stamp in leaves_of(changes))
-    return all(present is not None and hlc <= present[1] for hlc, present in stamps)
 
 
 def _are_names(to: Any) -> bool:

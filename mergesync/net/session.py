@@ -17,6 +17,7 @@ from mergesync.exceptions import (
 )
 from mergesync.limits import DEFAULT_REQUEST_TIMEOUT_SECONDS, FLUSH_TIMEOUTS
 from mergesync.net.announcing import Announcing
+from mergesync.net.comeback import Comeback
 from mergesync.net.durability import Durability
 from mergesync.net.greeting import Greeting
 from mergesync.net.link import Link, LinkState
@@ -27,7 +28,7 @@ from mergesync.net.requests import Requests
 from mergesync.store import MergeableStore
 from mergesync.sync.admission import is_empty
 from mergesync.sync.messages import Message, MessageType
-from mergesync.sync.operations import ERROR, HELLO, MESSAGE, OK, REFUSED, STORED, UNNAMED, Operation
+from mergesync.sync.operations import ERROR, HELLO, MESSAGE, OK, REFUSED, SINCE, STORED, UNNAMED, Operation
 from mergesync.sync.payloads import SERVER, remainders_of
 from mergesync.sync.synchronizer import EVERYONE, Origin, Synchronizer, SynchronizerStats, SyncState
 from mergesync.system import new_id
@@ -123,6 +124,7 @@ class Session:
         self._asked_at = 0.0  # when a peer last asked for something that it lacks
         self._flushing: tuple[str, asyncio.Future[Any]] | None = None
         self._channel_error: Exception | None = None
+        self._comeback = Comeback(lambda: link.ask_again([channel_id]))
         self._end: SyncError | None = None  # the path was removed
         self._destroyed = False
         self.durability: Durability = Durability(store, self._ask_stored)
@@ -228,6 +230,7 @@ class Session:
         finally:
             self._destroyed = True
             self._wants_sync = False
+            self._comeback.cancel()
             error = ConnectionLostError("the synchronizer was destroyed")
             settle(self._waiters, error)
             self.durability.close(error)
@@ -247,13 +250,19 @@ class Session:
         """Return when a peer has all that the store has, or it makes no progress any more.
 
         What is written while live has been sent already; but what a peer gets by asking for it, as at the start, would
-        be cut off.
+        be cut off. A server of ours answers when it has merged all of it, and what it has refused it will never have.
         """
         timeout_seconds = self._options.request_timeout_seconds
         began = _now()
         while self._has_live_peer() and _now() < began + FLUSH_TIMEOUTS * timeout_seconds:
-            hashes = await self._ask_hashes(max(began, self._asked_at) + timeout_seconds)
-            if hashes is None or hashes == self._store.get_mergeable_content_hashes():
+            asked_at, has_given = self._asked_at, not self._core.is_giving
+            hashes = await self._ask_hashes(max(began, asked_at) + timeout_seconds)
+            if hashes is None:
+                is_over = self._asked_at == asked_at  # else it still fetches
+            else:
+                is_equal = hashes == self._store.get_mergeable_content_hashes()
+                is_over = is_equal or (has_given and self._core.has_replica)
+            if is_over:
                 return
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
@@ -261,15 +270,18 @@ class Session:
         return self._core.state is SyncState.LIVE and (self._heard_server or self._heard_others)
 
     async def _ask_hashes(self, deadline: float) -> Any:
-        """A peer's hashes, or None if they do not come in time."""
+        """A peer's hashes, of a server of ours after it has merged all that we have said; None if not in time."""
         request_id = new_id(_FLUSH_ID_LENGTH)
         answer = asyncio.get_running_loop().create_future()
         self._flushing = (request_id, answer)
         try:
             async with asyncio.timeout_at(deadline):
-                self._core.stats.sends += 1
-                address = SERVER if self._heard_server else EVERYONE
-                self.send(address, Message(request_id, MessageType.GET_CONTENT_HASHES, ""))
+                if self._core.has_replica:
+                    self._operate(Operation(request_id, SINCE, [None, None]))
+                else:
+                    self._core.stats.sends += 1
+                    address = SERVER if self._heard_server else EVERYONE
+                    self.send(address, Message(request_id, MessageType.GET_CONTENT_HASHES, ""))
                 return await answer
         except TimeoutError:
             return None
@@ -281,6 +293,7 @@ class Session:
     def opened(self) -> None:
         """Messages can be sent."""
         self._channel_error = None
+        self._comeback.opened()
         self._heard_server = self._heard_others = False
         if self._link.extended:
             asyncio.get_running_loop().call_soon(self._greet)
@@ -300,12 +313,13 @@ class Session:
 
     def closed(self) -> None:
         """The connection is gone; syncing begins again with the next one."""
+        self._comeback.cancel()
         self._core.disconnect()
         self.durability.lost()
         self.requests.closed()
         self.naming.closed()
-        if self._flushing is not None and not self._flushing[1].done():
-            self._flushing[1].set_result(None)
+        if self._flushing is not None:
+            self._flushed(self._flushing[0], None)
         self.link_changed()
 
     def ended(self, error: SyncError) -> None:
@@ -325,9 +339,7 @@ class Session:
             self._heard_others = True
         if message.type in _QUESTIONS:
             self._asked_at = _now()
-        flushing = self._flushing
-        if flushing is not None and message.request_id == flushing[0] and not flushing[1].done():
-            flushing[1].set_result(message.body)
+        self._flushed(message.request_id, message.body)
         self._core.receive(sender, message, _now())
         self.link_changed()
 
@@ -346,7 +358,13 @@ class Session:
         except (NameTakenError, RequestFailedError) as error:
             self._report(error)
 
+    def _flushed(self, request_id: str | None, hashes: Any) -> None:
+        """An answer, if it is the one that a flush waits for."""
+        if self._flushing is not None and self._flushing[0] == request_id and not self._flushing[1].done():
+            self._flushing[1].set_result(hashes)
+
     def _take_answer(self, operation: Operation) -> None:
+        self._flushed(operation.request_id, operation.body.get("hashes") if isinstance(operation.body, dict) else None)
         greeted = self.greeting.take_answer(operation, self._store, _now())
         if self._core.has_asked(operation):
             self._core.receive_operation(operation, _now())
@@ -368,6 +386,8 @@ class Session:
             self._report(error)
         if removed:
             self.ended(error)
+        else:
+            self._comeback.refused(str(text))
 
     def _ask_stored(self, hurry: bool) -> str:
         request_id = new_id(_OPERATION_ID_LENGTH)

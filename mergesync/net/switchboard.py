@@ -340,7 +340,7 @@ class Switchboard:
                 decided(True)
             else:
                 decided(False)
-                self._tell_refused(socket, path_id, forbidden(outcome.message))
+                self._tell_refused(socket, path_id, forbidden(outcome.message, outcome.retry_after_seconds))
 
         self._reception.admit(path_id, socket.visitor, done)
         self._wait_for(socket, self._reception.turns_of(path_id))

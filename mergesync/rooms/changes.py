@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import TOMBSTONE, check_id, decode_cell, encode_cell, same_wire
-from mergesync.store.stamps import cell_of, text_in
-from mergesync.sync.admission import Leaf, rows_of
+from mergesync.store.stamps import Stamp, cell_of, text_in
+from mergesync.sync.admission import ByRow, Place, rows_of
 from mergesync.sync.review import Verdict, without
 from mergesync.types import MISSING, CellOrMissing, MergeableChanges
 
@@ -18,22 +19,20 @@ __all__ = ["Changes", "news_in", "refusal", "verdict_of"]
 _NOTHING: MergeableChanges = [[{}], [{}], 1]
 _MUTABLE = (dict, list)
 
-_Place: TypeAlias = tuple[str | None, str]
-"""A row, or where the values are."""
-
 _Given: TypeAlias = tuple[dict[str, CellOrMissing], dict[str, Any]]
 """What the application was given of a row, and the leaves it was made from."""
 
 _NOT_GIVEN: _Given = ({}, {})
 
 
-def news_in(store: MergeableStore, body: MergeableChanges) -> dict[Leaf, str]:
+def news_in(store: MergeableStore, body: MergeableChanges) -> ByRow[str]:
     """The leaves of a body that would replace what is in the store, with their HLCs."""
-    return {
-        (table_id, row_id, leaf_id): hlc_of(leaves[leaf_id])
-        for table_id, row_id, leaves in rows_of(body)
-        for leaf_id in store.get_news(table_id, row_id, leaves)
-    }
+    found = {}
+    for table_id, row_id, leaves in rows_of(body):
+        news = store.get_news(table_id, row_id, leaves)
+        if news:
+            found[table_id, row_id] = {leaf_id: hlc_of(leaves[leaf_id]) for leaf_id in news}
+    return found
 
 
 def refusal(store: MergeableStore, body: MergeableChanges, reasons: tuple[str, ...], *, corrects: bool) -> Verdict:
@@ -59,32 +58,40 @@ class Changes:
     Attributes:
         tables: the new cells, `{table_id: {row_id: {cell_id: cell or MISSING}}}`.
         values: the new values, `{value_id: value or MISSING}`.
-        old_tables: what the cells of `tables` are at present, in the same form; nobody looks at changes of it.
-        old_values: what the values of `values` are.
         pulled: whether they are what the client has done while it was away. Else they are one transaction of its.
     """
 
     def __init__(self, store: MergeableStore, body: MergeableChanges, *, pulled: bool) -> None:
         self.tables: dict[str, dict[str, dict[str, CellOrMissing]]] = {}
         self.values: dict[str, CellOrMissing] = {}
-        self.old_tables: dict[str, dict[str, dict[str, CellOrMissing]]] = {}
-        self.old_values: dict[str, CellOrMissing] = {}
         self.pulled: bool = pulled
         self._body = body
-        self._given: dict[_Place, _Given] = {}
+        self._given: dict[Place, _Given] = {}
+        self._replaced: dict[Place, dict[str, Stamp | None]] = {}
         for table_id, row_id, leaves in rows_of(body):
             news = store.get_news(table_id, row_id, leaves)
             if news:
                 given = {leaf_id: decode_cell(leaves[leaf_id][0]) for leaf_id in news}
-                old = {
-                    leaf_id: MISSING if stamp is None else cell_of(text_in(stamp)) for leaf_id, stamp in news.items()
-                }
                 self._given[table_id, row_id] = given, leaves
+                self._replaced[table_id, row_id] = news
                 if table_id is None:
-                    self.values, self.old_values = given.copy(), old
+                    self.values = given.copy()
                 else:
                     self.tables.setdefault(table_id, {})[row_id] = given.copy()
-                    self.old_tables.setdefault(table_id, {})[row_id] = old
+
+    @cached_property
+    def old_tables(self) -> dict[str, dict[str, dict[str, CellOrMissing]]]:
+        """What the cells of `tables` are at present, in the same form; nobody looks at changes of it."""
+        tables: dict[str, dict[str, dict[str, CellOrMissing]]] = {}
+        for (table_id, row_id), stamps in self._replaced.items():
+            if table_id is not None:
+                tables.setdefault(table_id, {})[row_id] = _cells(stamps)
+        return tables
+
+    @cached_property
+    def old_values(self) -> dict[str, CellOrMissing]:
+        """What the values of `values` are."""
+        return _cells(self._replaced.get((None, ""), {}))
 
     def __bool__(self) -> bool:
         return bool(self._given)
@@ -108,31 +115,38 @@ def verdict_of(changes: Changes, *, reasons: tuple[str, ...], corrects: bool) ->
         InvalidCellError: it has put there what is no cell.
         InvalidIdError: likewise for an id.
     """
+    refused: dict[Place, dict[str, str]] = {}
+    instead: dict[Place, dict[str, Any]] = {}
     left = changes._given.copy()
-    refused: dict[Leaf, str] = {}
-    instead: dict[Leaf, Any] = {}
-    taken_away: dict[Leaf, str] = {}
+    takes_away = False
     for table_id, row_id, cells in changes._rows():
         given, leaves = left.pop((table_id, row_id), _NOT_GIVEN)
+        wires = {}
         for leaf_id, cell in cells.items():
             if leaf_id not in given:
-                place = None if table_id is None else check_id(table_id)
-                instead[place, check_id(row_id), check_id(leaf_id)] = _wire(cell)
+                wires[check_id(leaf_id)] = _wire(cell)
             elif cell is not given[leaf_id] or cell.__class__ in _MUTABLE:
                 wire = _wire(cell)
                 if not same_wire(wire, leaves[leaf_id][0]):
-                    refused[table_id, row_id, leaf_id] = hlc_of(leaves[leaf_id])
-                    instead[table_id, row_id, leaf_id] = wire
-        for leaf_id in given.keys() - cells.keys():
-            taken_away[table_id, row_id, leaf_id] = hlc_of(leaves[leaf_id])
-    for (table_id, row_id), (given, leaves) in left.items():
-        for leaf_id in given:
-            taken_away[table_id, row_id, leaf_id] = hlc_of(leaves[leaf_id])
-    refused |= taken_away
+                    wires[leaf_id] = wire
+        if wires:
+            instead.setdefault((None if table_id is None else check_id(table_id), check_id(row_id)), {}).update(wires)
+        gone = given.keys() - cells.keys()
+        if wires or gone:
+            takes_away = takes_away or bool(gone)
+            not_taken = {leaf_id: hlc_of(leaves[leaf_id]) for leaf_id in given if leaf_id in wires or leaf_id in gone}
+            if not_taken:
+                refused[table_id, row_id] = not_taken
+    for place, (given, leaves) in left.items():
+        takes_away = True
+        refused[place] = {leaf_id: hlc_of(leaves[leaf_id]) for leaf_id in given}
     if not refused:
         return Verdict(changes._body, instead=instead)
-    taken = without(changes._body, refused)
-    return Verdict(taken, refused, instead, reasons if taken_away else (), corrects)
+    return Verdict(without(changes._body, refused), refused, instead, reasons if takes_away else (), corrects)
+
+
+def _cells(stamps: Mapping[str, Stamp | None]) -> dict[str, CellOrMissing]:
+    return {leaf_id: MISSING if stamp is None else cell_of(text_in(stamp)) for leaf_id, stamp in stamps.items()}
 
 
 def _wire(cell: CellOrMissing) -> Any:

@@ -14,7 +14,7 @@ from mergesync.rooms.changes import news_in
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.cells import decode_cell
-from mergesync.sync.admission import Leaf
+from mergesync.sync.admission import ByRow, Place
 from mergesync.types import MISSING, MergeableChanges
 
 __all__ = ["Rule", "Rules", "Writers", "allow_write", "allow_write_value"]
@@ -111,9 +111,7 @@ class Rules:
             if rule.table_id is not None:
                 self._of_tables.setdefault(rule.table_id, []).append(rule)
 
-    def refused(
-        self, store: MergeableStore, client: Client, body: MergeableChanges, *, pulled: bool
-    ) -> dict[Leaf, str]:
+    def refused(self, store: MergeableStore, client: Client, body: MergeableChanges, *, pulled: bool) -> ByRow[str]:
         """What of a body its sender may not write, with the HLCs.
 
         What would not replace anything is never refused. Of one transaction, one refused leaf refuses all; of what was
@@ -140,7 +138,7 @@ class _Sitting:
     """One body under judgement."""
 
     def __init__(self, store: MergeableStore, client: Client) -> None:
-        self.refused: dict[Leaf, str] = {}
+        self.refused: dict[Place, dict[str, str]] = {}
         self._store = store
         self._client = client
         self._concerns: dict[Rule, bool] = {}
@@ -164,7 +162,7 @@ class _Sitting:
                     self._refuse(table_id, row_id, cells, news)
 
     def _refuse(self, table_id: str | None, row_id: str, leaves: dict[str, Any], refused: Iterable[str]) -> None:
-        self.refused.update(((table_id, row_id, leaf_id), hlc_of(leaves[leaf_id])) for leaf_id in refused)
+        self.refused[table_id, row_id] = {leaf_id: hlc_of(leaves[leaf_id]) for leaf_id in refused}
 
     def _allowed_cells(
         self, table_id: str, row_id: str, cells: dict[str, Any], news: Container[str], rules: list[Rule]
@@ -195,4 +193,6 @@ class _Sitting:
         allowed = {rule.leaf_id for rule in rules}
         if None not in allowed:
             news = self._store.get_news(None, "", values)
-            self._refuse(None, "", values, [value_id for value_id in news if value_id not in allowed])
+            refused = [value_id for value_id in news if value_id not in allowed]
+            if refused:
+                self._refuse(None, "", values, refused)

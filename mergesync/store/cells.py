@@ -22,6 +22,9 @@ ENCODED = "\ufffd"
 """Begins the wire form of an object or array."""
 
 
+_PLAIN = frozenset((str, int, float, type(None)))
+
+
 def check_id(id_: Any) -> str:
     """An id as the store keeps it, if it is one.
 
@@ -55,7 +58,7 @@ def encode_cell(cell: Cell, *, finite: bool = False) -> Any:
         if cell >= TOMBSTONE and (cell == TOMBSTONE or cell[0] == ENCODED):  # type: ignore[operator,index]
             raise InvalidCellError(f"the string {cell!r:.40} is reserved by the wire format")
         return cell if cell.isascii() else joined(cell)  # type: ignore[union-attr,arg-type]
-    if cell is None or kind is bool:
+    if cell is None or kind is bool or (kind is int and -MAX_INTEGER <= cell <= MAX_INTEGER):  # type: ignore[operator]
         return cell
     if kind is int or kind is float:
         return _encode_number(cell)  # type: ignore[arg-type]
@@ -64,9 +67,8 @@ def encode_cell(cell: Cell, *, finite: bool = False) -> Any:
 
 def _encode_number(number: int | float) -> int | float:
     if isinstance(number, int):
-        if not -MAX_INTEGER <= number <= MAX_INTEGER:
-            raise InvalidCellError("an integer beyond 2**53 is not exact in JavaScript")
-    elif not math.isfinite(number):
+        raise InvalidCellError("an integer beyond 2**53 is not exact in JavaScript")
+    if not math.isfinite(number):
         raise InvalidCellError(f"{number} is not JSON")
     return canonical_number(number)
 
@@ -114,11 +116,11 @@ def decode_object(text: str) -> CellOrMissing:
 
 def same_wire(one: Any, other: Any) -> bool:
     """Whether two wire forms show as the same cell: 1 is not True, and a raw object equals its encoded text."""
+    if one.__class__ in _PLAIN and other.__class__ in _PLAIN:
+        return bool(one == other)
     if isinstance(one, dict | list) or isinstance(other, dict | list):
         return bool(_encoded(one) == _encoded(other))
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return bool(one == other)
+    return one is other  # a bool is only itself
 
 
 def _encoded(wire: Any) -> Any:

@@ -406,26 +406,33 @@ class MergeableStore(Merging):
                 news[leaf_id] = old
         return news
 
-    def get_kept_wire(self, table_id: str | None, row_id: str, leaf_id: str) -> Any:
-        """The wire form that stays when a peer's leaf is refused: what is here, else the default, else a tombstone."""
-        return self.get_kept(table_id, row_id, (leaf_id,))[leaf_id][0]
+    def get_hlcs(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, str]:
+        """The HLCs of leaves of a row, or of values; empty ones of what is not here."""
+        known = self._tree.values if table_id is None else self._find_row(table_id, row_id)
+        stamps = {} if known is None else known.stamps
+        present = [stamps.get(leaf_id, NO_HLC) for leaf_id in leaf_ids]
+        return {
+            leaf_id: "" if stamp[-1] == COLON else stamp[-16:].decode()
+            for leaf_id, stamp in zip(leaf_ids, present, strict=True)
+        }
 
-    def get_kept(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, tuple[Any, str]]:
-        """The same of several leaves of a row, or values, each with the HLC of what is here, empty if nothing is."""
+    def get_kept(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, Any]:
+        """The wire forms that stay when a peer's leaves are refused: what is here, else defaults, else tombstones."""
         known = self._tree.values if table_id is None else self._find_row(table_id, row_id)
         stamps = {} if known is None else known.stamps
         present = unpacked({leaf_id: stamps[leaf_id] for leaf_id in leaf_ids if leaf_id in stamps})
         has_rules = self._schema.has_rules(table_id)
+        if not has_rules and len(present) == len(leaf_ids):  # the common case
+            return {leaf_id: leaf[0] for leaf_id, leaf in present.items()}
         kept = {}
         for leaf_id in leaf_ids:
             leaf = present.get(leaf_id)
             if leaf is None or (has_rules and not self.fits_schema(table_id, leaf_id, leaf[0])):
                 # A row that does not show has no defaults.
                 shows = table_id is None or self.has_row(table_id, row_id)
-                wire = wire_in_text(self._schema.default(table_id, leaf_id)) if shows else TOMBSTONE
-                kept[leaf_id] = wire, "" if leaf is None else hlc_of(leaf)
+                kept[leaf_id] = wire_in_text(self._schema.default(table_id, leaf_id)) if shows else TOMBSTONE
             else:
-                kept[leaf_id] = leaf[0], hlc_of(leaf)
+                kept[leaf_id] = leaf[0]
         return kept
 
     def forget_deleted_rows(self, table_id: str) -> None:

@@ -171,7 +171,8 @@ def unpacked(stamps: Mapping[str, Stamp], *, with_hash: bool = False) -> dict[st
             wire = orjson.loads(text)
         except ValueError:
             wire = wire_in_text(text)
-        if wire.__class__ is not str:
+        kind = wire.__class__
+        if kind is not str and not (kind is int and -MAX_INTEGER <= wire <= MAX_INTEGER):
             wire = canonical(wire)
         if with_hash:
             found[leaf_id] = [wire, hlc.decode(), fnv1a_32(stamp) if text else stamp_hash(stamp)]

@@ -7,9 +7,9 @@ other leaves are taken, the refusal is reported, and whoever wrote the stamp is 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
@@ -19,8 +19,8 @@ from mergesync.store.jsjson import dumps
 from mergesync.types import MergeableChanges
 
 __all__ = [
-    "Admission", "Leaf", "Reason", "Split", "body_of", "changes_beyond", "correction", "has_bare_containers",
-    "has_unstamped", "is_blank", "is_empty", "leaves_of", "rows_of", "split",
+    "Admission", "ByRow", "Leaf", "Place", "Reason", "Split", "body_of", "changes_beyond", "correction",
+    "has_bare_containers", "has_unstamped", "is_blank", "is_empty", "leaves_of", "rows_of", "split",
 ]  # fmt: skip
 
 
@@ -38,6 +38,14 @@ Judge: TypeAlias = Callable[[str | None, str, str, Any], Reason | None]
 
 Leaf: TypeAlias = tuple[str | None, str, str]
 """`(table id or None for values, row id, leaf id)`."""
+
+Place: TypeAlias = tuple[str | None, str]
+"""`(table id or None for values, row id)`."""
+
+_Said = TypeVar("_Said", covariant=True)
+
+ByRow: TypeAlias = Mapping[Place, Mapping[str, _Said]]
+"""Something that is said of leaves, row by row, by their ids."""
 
 
 def rows_of(changes: MergeableChanges) -> Iterator[tuple[str | None, str, dict[str, Any]]]:
@@ -231,7 +239,7 @@ def correction(store: MergeableStore, refused: MergeableChanges, client: str) ->
     """
     kept = {}
     for leaf, stamp in leaves_of(refused):
-        wire = store.get_kept_wire(*leaf)
+        wire = store.get_kept(*leaf[:2], (leaf[2],))[leaf[2]]
         hlc = successor(hlc_of(stamp), client)
         if hlc is not None and dumps(wire) != dumps(stamp[0]):
             kept[leaf] = [wire, hlc]

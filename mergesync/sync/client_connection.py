@@ -121,6 +121,16 @@ class ClientConnection:
         self._wanted[channel_id] = None
         self._left.discard(channel_id)
 
+    def subscribe_again(self, channel_id: str, now: float) -> None:
+        """Ask again for a channel that the server has refused; of one that is open, or was asked for, nothing happens.
+
+        Raises:
+            LimitExceededError: too many wait for the server's echo.
+        """
+        asked = any(pending == channel_id for pending, _ in self._pending.values())
+        if self._greeted and channel_id in self._wanted and not asked and not self.is_open(channel_id):
+            self._send_control(channel_id, [SUBSCRIBE, channel_id], now)
+
     def unsubscribe(self, channel_id: str) -> None:
         """Want a channel no more."""
         if channel_id in self._wanted:
@@ -205,7 +215,8 @@ class ClientConnection:
             self._ports.receive(channel_id, sender, payload.message)
 
     def _close_channel(self, channel_id: str) -> None:
-        """The server does not let us onto the path; the next connection asks again."""
+        """The server does not let us onto the path; `subscribe_again` asks again, as does the next connection."""
+        self._fragments.forget_channel(channel_id)
         self._subscribed.discard(channel_id)
         self._pending = {
             request_id: pending for request_id, pending in self._pending.items() if pending[0] != channel_id

@@ -544,7 +544,8 @@ class Hub:
             if self._synchronizer.state is SyncState.LIVE and not is_empty(beyond):
                 self._synchronizer.send_changes(beyond)
             return
-        sender = None if origin is None else origin.sender
+        # Where all of it was written here, whoever made us do so hears it with the others.
+        sender = None if origin is None or beyond is changes else origin.sender
         has_others = self.readers not in ((), (sender,))
         news = [changes]
         if origin is not None and self._passing is not None and self._is_all_new(origin, changes):

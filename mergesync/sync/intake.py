@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -10,7 +9,7 @@ from mergesync.exceptions import MergesyncError, RefusedChangesError, SyncError
 from mergesync.limits import MAX_LEAVES_REJECTED
 from mergesync.store import MergeableStore
 from mergesync.store.hlc import CLIENT_PART_LENGTH
-from mergesync.sync.admission import Admission, Leaf, Split, has_unstamped, split
+from mergesync.sync.admission import Admission, ByRow, Leaf, Split, has_unstamped, split
 from mergesync.sync.payloads import EVERYONE, SERVER
 from mergesync.sync.review import Proposal, Reviewer, Verdict, rulings
 from mergesync.types import MergeableChanges, NewId
@@ -139,19 +138,18 @@ class Intake:
 
     def _carry_out(self, sender: str, verdict: Verdict) -> None:
         self._apply(sender, verdict.taken, verdict)
-        refused = verdict.refused
-        if verdict.instead:
-            refused = {leaf: hlc for leaf, hlc in refused.items() if leaf not in verdict.instead}
-        count = len(refused) if verdict.corrects else self._note_rejected(sender, refused)
+        dropped = verdict.dropped
+        count = sum(map(len, dropped.values())) if verdict.corrects else self._note_rejected(sender, dropped)
         if count and verdict.reasons:
             self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))
 
-    def _note_rejected(self, sender: str, refused: Mapping[Leaf, str]) -> int:
+    def _note_rejected(self, sender: str, refused: ByRow[str]) -> int:
         """A peer keeps what was refused, and offers it again and again; returns how much of it is new."""
         if not refused:
             return 0
         known = self.rejected.setdefault(sender, {})
-        new = {leaf: hlc for leaf, hlc in refused.items() if known.get(leaf) != hlc}
+        leaves = {(*place, leaf_id): hlc for place, row in refused.items() for leaf_id, hlc in row.items()}
+        new = {leaf: hlc for leaf, hlc in leaves.items() if known.get(leaf) != hlc}
         if len(known) + len(new) > MAX_LEAVES_REJECTED:
             known.clear()
         known |= new

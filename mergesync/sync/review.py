@@ -13,10 +13,12 @@ from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.diff import stamped
 from mergesync.store.hlc import successor
-from mergesync.sync.admission import Leaf
+from mergesync.sync.admission import ByRow, Place
 from mergesync.types import MergeableChanges
 
 __all__ = ["Proposal", "Reviewer", "Verdict", "rulings", "without"]
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +50,22 @@ class Verdict:
     """
 
     taken: MergeableChanges
-    refused: Mapping[Leaf, str] = field(default_factory=dict)
-    instead: Mapping[Leaf, Any] = field(default_factory=dict)
+    refused: ByRow[str] = field(default_factory=dict)
+    instead: ByRow[Any] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     corrects: bool = True
     denied: bool = False
+
+    @property
+    def dropped(self) -> ByRow[str]:
+        """The refused leaves for which nothing is written instead."""
+        if not self.instead:
+            return self.refused
+        rows = {
+            place: {leaf_id: hlc for leaf_id, hlc in row.items() if leaf_id not in self.instead.get(place, ())}
+            for place, row in self.refused.items()
+        }
+        return {place: row for place, row in rows.items() if row}
 
 
 class Reviewer(Protocol):
@@ -73,31 +86,19 @@ def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableCh
         verdict: what was decided; what it takes is in the store.
         client: the client part to sign with.
     """
-    instead: Mapping[Leaf, Any] = verdict.instead
-    if store.has_schema():
-        instead = {leaf: wire for leaf, wire in instead.items() if store.fits_schema(leaf[0], leaf[2], wire)}
-    rows: dict[tuple[str | None, str], dict[str, str]] = {}  # what each leaf must beat
-    for leaves in (verdict.refused, instead) if verdict.corrects else (instead,):
-        for leaf in leaves:
-            rows.setdefault(leaf[:2], {})[leaf[2]] = verdict.refused.get(leaf, "")
+    places = {**verdict.refused, **verdict.instead} if verdict.corrects else verdict.instead
+    successors: dict[str, str | None] = {}  # of one transaction most leaves have the same
     tables: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    successors: dict[str, str | None] = {}  # of one transaction most leaves have the same
-    for (table_id, row_id), row in rows.items():
-        kept = store.get_kept(table_id, row_id, row)
+    for place in places:
         written: dict[str, Any] = {}
-        for leaf_id, newest in row.items():
-            wire, present = kept[leaf_id]
-            leaf = (table_id, row_id, leaf_id)
-            if present > newest:
-                if leaf not in instead:
-                    continue
-                newest = present
+        for leaf_id, (wire, newest) in _ruled(store, place, verdict).items():
             if newest not in successors:
                 successors[newest] = successor(newest, client)
             hlc = successors[newest]
             if hlc is not None:
-                written[leaf_id] = [instead.get(leaf, wire), hlc]
+                written[leaf_id] = [wire, hlc]
+        table_id, row_id = place
         if table_id is None:
             values = written
         elif written:
@@ -105,22 +106,41 @@ def rulings(store: MergeableStore, verdict: Verdict, client: str) -> MergeableCh
     return [[tables], [values], 1]
 
 
-def without(changes: MergeableChanges, leaves: Collection[Leaf]) -> MergeableChanges:
+def _ruled(store: MergeableStore, place: Place, verdict: Verdict) -> dict[str, tuple[Any, str]]:
+    """The wire forms to write in a row, each with the HLC that it must beat."""
+    refused, instead = verdict.refused.get(place, _NOTHING), verdict.instead.get(place, _NOTHING)
+    if instead and store.has_schema():
+        instead = {leaf_id: wire for leaf_id, wire in instead.items() if store.fits_schema(place[0], leaf_id, wire)}
+    ruled = {}
+    if verdict.corrects:
+        left = {leaf_id: hlc for leaf_id, hlc in refused.items() if leaf_id not in instead} if instead else refused
+        present, kept = store.get_hlcs(*place, left), store.get_kept(*place, left)
+        ruled = {leaf_id: (kept[leaf_id], hlc) for leaf_id, hlc in left.items() if present[leaf_id] <= hlc}
+    if instead:
+        present = store.get_hlcs(*place, instead)
+        for leaf_id, wire in instead.items():
+            ruled[leaf_id] = wire, max(refused.get(leaf_id, ""), present[leaf_id])
+    return ruled
+
+
+def without(changes: MergeableChanges, leaves: Mapping[Place, Collection[str]]) -> MergeableChanges:
     """Changes without some of their leaves, and without the containers that have nothing left."""
-    rows_there = [row[0] for table in changes[0][0].values() for row in table[0].values()]
-    has_rest = len(leaves) < sum(map(len, rows_there)) + len(changes[1][0])
     tables: dict[str, Any] = {}
     for table_id, table in changes[0][0].items():
         rows: dict[str, Any] = {}
         for row_id, row in table[0].items():
-            cells = _rest(table_id, row_id, row[0], leaves) if has_rest else {}
+            cells = _rest(row[0], leaves.get((table_id, row_id), ()))
             if cells or not row[0]:
                 rows[row_id] = stamped(cells, hlc_of(row))
         if rows or not table[0]:
             tables[table_id] = stamped(rows, hlc_of(table))
-    values = _rest(None, "", changes[1][0], leaves) if has_rest else {}
+    values = _rest(changes[1][0], leaves.get((None, ""), ()))
     return [stamped(tables, hlc_of(changes[0])), stamped(values, hlc_of(changes[1])), 1]
 
 
-def _rest(table_id: str | None, row_id: str, stamps: dict[str, Any], leaves: Collection[Leaf]) -> dict[str, Any]:
-    return {leaf_id: stamp for leaf_id, stamp in stamps.items() if (table_id, row_id, leaf_id) not in leaves}
+def _rest(stamps: dict[str, Any], leaves: Collection[str]) -> dict[str, Any]:
+    if not leaves:
+        return stamps
+    if len(leaves) == len(stamps):  # the common case
+        return {}
+    return {leaf_id: stamp for leaf_id, stamp in stamps.items() if leaf_id not in leaves}

@@ -474,7 +474,8 @@ class Synchronizer:
             else:  # what bare containers say is nowhere else; and nobody is told of what comes to a client
                 takes_body = is_told_whole or not self._authority
                 changes = origin.body if takes_body else store.get_transaction_mergeable_changes()
-                beyond = store.get_changes_beyond(origin.body)
+                nothing_taken = not takes_body and is_empty(origin.body)
+                beyond = changes if nothing_taken else store.get_changes_beyond(origin.body)
         self._pulling.resuming.writes += not is_empty(beyond)
         try:
             self._outlet.changed(changes, origin, beyond)

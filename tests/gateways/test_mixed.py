@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-import mergesync.gateways.room
 from mergesync import (
     Access,
     Changes,
@@ -190,6 +189,16 @@ async def test_frames_right_behind_the_hello(errors: list[Exception]) -> None:
     assert errors == []
 
 
+async def test_echo_where_nothing_is_said_of_it(errors: list[Exception]) -> None:
+    """As the server wants it; what a message says counts more."""
+    async with serving(room_server(echo=True), errors) as server, foreign(server) as client:
+        await client.ask(**HELLO)
+        await client.send(type=2, echo=False, roomChanges=[{"key": "n", "value": "1"}])
+        answer = await client.ask(type=2, roomChanges=[{"key": "n", "value": "2"}])
+        assert answer == {"type": 3, "roomChanges": [{"key": "n", "value": "2"}]}
+    assert errors == []
+
+
 async def test_rooms_that_were_the_end(errors: list[Exception]) -> None:
     """Names are data, reasons are cut, and nobody comes who says nothing."""
 
@@ -209,9 +218,8 @@ async def test_rooms_that_were_the_end(errors: list[Exception]) -> None:
     assert [type(error).__name__ for error in errors] == ["RefusedConnectionError"]
 
 
-async def test_no_hello(errors: list[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mergesync.gateways.room, "HELLO_TIMEOUT_SECONDS", 0.01)
-    async with serving(room_server(), errors) as server, foreign(server) as client:
+async def test_no_hello(errors: list[Exception]) -> None:
+    async with serving(room_server(hello_timeout_seconds=0.01), errors) as server, foreign(server) as client:
         assert await closed_with(client.connection) == (1002, "no hello received in time")
     assert errors == []
 
@@ -404,6 +412,43 @@ async def test_a_state_and_a_store(errors: list[Exception]) -> None:
             await eventually(lambda: len(errors) == 5)
             assert (await client.ask(type="2", data={}))["type"] == 10
     assert {type(error) for error in errors} == {RemoteProtocolError}
+
+
+async def test_nested_keys_of_a_state(errors: list[Exception]) -> None:
+    """Two who write at paths in one property keep both, also while the application takes its time."""
+
+    async def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        await asyncio.sleep(0.001)
+        if changes.values.get("box") == {"no": {}}:
+            raise RefusedError("not empty")
+
+    def nested(path: Any, **updates: Any) -> dict[str, Any]:
+        return {"type": 3, "data": {"path": path, "updates": updates}}
+
+    async with (
+        serving(state_sync(), errors, on_changes=on_changes) as server,
+        server.open_path("chat") as path,
+        foreign(server, "?identifier=ann") as ann,
+        foreign(server, "?identifier=bob") as bob,
+    ):
+        for client in (ann, bob):
+            await client.ask(type=2, data={"stateIdentifier": "chat"})
+        for number in range(20):
+            await ann.send(**nested(["a", "ann"], **{f"n{number}": number}))
+            await bob.send(**nested(["a", "bob", "deep"], n=number))
+        whole = {"ann": {f"n{number}": number for number in range(20)}, "bob": {"deep": {"n": 19}}}
+        await eventually(lambda: path.store.get_value("a") == whole)
+        for client in (ann, bob):
+            while await client.next() != {"type": 3, "data": {"updates": {"a": whole}}}:
+                pass
+        assert (await ann.ask(**nested(["a", "bob", "deep"], n=19)))["data"] == {"updates": {"a": whole}}
+        assert (await ann.ask(**nested(["box", "no"])))["data"] == {"message": "not empty"}
+        wrongs: list[Any] = ["a", [1], {}]
+        for wrong in wrongs:
+            assert (await ann.ask(**nested(wrong, n=1)))["data"] == {"message": "Could not update state"}
+        deep = await ann.ask(**nested(["a"] * 10_000, n=1))
+        assert deep["data"] == {"message": "the object or array is nested too deeply, or contains itself"}
+    assert errors == []
 
 
 async def test_a_state_that_ends(errors: list[Exception]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mergesync import Access, Changes, Client, MergeableStore, RefusedError, RequestFailedError, ServerPath
+from mergesync import Access, Changes, Client, Limits, MergeableStore, RefusedError, RequestFailedError, ServerPath
 from mergesync.gateways import message_broker, room_server, state_sync, wsss
 from mergesync.net.server import ListeningWsServer, create_ws_server
 from tests.support import eventually
@@ -81,7 +81,7 @@ def _split_news(frame: Any) -> Iterator[Any]:
 
 
 @asynccontextmanager
-async def _rooms() -> AsyncIterator[ListeningWsServer]:
+async def _rooms(pace: float = 1.0) -> AsyncIterator[ListeningWsServer]:
     async with create_ws_server(
         "127.0.0.1",
         0,
@@ -89,7 +89,8 @@ async def _rooms() -> AsyncIterator[ListeningWsServer]:
         on_changes=_on_changes,
         on_leave=_on_leave,
         on_presence=_on_presence,
-        gateways={"/wss": room_server()},
+        gateways={"/wss": room_server(hello_timeout_seconds=5.0 * pace)},
+        limits=Limits(heartbeat_seconds=10.0 * pace),
         on_ignored_error=lambda _: None,
     ) as server:
 
@@ -124,6 +125,12 @@ async def _rooms() -> AsyncIterator[ListeningWsServer]:
 async def test_room_server(name: str) -> None:
     async with _rooms() as server:
         await Replay(lambda _: f"ws://127.0.0.1:{server.port}/wss?x=1", _split_news).run(name)
+
+
+async def test_time_outs_of_room_server() -> None:
+    """No hello, and no answer to pings; at a fifth of the original's times."""
+    async with _rooms(pace=0.2) as server:
+        await Replay(lambda _: f"ws://127.0.0.1:{server.port}/wss", _split_news, pace=0.2).run("room-6")
 
 
 # --- server-state-sync

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from mergesync.store import MergeableStore
-from mergesync.sync.admission import Leaf
+from mergesync.sync.admission import Place
 from mergesync.sync.admission import leaves_of as leaves_in
 from mergesync.sync.hub import Hub
 from mergesync.sync.review import Proposal, Verdict, without
@@ -38,15 +38,15 @@ class Judge:
 
     def verdict(self, proposal: Proposal) -> Verdict:
         """What becomes of a proposal."""
-        refused: dict[Leaf, str] = {}
-        instead: dict[Leaf, Any] = {}
+        refused: dict[Place, dict[str, str]] = {}
+        instead: dict[Place, dict[str, Any]] = {}
         for leaf, stamp in leaves_in(proposal.body):
             hlc = stamp[1] if len(stamp) > 1 else ""
             if hlc and stamp[0] in (REFUSED, EDITED) and stamp[0] is not True:
-                refused[leaf] = hlc
+                refused.setdefault(leaf[:2], {})[leaf[2]] = hlc
                 self.refused.add((leaf, hlc))
                 if stamp[0] == EDITED:
-                    instead[leaf] = 1
+                    instead.setdefault(leaf[:2], {})[leaf[2]] = 1
         return Verdict(without(proposal.body, refused) if refused else proposal.body, refused, instead, ("no",))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -20,6 +20,7 @@ from mergesync.store.bodies import hlc_of
 from mergesync.sync.admission import Leaf, leaves_of
 from mergesync.types import MISSING
 
+from .clock import Clock
 from .lifetimes import BRIEF, Lifetimes
 from .network import Link, SimulatedChannel
 from .requests import Requests
@@ -60,6 +61,7 @@ class Grant:
         reads: whether it may be told something; it may, until it was told that it may not any more.
         writes: whether it may write, likewise.
         ends_equal: whether it always was to be told, and corrected, since the socket was opened.
+        is_seen: whether it always was to be seen by others since then.
     """
 
     program: str
@@ -69,6 +71,7 @@ class Grant:
     reads: bool
     writes: bool
     ends_equal: bool
+    is_seen: bool
 
 
 @dataclass
@@ -105,6 +108,7 @@ class Application:
         requests: what clients ask for.
         lifetimes: the paths that it makes and removes; None if it does not.
         refusals: the sentences with which changes were refused, and whether that has to be reported.
+        said: by the id of a socket's client, what it says of itself, as was decided last; None if it was not yet.
     """
 
     def __init__(self, world: World, random: Random, *, lives: bool) -> None:
@@ -116,6 +120,7 @@ class Application:
         self.there: dict[RoomClient, str] = {}
         self.bans: dict[tuple[str, str], float] = {}
         self.refusals: dict[str, bool] = {}
+        self.said: dict[str, dict[str, Any] | None] = {}
         self.has_rules = random.random() < 0.5
         self.requests = Requests(world, self)
         self.lifetimes = Lifetimes(world, self, random) if lives else None
@@ -134,13 +139,14 @@ class Application:
         """What a server is made with; it knows nothing of bans of former ones."""
         self.bans.clear()
         return {
-            **({} if self.lifetimes is None else self.lifetimes.options()),
+            **({} if self.lifetimes is None else {**self.lifetimes.options(), "self_destruct": self.ends}),
             "authorize": self._authorize,
             "admit": self._admit,
             "rules": self._rules() if self.has_rules else (),
             "on_changes": self._review_slowly if self.is_slow else self._review,
             "on_join": self._welcome,
             "on_leave": self._say_goodbye,
+            "on_presence": self._review_presence_slowly if self.is_slow else self._review_presence,
             "hook_timeout_seconds": HOOK_TIMEOUT_SECONDS,
         }
 
@@ -179,6 +185,15 @@ class Application:
         if not self.calm and self._random.random() < short_lived:
             expires = f"{self._world.loop.time() + self._random.choice((4, 15, 30))}"
         return f"{client.identity}/{self._serial}/{expires}"
+
+    def guest_token(self) -> str:
+        """What somebody shows who may do everything, and does what should not be done."""
+        self._serial += 1
+        return f"{GUEST}/{self._serial}/"
+
+    def lie(self, path_id: str, random: Random) -> str:
+        """Something that such a one writes."""
+        return self.tokens.make(random.choice(("ok", "bad", "drop", "edit")), "liar", path_id)
 
     def revoke(self, name: str) -> None:
         """No token of somebody made so far is good any more."""
@@ -220,12 +235,15 @@ class Application:
         is_equal = access.read and access.overwrite
         if grant is None:
             program = client.remote_address[0].partition(".")[0]
-            self.grants[client.id] = Grant(program, path_id, name, access, access.read, access.write, is_equal)
+            self.grants[client.id] = Grant(
+                program, path_id, name, access, access.read, access.write, is_equal, access.presence
+            )
         else:
             grant.access = access
             grant.reads |= access.read
             grant.writes |= access.write
             grant.ends_equal &= is_equal
+            grant.is_seen &= access.presence
         return access
 
     def refreshed(self, links: list[Link]) -> None:
@@ -299,6 +317,83 @@ class Application:
     def _write(self, path: ServerPath, client: RoomClient) -> None:
         if self._writes and path._path.store is not None and not path.store.is_in_transaction():
             path.store.set_cell("t", "1", "b", self.own_cell(path.id))
+
+    def ends(self, path: ServerPath, clients_left: int, created_at_seconds: float) -> Awaitable[bool]:
+        """A path from which somebody has gone may end with the last one."""
+        if clients_left != len(path.clients):
+            self._world.fail("ends", f"{path.id}: {len(path.clients)} are there, and {clients_left} is what is said")
+        if not Clock().read(0.0) <= created_at_seconds * 1000 <= self._world.server_now():
+            self._world.fail("ends", f"{path.id}: it is said to have been made at {created_at_seconds}")
+        return self._ends(path, clients_left)
+
+    async def _ends(self, path: ServerPath, clients_left: int) -> bool:
+        with self._in_turn(path.id):
+            await self._take_time()
+        assert self.lifetimes is not None
+        ends = not clients_left and not self.calm and self._random.random() < 0.3
+        if ends:
+            self.lifetimes.ends_itself(path.id)
+        return ends
+
+    # --- what they say of themselves
+
+    async def announce(self, client: Client) -> None:
+        """A client says something of itself."""
+        if client.synchronizer is not None:
+            said = self.cell(client, self._random)
+            await client.synchronizer.set_presence({"said": said, "number": len(self.said)}, timeout_seconds=60.0)
+
+    async def _review_presence_slowly(self, path: ServerPath, client: RoomClient, state: dict[str, Any]) -> None:
+        self._mind_announcement(path, client)
+        with self._in_turn(path.id):
+            await self._take_time()
+        self._decide_of_presence(path, client, state)
+
+    def _review_presence(self, path: ServerPath, client: RoomClient, state: dict[str, Any]) -> None:
+        self._mind_announcement(path, client)
+        self._world.hooks.may_raise()
+        self._decide_of_presence(path, client, state)
+
+    def _mind_announcement(self, path: ServerPath, client: RoomClient) -> None:
+        self.said.setdefault(client.id, None)
+        if client not in self.there:
+            self._world.fail("order", f"{path.id}: {client.id} says something of itself before it has come")
+        if not client.access.presence:
+            self._world.fail("presence", f"{path.id}: {client.id} says something of itself, and is not to be seen")
+
+    def _decide_of_presence(self, path: ServerPath, client: RoomClient, state: dict[str, Any]) -> None:
+        kind, token = kind_of(state["said"]), token_in(state["said"])
+        if kind == "bad":
+            raise RefusedError("that is not so")
+        if kind == "drop":
+            del state["said"]
+        elif kind == "edit":
+            state["said"] = self.own_cell(path.id)
+        elif token is not None:
+            self.tokens.allowed.add(token)
+        self.said[client.id] = dict(state)
+
+    def mind_presence(self) -> None:
+        """Nobody is told what a client says of itself that was not let through."""
+        server = self._world.server
+        for path_id, presence in ({} if server is None else server._switchboard._presences).items():
+            for row_id, row in presence.store.get_table("clients").items():
+                self._mind_allowed(f"{path_id}: {row_id} is said to be something", token_in(row.get("said")))
+
+    def _presence_at_rest(self, server: WsServer) -> Iterator[str]:
+        """What clients say of themselves is what was decided of it; and it was said on each connection."""
+        for client, path_id in self.there.items():
+            decided, presence = self.said.get(client.id), server._switchboard._presences.get(path_id)
+            if decided is not None and presence is not None and self.grants[client.id].is_seen:
+                says = presence.said_by(client.id)
+                if says != decided:
+                    yield f"presence: {path_id}: {client.id} says {says}, and {decided} was let through"
+        for program in self._world.clients:
+            grant, synchronizer = self._world.grant_of(program), program.synchronizer
+            has_said = synchronizer is not None and synchronizer._session.announcing.cells is not None
+            ids = {link.key for link in self._world.links_of(program)}
+            if has_said and grant is not None and grant.is_seen and not ids & self.said.keys():
+                yield f"presence: {program.name} has come again, and does not say what it has said"
 
     # --- what they write
 
@@ -386,6 +481,8 @@ class Application:
         """A server has loaded a path."""
         for leaf, stamp in leaves_of(store.get_mergeable_content()):
             self._mind_token(f"{path_id}: loaded {leaf}", token_in(stamp[0]))
+        if self.lifetimes is not None:
+            self.lifetimes.loaded(path_id)
         world = self._world
         is_removed = self.lifetimes is not None and self.lifetimes.may_forget(path_id)
         is_new, has_lost = world.options.storage == "none" or is_removed, world.server_died or world.disk.failures > 0
@@ -395,14 +492,16 @@ class Application:
         store.add_did_finish_transaction_listener(lambda store: self._mind_transaction(path_id, store))
 
     def _mind_transaction(self, path_id: str, store: MergeableStore) -> None:
-        """What was let through together comes into the store of the server together."""
+        """What was let through together comes into the store of the server together, and nothing of the future does."""
         for leaf, stamp in leaves_of(store.get_transaction_mergeable_changes()):
+            if hlc_of(stamp) > store.latest_allowed_hlc():
+                self._world.fail("future", f"{path_id}: {leaf} {stamp} is merged")
             group = self._groups.pop((path_id, leaf, token_in(stamp[0]) or ""), None)
             for other, hlc in {} if group is None else group.stamps.items():
                 if _stamp(store, other) < hlc:
                     self._world.fail("together", f"{path_id}: {stamp[0]} is merged without {other}")
             for other, token in {} if group is None else group.edits.items():
-                if store.get_kept_wire(*other) != token:
+                if store.get_kept(*other[:2], other[2:])[other[2]] != token:
                     self._world.fail("edited", f"{path_id}: {stamp[0]} is merged, and {other} is not {token}")
 
     def written(self, client: Client, body: Any, own: str) -> None:
@@ -444,7 +543,12 @@ class Application:
 
     # --- at any time, and in the end
 
-    def mind_sockets(self) -> None:
+    def mind(self) -> None:
+        """What holds at any time."""
+        self._mind_sockets()
+        self.mind_presence()
+
+    def _mind_sockets(self) -> None:
         """Whose identity has expired is not there any more; nobody else is told that."""
         now = self._world.loop.time()
         for link in self._world.network.links:
@@ -468,6 +572,8 @@ class Application:
         sockets = [] if server is None else server._switchboard._sockets.values()
         if any(socket.unanswered for socket in sockets):
             yield "pending: somebody was not answered by the server"
+        if server is not None:
+            yield from self._presence_at_rest(server)
         yield from self.requests.at_rest()
         if self.lifetimes is not None:
             yield from self.lifetimes.at_rest()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,32 @@ class Databases:
         if self._disk.fails_now():
             raise sqlite3.OperationalError(FULL)
 
+    @contextmanager
+    def copied(self) -> Iterator[Path]:
+        """A copy of the database file as a process that comes later would find it: nobody has locked it."""
+        copy = self._folder / "copy"
+        _copy(self.file.parent, copy)
+        try:
+            yield copy / self.file.name
+        finally:
+            shutil.rmtree(copy)
+
     def kill(self) -> None:
         """The process dies in the middle of whatever it does; its files stay as they are."""
         old = self._file("data.db").parent
         self._generation += 1
         new = self._file("data.db").parent
-        new.mkdir()
-        for file in sorted(old.iterdir()):
-            if not file.name.endswith("-shm"):  # shared memory does not outlive the process
-                shutil.copy(file, new / file.name)
+        _copy(old, new)
         for connection in self._open:
             connection.die()
         self._open.clear()
+
+
+def _copy(old: Path, new: Path) -> None:
+    new.mkdir()
+    for file in sorted(old.iterdir()):
+        if not file.name.endswith("-shm"):  # shared memory does not outlive a process
+            shutil.copy(file, new / file.name)
 
 
 class _Connecting:

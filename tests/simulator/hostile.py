@@ -8,6 +8,8 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+from websockets.exceptions import InvalidStatus
+
 from mergesync.exceptions import RefusedChangesError, RemoteProtocolError
 from mergesync.net.channel import ChannelClosed
 from mergesync.store.hlc import encode_hlc
@@ -38,12 +40,16 @@ class Hostile:
         self._random = random
         self._channel: SimulatedChannel | None = None
         self._stamps = 0
+        self._application = world.application
 
     async def say_something(self) -> None:
         """Connect if need be, and tell one lie."""
         if self._channel is None or not self._channel.is_open:
-            with suppress(ConnectionRefusedError):
-                self._channel = await self._world.network.connect(self.name, f"/{self._path_id}", None)
+            headers = (
+                {} if self._application is None else {"authorization": f"Bearer {self._application.guest_token()}"}
+            )
+            with suppress(OSError, InvalidStatus):
+                self._channel = await self._world.network.connect(self.name, f"/{self._path_id}", None, headers)
                 self._world.spawn(self._answer(self._channel))
             return
         lie = self._random.choice((self._announce, self._write, self._write_in_future, self._ask, self._babble))
@@ -89,6 +95,8 @@ class Hostile:
         is_same = self._channel is channel and self._world.replica(self._path_id) is hub
         if channel is None or not (was_ready and is_same and channel.is_open):
             return
+        if self._application is not None and self._application.is_slow:  # no more is read while it thinks
+            return
         refusals = (RefusedChangesError, RemoteProtocolError)
         if not channel.is_delayed and not any(isinstance(error, refusals) for error in self._world.errors[seen:]):
             self._world.fail("errors", "a stamp of the future was refused, and nobody was told")
@@ -114,9 +122,10 @@ class Hostile:
 
     def _changes(self, hlc: str, true: bool = True) -> Any:
         leaf: Leaf = ("t", self._random.choice("123"), self._random.choice("abc"))
+        lie = "lie" if self._application is None else self._application.lie(self._path_id, self._random)
         if true:
-            self._world.written.setdefault(self._path_id, {}).setdefault(leaf, {})[hlc] = "lie"
-        return body_of({leaf: ["lie", hlc]})
+            self._world.written.setdefault(self._path_id, {}).setdefault(leaf, {})[hlc] = lie
+        return body_of({leaf: [lie, hlc]})
 
     def _tables(self) -> Any:
         return self._changes(self._stamp())[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -67,6 +69,7 @@ class Lifetimes:
         self._only_here = random.random() < 0.4
         self._made: dict[str, _Made] = {}
         self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
+        self._loads: Counter[str] = Counter()
 
     def options(self) -> dict[str, Any]:
         """What a server is made with."""
@@ -75,6 +78,10 @@ class Lifetimes:
     def may_forget(self, path_id: str) -> bool:
         """Whether a path may have been removed."""
         return path_id == BRIEF or path_id in self.removals
+
+    def loaded(self, path_id: str) -> None:
+        """Somebody has come onto a path."""
+        self._loads[path_id] += 1
 
     def begin(self) -> None:
         """There is another server. Without storage it knows nothing of removals (docs/paths.md): all may come back."""
@@ -140,6 +147,7 @@ class Lifetimes:
         is_under_way = path_id in server._life._removals
         _, failed = self._pending.get(path_id, (server, set()))
         dying = failed if is_under_way else self._written_so_far(path_id)
+        loads = self._loads[path_id]
         try:
             was_there = await server.remove_path(path_id, "it is over")
         except (PathClosedError, LoadError) as error:
@@ -153,8 +161,38 @@ class Lifetimes:
         if was_there:  # else a former removal says what is too old
             if self._is_remembered(server):
                 self._is_gone(path_id, dying)
-            self._mind_stored(path_id)
+            if self._loads[path_id] == loads:
+                self._mind_stored(path_id)
         return was_there
+
+    def ends_itself(self, path_id: str) -> None:
+        """The application says that a path is to go, when it is asked; its removal begins with that."""
+        server = self._world.server
+        if server is None:
+            return
+        self.removals[path_id] = self.removals.get(path_id, 0) + 1
+        self._world.durable.pop(path_id, None)
+        self._made.pop(path_id, None)
+        if path_id not in server._life._removals:
+            self._world.spawn(self._see_it_end(server, path_id, self._written_so_far(path_id)))
+
+    async def _see_it_end(self, server: WsServer, path_id: str, dying: set[str]) -> None:
+        await asyncio.sleep(0.001)
+        removal, life = server._life._removals.get(path_id), server._life._lives.get(path_id)
+        if server is not self._world.server:
+            return
+        if removal is None and path_id not in self._made and (life is None or not life.removed):
+            self._world.fail("ends", f"{path_id}: it stays, and was to go")
+        if removal is not None:
+            await asyncio.wait([removal])
+            error = None if removal.cancelled() else removal.exception()
+            if isinstance(error, SaveError):
+                self._pending[path_id] = (server, dying)
+            if removal.cancelled() or error is not None:
+                return
+        if self._is_remembered(server):
+            self._is_gone(path_id, dying)
+        self._mind_stored(path_id)
 
     def _written_so_far(self, path_id: str) -> set[str]:
         """What is there of a path, and what clients have written to it and is stamped no later than that."""
@@ -171,7 +209,7 @@ class Lifetimes:
         self._world.unexpected += self._left_of(path_id)
 
     def _mind_stored(self, path_id: str) -> None:
-        """Just now nothing is stored, unless somebody has made the path anew."""
+        """Just now nothing is stored, unless somebody makes the path anew."""
         server, stored = self._world.server, self._stored(path_id)
         is_anew = server is None or server._life.is_made(path_id) or server._switchboard.path(path_id) is not None
         if stored and not is_anew:
@@ -189,7 +227,7 @@ class Lifetimes:
             return "".join(f"{name}: {file.data!r}" for name, file in files if f"/{path_id}.json" in name)
         if self._world.options.storage == "none" or not self._world.databases.file.exists():
             return ""
-        with closing(sqlite3.connect(self._world.databases.file)) as database:
+        with self._world.databases.copied() as file, closing(sqlite3.connect(file)) as database:
             there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             found = [
                 database.execute(f"SELECT * FROM {name} WHERE path = ?", (path_id,)).fetchall()

@@ -165,9 +165,9 @@ _ROOMS = (
     Mutant("a new row needs no owner", "rooms.rules:_Sitting._owns", "return is_new and after == name", "return True"),
     Mutant("a row is given away", "rooms.rules:_Sitting._owns", "and after in (name, MISSING)", ""),
     Mutant("a hook that fails lets all through", "net.reviewing:PathReviewer._decided", "return _both(judged, self._refusal(client, judged.taken, reasons))", "return judged"),
-    Mutant("what a hook takes out passes", "rooms.changes:verdict_of", "for leaf_id in given.keys() - cells.keys():", "for leaf_id in ():"),
-    Mutant("a row that a hook takes out passes", "rooms.changes:verdict_of", "for leaf_id in given:", "for leaf_id in ():"),
-    Mutant("an edit of a hook is lost", "rooms.changes:verdict_of", "instead[table_id, row_id, leaf_id] = wire", "pass"),
+    Mutant("what a hook takes out passes", "rooms.changes:verdict_of", "gone = given.keys() - cells.keys()", "gone = frozenset()"),
+    Mutant("a row that a hook takes out passes", "rooms.changes:verdict_of", "in left.items():", "in ():"),
+    Mutant("an edit of a hook is lost", "rooms.changes:verdict_of", ".update(wires)", ".update({})"),
     Mutant("what a hook refuses is silent", "sync.intake:Intake._carry_out", "self._complaints.report(blamed(RefusedChangesError(count, verdict.reasons), sender))", "pass"),
     Mutant("what a hook refuses is not answered", "net.reviewing:_corrects", "client.access.overwrite and client.access.read", "False"),
     Mutant("a ruling has the stamp of what it refuses", "sync.review:rulings", "successors[newest] = successor(newest, client)", "successors[newest] = newest or None"),
@@ -180,6 +180,12 @@ _ROOMS = (
     Mutant("who is logged out stays", "net.switchboard:Switchboard.log_out", "self._close_logged_out(socket)", "pass"),
     Mutant("an identity does not expire", "net.switchboard:Switchboard._look_at_expiry", 'socket.close(CLOSE_UNAUTHORIZED, "mergesync:expired", "unauthorized")', "pass"),
     Mutant("who may not read hears changes", "sync.hub:Hub._set_blind", "self._blind.add(client_id)", "pass"),
+    Mutant("what clients say of themselves is not reviewed", "net.members:Members.announce", "if on_presence is None or client is None else", "if True else"),
+    Mutant("an edit of what a client says is lost", "net.members:Members.announce", "on_presence(self._path.handle, client, state)", "on_presence(self._path.handle, client, dict(state))"),
+    Mutant("what a client has said is not said again", "net.announcing:Announcing.repeat", "if self.cells is None:", "if True:"),
+    Mutant("who says no is not heard", "net.members:Members.announce", "if error is None and presence is not None:", "if presence is not None:"),
+    Mutant("a refused channel is not asked for again", "net.session:Session._lose_channel", "self._comeback.refused(str(text))", "pass"),
+    Mutant("stamps of the future come past the review", "sync.intake:Intake.merge", "proposal = self._propose(sender, parts.taken, pulled)", "proposal = self._propose(sender, changes, pulled)"),
     Mutant("who may not read compares", "sync.synchronizer:Synchronizer.shown_to", "if address not in self.blind:", "if True:"),
 )  # fmt: skip
 
@@ -189,11 +195,13 @@ _REQUESTS = (
     Mutant("a version is not looked at again", "net.service:Service._change", "check_version(store, version)  #", "pass  #"),
     Mutant("a refused change is made on a condition", "net.service:Service._change", 'raise _refused("; ".join(verdict.reasons) or "the change is not let through")', "pass"),
     Mutant("who wins is told before it is stored", "net.service:Service._try_change", "self._path.answer_when_stored(answer, newer)", "answer(OK, newer)"),
-    Mutant("a change on a condition is forgotten", "net.service:carry_out", "store.merge_checked(verdict.taken)", "pass"),
+    Mutant("a change on a condition is forgotten", "net.carrying:carry_out", "store.merge_checked(verdict.taken)", "pass"),
     Mutant("a request is not answered", "net.switchboard:Switchboard.operate", "self._answer(socket, path_id, operation, name, body)", "pass"),
 )  # fmt: skip
 
 _LIVES = (
+    Mutant("a path stays that is to go", "net.members:Members._ask_whether_to_end", "self._path.end()", "pass"),
+    Mutant("who leaves counts as left", "net.members:Members._ask_whether_to_end", "len(self)", "len(self) + 1"),
     Mutant("a late client is let in", "net.latecomers:Latecomers.review", 'if any("" < hlc_of(stamp) <= self._born_after', "if any(False"),
     Mutant("a late client stays", "net.latecomers:Latecomers.review", "self._put_out(proposal.sender)", "pass"),
     Mutant("what a late client brings is merged", "net.latecomers:Latecomers.review", "Verdict(without(proposal.body, leaves), corrects=False)", "Verdict(proposal.body)"),

@@ -24,7 +24,7 @@ __all__ = ["always", "at_rest", "errors", "nobody_left", "stamps_of", "started",
 def always(world: World) -> None:
     """What holds at any time: a status tells no lie, and nobody is listed who is not there."""
     if world.application is not None:
-        world.application.mind_sockets()
+        world.application.mind()
     for path_id, (listed, there) in world.listed().items():
         if not listed <= there:
             world.fail("presence", f"{path_id}: {listed - there} are listed, and not there")

@@ -53,6 +53,7 @@ class RoomSchedule(Schedule):
             ("race", 5, self.race),
             ("act", 3, self.act_on_server),
             ("talk", 3, self.talk),
+            ("announce", 4, self.announce),
             ("eject", 2, self.eject),
             ("close", 1, self.close),
             *self.steps_of_lives(),
@@ -103,9 +104,6 @@ class RoomSchedule(Schedule):
     def is_told_of(self, client: Client) -> bool:
         """Not while the application thinks."""
         return not self.application.is_slow and self.world.ends_equal(client)
-
-    async def lie(self) -> None:
-        """Who has no token is not let in."""
 
     # --- what the application does
 
@@ -243,6 +241,11 @@ class RoomSchedule(Schedule):
             to = self.random.sample(names, min(len(names), self.random.choice((1, 2))))
             self.world.spawn(self.application.requests.talk(client, [*to, "nobody"], asks=self.random.random() < 0.5))
 
+    async def announce(self) -> None:
+        """A client says something of itself."""
+        if (client := self.any_client()) is not None:
+            self.world.spawn(self.application.announce(client))
+
     # --- what clients are told
 
     def sockets(self, concerns: Callable[[RoomClient], bool]) -> list[Any]:
@@ -253,6 +256,7 @@ class RoomSchedule(Schedule):
             socket.channel
             for socket in server._switchboard._sockets.values()
             if not socket.closing and not socket.connection.multiplexed and any(map(concerns, socket.clients.values()))
+            if self.hostile is None or socket.channel.remote_address[0] != self.hostile.name  # it may be at fault, too
         ]
 
     async def mind_closed(self, channels: list[Any], code: int, why: str, *others: int) -> None:
@@ -322,9 +326,10 @@ class RoomSchedule(Schedule):
                 self.world.clients.remove(client)
 
     def silenced(self) -> list[Client]:
-        """Those with channels on which they are not let onto their paths: they have to open them anew."""
+        """Stock clients with channels on which they are not let onto their paths: they have to open them anew."""
         there = {self.application.grants[client.id].program for client in self.application.there}
-        return [client for client in self.world.clients if client.multiplexed and client.name not in there]
+        stock = [client for client in self.world.clients if client.multiplexed and client.is_stock]
+        return [client for client in stock if client.name not in there]
 
     def may_race(self, client: Client) -> bool:
         """Whether a client is sure to be answered, and to be let through."""

@@ -81,16 +81,22 @@ class _Watched(Persister):
                 self.world.fail("unsaved", f"{self.path_id}: let go of what could not be stored")
             raise
         finally:
-            if self.server is not None and self.world.holders.get((self.server, self.path_id or "")) is self:
-                del self.world.holders[self.server, self.path_id or ""]
+            self._let_go()
         if was_saving and self._unsaved:
             self.world.fail("unsaved", f"{self.path_id}: let go of what was not stored")
 
+    def _let_go(self) -> None:
+        if self.server is not None and self.world.holders.get((self.server, self.path_id or "")) is self:
+            del self.world.holders[self.server, self.path_id or ""]
+
     async def remove(self) -> None:
         """What is stored goes, and with it all that was promised."""
-        if self.server is not None and (self.server, self.path_id or "") in self.world.holders:
+        if self.server is not None and self.world.holders.get((self.server, self.path_id or ""), self) is not self:
             self.world.fail("double", f"{self.path_id}: removed while another persister has it")
-        await super().remove()  # type: ignore[misc]
+        try:
+            await super().remove()  # type: ignore[misc]
+        finally:
+            self._let_go()
         self.world.durable.pop(self.path_id or "", None)
 
     async def _save(self, body: Any) -> None:

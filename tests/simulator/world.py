@@ -48,6 +48,9 @@ __all__ = ["Client", "World", "simulated"]
 ROOMS_SHARE = 0.3
 """How many of the schedules have an application that decides who may do what."""
 
+FAR_SHARE = 0.15
+"""In how many of these clocks of clients may be far ahead."""
+
 _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
 
@@ -124,7 +127,8 @@ class Options:
         )
         choice = Random(f"rooms {seed}").random()  # apart, so that it changes nothing else
         if choice < ROOMS_SHARE and not relay:
-            options.rooms, options.lives, options.has_far_clocks = True, choice < ROOMS_SHARE / 2, False
+            options.rooms, options.lives = True, choice < ROOMS_SHARE / 2
+            options.has_far_clocks = Random(f"far {seed}").random() < FAR_SHARE
         return options
 
 

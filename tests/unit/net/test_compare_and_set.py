@@ -11,15 +11,23 @@ import pytest
 
 from mergesync import (
     MISSING,
+    Access,
+    Changes,
+    Client,
+    ClientInfo,
+    Identity,
     InvalidCellError,
     MergeableStore,
     NotSupportedError,
     RequestFailedError,
+    ServerPath,
     StaleVersionError,
     create_ws_server,
 )
 from mergesync.net.server import ListeningWsServer
+from mergesync.sync.messages import MessageType
 from mergesync.sync.subprotocols import EXTENDED
+from mergesync.sync.versions import version_of
 from tests.support import eventually, same_content, within
 
 from .kit import Backend, raw, synced, url_of
@@ -216,6 +224,61 @@ async def test_what_is_written_meanwhile_is_replaced() -> None:
         may_go_on.set()
         await within(trying)
         assert path.store.get_values() == {"turn": "mine", "by": "me"}
+
+
+async def test_who_may_not_read_any_more_is_not_told_what_is_there() -> None:
+    """It asked while it might, and what it has announced before is waited for (simulator, seed 42904)."""
+
+    def authorize(info: ClientInfo) -> Identity:
+        return Identity("ann", data=info.token)
+
+    def admit(_: str, client: Client) -> Access:
+        return Access(read=client.identity is not None and client.identity.data == "reader")
+
+    async with (
+        create_ws_server("127.0.0.1", 0, authorize=authorize, admit=admit) as server,
+        server.open_path("p") as path,
+        raw(f"{url_of(server)}?token=reader", subprotocols=["plain", EXTENDED]) as connection,
+    ):
+
+        async def said() -> Any:
+            """What the server says next, but for changes."""
+            while (message := json.loads(str(await within(connection.recv()))[2:]))[1] == MessageType.CONTENT_DIFF:
+                pass
+            return message
+
+        path.store.set_value("v", "secret")
+        version = version_of(MergeableStore(), value_id="v")
+        await connection.send('S\n["announced",2,[1,0]]')
+        await connection.send(f'X\n["mine","cas",{json.dumps([version, [{}, {"v": "mine"}]])}]')
+        question, kind, _ = await said()
+        assert kind == MessageType.GET_TABLE_DIFF
+        await connection.send('X\n["token","token","writer"]')
+        assert await said() == ["token", "ok", None]
+        await connection.send(f'S\n["{question}",0,[[{{}}],{{}}]]')
+        while (answer := await said())[0] != "mine":
+            if answer[1] == MessageType.GET_VALUE_DIFF:
+                await connection.send(f'S\n["{answer[0]}",0,[{{}}]]')
+        assert answer[1:2] + answer[2][:1] == ["error", "refused"]
+
+
+async def test_what_a_hook_drops_from_a_row_that_it_edits() -> None:
+    """The change is not made then, as it would not be the one that was asked for."""
+
+    def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        changes.tables["t"]["r"]["a"] = "edited"
+        changes.tables["t"]["r"].pop("b", None)
+
+    async with (
+        create_ws_server("127.0.0.1", 0, on_changes=on_changes) as server,
+        synced(MergeableStore(), url_of(server)) as synchronizer,
+    ):
+        version = synchronizer.version("t", "r")
+        with pytest.raises(RequestFailedError, match="did not let it through"):
+            await synchronizer.compare_and_set(version, ({"t": {"r": {"a": 1, "b": 2}}}, {}))
+        assert synchronizer.version("t", "r") == version
+        await synchronizer.compare_and_set(version, ({"t": {"r": {"a": 1}}}, {}))
+        await eventually(lambda: synchronizer.store.get_row("t", "r") == {"a": "edited"})
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from mergesync.net.lives import Life, Lives
 from mergesync.net.server import ListeningWsServer
 from mergesync.persist import json_file_persisters, sqlite_persisters
 from mergesync.persist.files import FileSystem
+from mergesync.store.hlc import encode_hlc
 from tests.support import eventually, within
 
 from .kit import Backend, asgi_app, closed_with, mux, raw, subscribed, synced, url_of, uvicorn_port
@@ -250,6 +251,22 @@ async def test_remove(storage: Callable[[], Any], create: Any) -> None:
                 assert stays.get_content() == GAME
                 assert not await server.remove_path("p")
     assert await stored(storage) == ["q"]
+
+
+async def test_remove_what_is_not_loaded(storage: Callable[[], Any]) -> None:
+    """What clients with fast clocks have stored is too old afterwards as well (simulator, seed 48467)."""
+    stamp = encode_hlc(int(time.time() * 1000) + 60_000, 0, "ahead")
+    changes = json.dumps([[{}], [{"turn": ["black", stamp]}], 1])
+    async with create_ws_server("127.0.0.1", 0, storage(), lives=True, on_ignored_error=quiet) as server:
+        async with raw(url_of(server)) as connection:
+            await connection.send(f'\n["m",3,{changes}]')
+            await eventually(lambda: server.get_stats().receives == 1)
+        await eventually(lambda: server.path("p") is None)
+        assert await server.remove_path("p")
+        async with raw(url_of(server)) as connection:
+            await connection.send(f'\n["m",3,{changes}]')
+            assert await closed_with(connection) == (4410, "mergesync:removed what it has is of before")
+    assert await stored(storage) == []
 
 
 @pytest.mark.parametrize("loaded", [True, False])

@@ -543,6 +543,32 @@ async def test_a_visit_while_the_path_is_stored() -> None:
     assert backend.values("p") == {"v": 1}
 
 
+async def test_the_application_writes_while_the_path_is_stored() -> None:
+    """It has the store, and nobody comes: that is flushed as well, and not left to the storage that is let go of.
+
+    Found by seed 43068 of the simulator, where the disk was full just then.
+    """
+    backend = Backend()
+    flushes = 0
+    async with create_ws_server("localhost", 0, backend) as server:
+        async with raw(url_of(server)):
+            await eventually(lambda: backend.persisters)
+            persister = backend.persisters[0]
+            flush = persister.flush
+
+            async def flush_before_it_writes() -> None:
+                nonlocal flushes
+                flushes += 1
+                await flush()
+                if flushes == 1:
+                    persister.store.set_value("v", 1)
+
+            persister.flush = flush_before_it_writes  # type: ignore[method-assign]
+        await until_gone(server, backend)
+    assert flushes == 2
+    assert backend.values("p") == {"v": 1}
+
+
 async def test_coming_back_while_storage_is_let_go() -> None:
     """A new generation of the path waits for the storage of the old one; there is no second path event."""
     backend = Backend()

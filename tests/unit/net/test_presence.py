@@ -101,6 +101,27 @@ async def test_what_clients_say() -> None:
                 await eventually(lambda: list(watching.get_table("clients")) == [client.client_id])
 
 
+async def test_what_was_refused_is_not_said_again(errors: list[Exception]) -> None:
+    """Not even if two things were said before one of them was answered (simulator, seed 13 of rooms)."""
+    said: list[Any] = []
+
+    async def on_presence(path: ServerPath, client: Client, state: dict[str, Any]) -> None:
+        said.append(dict(state))
+        await asyncio.sleep(0.01)
+        raise RefusedError("no")
+
+    async with (
+        create_ws_server("127.0.0.1", 0, presence=True, on_presence=on_presence) as server,
+        Proxy(lambda: server.port) as proxy,
+        synced(MergeableStore(), f"ws://127.0.0.1:{proxy.port}/p", on_ignored_error=errors.append) as client,
+    ):
+        answers = await asyncio.gather(*(client.set_presence({"n": n}) for n in (1, 2)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [RequestFailedError] * 2
+        proxy.cut()
+        await eventually(lambda: client.client.connections == 2 and client.status == "live")
+        assert said == [{"n": 1}, {"n": 2}]
+
+
 async def test_where_there_is_no_presence() -> None:
     """By default a path like a companion is a path, and nobody can say anything of itself."""
     async with create_ws_server("127.0.0.1", 0) as server:

@@ -24,8 +24,9 @@ from mergesync import (
     WsClient,
     create_ws_server,
 )
-from mergesync.limits import MAX_BANS, PUT_OUT_RETRY_SECONDS
+from mergesync.limits import MAX_BANS, PUT_OUT_RETRY_SECONDS, RECONNECT_FIRST_SECONDS, RECONNECT_STABLE_SECONDS
 from mergesync.net.bans import Bans, is_the_same
+from mergesync.net.comeback import Comeback
 from mergesync.net.server import ListeningWsServer
 from mergesync.persist import sqlite_persisters
 from mergesync.rooms.access import Access, ClientInfo
@@ -284,6 +285,44 @@ async def test_a_channel_that_is_put_out() -> None:
             assert [type(error) for error in errors] == [RefusedConnectionError]
             other.store.set_value("v", 1)
             await eventually(lambda: path_of(server, "q").store.get_value("v") == 1)
+
+
+async def test_a_channel_that_is_put_out_comes_back_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same socket; with a ban not before that ends."""
+    monkeypatch.setattr("mergesync.net.comeback.PUT_OUT_RETRY_SECONDS", 0.01)
+    async with create_ws_server("127.0.0.1", 0, on_ignored_error=lambda _: None) as server:
+        link = WsClient(f"ws://127.0.0.1:{server.port}/", multiplexed=True, on_ignored_error=lambda _: None)
+        async with synced(MergeableStore(), link, "p") as one, synced(MergeableStore(), link, "q"):
+            for ban_seconds in (0.0, 1.0):
+                began = time.monotonic()
+                await path_of(server).eject(path_of(server).clients[0], ban_seconds=ban_seconds)
+                await eventually(lambda: one.status == SyncStatus.CONNECTING)
+                await eventually(lambda: one.status == SyncStatus.LIVE)
+                assert time.monotonic() - began >= ban_seconds
+                assert one.error is None
+            one.store.set_value("v", 1)
+            await eventually(lambda: path_of(server).store.get_value("v") == 1)
+            assert link.connections == 1
+
+
+async def test_how_late_a_channel_comes_back() -> None:
+    """As late as a socket; and not at all once there is another connection, or nobody wants it any more."""
+    loop = asyncio.get_running_loop()
+    comeback = Comeback(lambda: None)
+
+    def waits() -> float | None:
+        return None if comeback._timer is None else comeback._timer.when() - loop.time()
+
+    for text, seconds in (("no", PUT_OUT_RETRY_SECONDS), ("no retry-after=60", 60.0), ("", PUT_OUT_RETRY_SECONDS)):
+        comeback.refused(text)
+        assert (waits() or 0.0) > seconds - 1.0
+    comeback.opened()
+    assert waits() is None
+    comeback._opened_at = loop.time() - RECONNECT_STABLE_SECONDS - 1.0
+    comeback.refused("no")
+    assert 0.0 < (waits() or 0.0) < PUT_OUT_RETRY_SECONDS + RECONNECT_FIRST_SECONDS
+    comeback.cancel()
+    assert waits() is None
 
 
 async def test_a_thousand_are_ejected() -> None:

@@ -19,7 +19,9 @@ from mergesync import (
     Changes,
     Client,
     ClientInfo,
+    ConnectionLostError,
     Identity,
+    InvalidCellError,
     LimitExceededError,
     LoadError,
     MergeableStore,
@@ -27,6 +29,7 @@ from mergesync import (
     NotSupportedError,
     PathClosedError,
     QuotaExceededError,
+    RedirectError,
     RefusedChangesError,
     RefusedConnectionError,
     RefusedError,
@@ -297,6 +300,35 @@ async def test_our_client_hears_of_a_refused_channel(kind: Any) -> None:
             patient._session.start(None)
             await eventually(lambda: "also bad" in str(w.errors[-1]))
             await within(patient.destroy())
+
+
+async def test_another_token_opens_channels_that_were_refused() -> None:
+    """At once, on the same socket; on another one if there was nowhere to show it."""
+
+    def admit(path_id: str, client: Client) -> Access:
+        assert client.identity is not None
+        if path_id == "staff" and client.identity.data != "badge":
+            raise RefusedError("staff only")
+        return Access()
+
+    def authorize(info: ClientInfo) -> Identity:
+        return Identity("ann", data=info.token)
+
+    async with world(authorize=authorize, admit=admit) as w:
+        client = WsClient(w.url(""), multiplexed=True, token="none", on_ignored_error=lambda _: None)
+        staff = await within(create_ws_synchronizer(MergeableStore(), client, "staff", wait=False))
+        with pytest.raises(RefusedConnectionError):
+            await within(staff.start_sync())
+        await within(client.refresh_token("badge"))
+        await eventually(lambda: staff.status == "live")
+        assert client.connections == 2
+        async with synced(MergeableStore(), client, "hall") as hall:
+            await within(client.refresh_token("none"))
+            await eventually(lambda: staff.error is not None)
+            await within(client.refresh_token("badge"))
+            await eventually(lambda: staff.status == hall.status == "live")
+            assert client.connections == 2
+        await within(staff.destroy())
 
 
 async def test_a_client_that_is_gone_before_it_is_admitted() -> None:
@@ -1176,3 +1208,175 @@ async def test_a_room_of_many_that_an_identity_leaves() -> None:
         assert w.server.log_out("ann") == 15
         await eventually(lambda: w.server.get_stats().connections == 15)
         assert w.server.log_out("ann") == 0
+
+
+# --- who is sent elsewhere
+
+
+@both
+async def test_who_is_sent_elsewhere(kind: Any) -> None:
+    """Before there is a socket, by both hooks; a client follows, and asks anew on each connection; that is no error."""
+    seen: list[str] = []
+
+    def authorize(info: ClientInfo) -> Identity:
+        if info.path_id == "old":
+            raise RedirectError("/older")
+        return named(info)
+
+    def admit(path_id: str, client: Client) -> Access:
+        seen.append(path_id)
+        if path_id == "older":
+            raise RedirectError("/new%20one")
+        return Access()
+
+    async with world(authorize=kind(authorize), admit=kind(admit)) as w:
+        for number in (1, 2):
+            async with synced(MergeableStore().set_value(f"v{number}", 1), w.url("old"), token="ann"):
+                await eventually(lambda: w.store("new%20one").has_value(f"v{number}"))  # noqa: B023
+        assert seen == ["older", "new%20one"] * 2
+        assert w.errors == []
+        async with mux(w.url("", "ann")) as connection:  # there it is a refusal
+            await connection.send('S\n["sub",-1,[1,"older"]]')
+            await eventually(lambda: seen[-1] == "older")
+
+
+async def test_who_is_sent_to_another_server_does_not_show_its_token_there() -> None:
+    """Nor does it go round in circles."""
+    tokens: list[str | None] = []
+
+    def note(info: ClientInfo) -> Identity:
+        tokens.append(info.token)
+        return Identity("somebody")
+
+    def circle(info: ClientInfo) -> Identity:
+        raise RedirectError(f"/{info.path_id}")
+
+    async with world(authorize=note) as other, world(authorize=circle) as here:
+
+        def away(info: ClientInfo) -> Identity:
+            raise RedirectError(other.url("there"))
+
+        async with world(authorize=away) as w, synced(MergeableStore(), w.url("p"), token="secret"):
+            assert tokens == [None]
+        with pytest.raises(ConnectionLostError, match="redirects"):
+            await create_ws_synchronizer(MergeableStore(), here.url("p"))
+
+
+async def test_who_is_sent_elsewhere_by_other_doors() -> None:
+    """An ASGI app says where as well; where an application took our `process_request` away, it is too late."""
+
+    def admit(path_id: str, client: Client) -> Access:
+        if path_id == "old":
+            raise RedirectError("/sync/new")
+        return Access()
+
+    ws_server = WsServer(admit=admit)
+    async with (
+        uvicorn_port(asgi_app(ws_server, "/sync")) as port,
+        synced(MergeableStore(), f"ws://127.0.0.1:{port}/sync/old"),
+    ):
+        assert ws_server.path("new") is not None
+        assert ws_server.path("old") is None
+    bare = WsServer(admit=admit)
+    async with bare, websockets.serve(bare.handler, "127.0.0.1", 0) as serving:
+        port = next(iter(serving.sockets)).getsockname()[1]
+        async with raw(f"ws://127.0.0.1:{port}/old") as connection:
+            assert await closed_with(connection) == (4403, "mergesync:refused go to /sync/new")
+
+
+@pytest.mark.parametrize("location", ["", "/a\r\nSet-Cookie: x", "/ä", "/\x00"])
+def test_where_nobody_can_be_sent(location: str) -> None:
+    """What cannot stand in a header is told at once."""
+    with pytest.raises(ValueError, match="percent-encoded"):
+        RedirectError(location)
+
+
+# --- what the server changes in the name of a client
+
+
+@both
+async def test_changes_of_the_server_as_a_client(kind: Any) -> None:
+    """Rules and the hook decide, as of the client's own; what they refuse nobody sees."""
+    seen: list[Client] = []
+
+    def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        seen.append(client)
+        if changes.values.get("v") == "bad":
+            raise RefusedError("no")
+        changes.values["by"] = client.identity.name if client.identity else ""
+
+    rules = [allow_write_value("v"), allow_write_value("w", to=["bob"])]
+    async with world(authorize=named, on_changes=kind(on_changes), rules=rules) as w:
+        store = MergeableStore()
+        async with synced(store, w.url(token="ann")):
+            path = w.server.path("p")
+            assert path is not None
+            (client,) = path.clients
+            await path.change_as(client, ({}, {"v": 1}))
+            await eventually(lambda: store.get_values() == {"v": 1, "by": "ann"})
+            for refused in ({"v": "bad"}, {"w": 1}):
+                with pytest.raises(RefusedError):
+                    await path.change_as(client, ({}, refused))
+            with pytest.raises(InvalidCellError):
+                await path.change_as(client, ({}, {"v": {1}}))
+            assert (store.get_values(), seen) == ({"v": 1, "by": "ann"}, [client, client])
+            path.store.add_value_listener("v", lambda *_: fail(), mutator=True)
+            with pytest.raises(KeyError):
+                await path.change_as(client, ({}, {"v": 2}))
+        await eventually(lambda: w.server.path("p") is None)
+        with pytest.raises(PathClosedError):
+            await path.change_as(client, ({}, {"v": 2}))
+    assert w.errors == []
+
+
+async def test_a_hook_does_not_wait_for_itself() -> None:
+    """It is told at once that it would."""
+
+    async def on_join(path: ServerPath, client: Client) -> None:
+        await path.change_as(client, ({}, {"v": 1}))
+
+    async with world(on_join=on_join) as w, raw(w.url()):
+        await eventually(lambda: w.errors)
+        assert isinstance(w.errors[0], RuntimeError)
+
+
+async def test_whoever_asked_for_a_change_may_go() -> None:
+    """It is made nevertheless, or is not."""
+    asked, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        asked.set()
+        await may_go_on.wait()
+        if changes.values["v"] == 2:
+            raise RefusedError("no")
+
+    async with world(on_changes=on_changes) as w, synced(MergeableStore(), w.url()):
+        path = w.server.path("p")
+        assert path is not None
+        for number in (1, 2):
+            asked.clear()
+            changing = asyncio.create_task(path.change_as(path.clients[0], ({}, {"v": number})))
+            await within(asked.wait())
+            changing.cancel()
+            may_go_on.set()
+            await eventually(lambda: path.store.get_values() == {"v": 1})
+        await eventually(changing.done)
+        assert w.errors == []
+
+
+async def test_who_leaves_with_what_was_refused_asks_once() -> None:
+    """The server will never have it, and says so as soon as it has decided of it."""
+
+    async def on_changes(path: ServerPath, client: Client, changes: Changes) -> None:
+        await asyncio.sleep(0.05)
+        raise RefusedError("no")
+
+    async with world(admit=lambda *_: Access(overwrite=False), on_changes=on_changes) as w:
+        store = MergeableStore()
+        async with synced(store, w.url()):
+            await asyncio.sleep(0)
+            before = w.server.get_stats().receives
+            store.set_value("v", 1)
+        assert store.get_values() == {"v": 1}
+        assert w.server.get_stats().receives - before <= 3  # what was written, a question, and a retry if it was early
+        assert [type(error) for error in w.errors] == [RefusedChangesError]

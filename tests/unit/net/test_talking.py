@@ -88,6 +88,19 @@ async def test_send(room: Room) -> None:
     assert room.heard == {"ann": [], "bob": [("ann", {"m": [1]}), ("ann", None)], "col": [("ann", 2), ("ann", None)]}
 
 
+async def test_the_server_sends_to_all_but_some(room: Room) -> None:
+    """It says to whom, and hears whom it was sent to."""
+    for name in ("ann", "bob", "col"):
+        await room.enter(name)
+    path = room.server.path("p")
+    assert path is not None
+    assert path.send(None, 1, exclude="ann") == SendResult(("bob", "col"), (), ())
+    assert path.send(["ann", "bob", "dan"], 2, exclude=["bob", "eve"]) == SendResult(("ann",), ("dan",), ())
+    assert path.send("ann", 3, exclude=None) == SendResult(("ann",), (), ())
+    await eventually(lambda: len(room.heard["ann"]) == 2)
+    assert room.heard == {"ann": [(None, 2), (None, 3)], "bob": [(None, 1)], "col": [(None, 1)]}
+
+
 async def test_who_does_not_read(room: Room) -> None:
     """Is not delivered to, and the sender hears that."""
     ann = await room.enter("ann")

@@ -67,11 +67,11 @@ def test_what_is_taken_away_is_refused() -> None:
     del changes.tables["t"]["r"]["a"]
     del changes.values["v"]
     verdict = decide(changes)
-    assert verdict.refused == {("t", "r", "a"): hlc(6), (None, "", "v"): hlc(6)}
+    assert verdict.refused == {("t", "r"): {"a": hlc(6)}, (None, ""): {"v": hlc(6)}}
     assert verdict.taken == cell_changes("t", "r", b=[3, hlc(7)], old=["x", hlc(0)])
     assert (verdict.instead, verdict.reasons) == ({}, ("because",))
     changes.tables.clear()
-    assert decide(changes).refused.keys() == {("t", "r", "a"), ("t", "r", "b"), (None, "", "v")}
+    assert decide(changes).refused == {("t", "r"): {"a": hlc(6), "b": hlc(7)}, (None, ""): {"v": hlc(6)}}
 
 
 def test_what_is_given_another_value_is_written_instead() -> None:
@@ -80,8 +80,8 @@ def test_what_is_given_another_value_is_written_instead() -> None:
     changes.tables["t"]["r"] |= {"a": {"x": 1}, "b": 3.0}
     changes.values["v"] = MISSING
     verdict = decide(changes)
-    assert verdict.refused == {("t", "r", "a"): hlc(6), (None, "", "v"): hlc(6)}
-    assert verdict.instead == {("t", "r", "a"): '\ufffd{"x":1}', (None, "", "v"): "\ufffc"}
+    assert verdict.refused == {("t", "r"): {"a": hlc(6)}, (None, ""): {"v": hlc(6)}}
+    assert verdict.instead == {("t", "r"): {"a": '\ufffd{"x":1}'}, (None, ""): {"v": "\ufffc"}}
     assert verdict.reasons == ()
 
 
@@ -90,7 +90,7 @@ def test_an_object_that_is_changed_inside() -> None:
     changes = proposed()
     value: Any = changes.values["v"]
     value.append(2)
-    assert decide(changes).instead == {(None, "", "v"): "\ufffd[1,2]"}
+    assert decide(changes).instead == {(None, ""): {"v": "\ufffd[1,2]"}}
 
 
 def test_what_is_added() -> None:
@@ -101,7 +101,7 @@ def test_what_is_added() -> None:
     changes.values["count"] = 1
     verdict = decide(changes)
     assert verdict.taken is changes._body
-    assert verdict.instead == {("t", "r", "by"): "ann", ("log", "1", "what"): "t", (None, "", "count"): 1}
+    assert verdict.instead == {("t", "r"): {"by": "ann"}, ("log", "1"): {"what": "t"}, (None, ""): {"count": 1}}
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_news_and_their_refusal() -> None:
     """Only what would replace something is refused."""
     store = filled()
     body = value_changes(v=["x", hlc(6)], o=["older", hlc(4)], n=[1])
-    assert news_in(store, body) == {(None, "", "v"): hlc(6), (None, "", "n"): ""}
+    assert news_in(store, body) == {(None, ""): {"v": hlc(6), "n": ""}}
     verdict = refusal(store, body, ("because",), corrects=True)
-    assert verdict.refused == {(None, "", "v"): hlc(6), (None, "", "n"): ""}
+    assert verdict.refused == {(None, ""): {"v": hlc(6), "n": ""}}
     assert verdict.taken == value_changes(o=["older", hlc(4)])
     assert refusal(store, body, ("because",), corrects=False).taken == NOTHING
     old = value_changes(o=["older", hlc(4)])

@@ -41,8 +41,8 @@ def refused(
 ) -> set[tuple[Any, ...]]:
     """The leaves that are refused, without what is empty."""
     found = Rules(rules).refused(store or filled(), who or client(), body, pulled=pulled)
-    assert set(found.values()) <= {hlc(6)}
-    return {tuple(part for part in leaf if part) for leaf in found}
+    assert all(set(row.values()) == {hlc(6)} for row in found.values())
+    return {tuple(part for part in (*place, leaf_id) if part) for place, row in found.items() for leaf_id in row}
 
 
 PETS = {"pets": {"fido": {"a": 1, "b": 1}, "felix": {"a": 1}}}

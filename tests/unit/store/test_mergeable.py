@@ -123,23 +123,23 @@ def test_get_stamp() -> None:
         assert store.get_stamp(*ids) is None
 
 
-def test_get_kept_wire() -> None:
+def test_get_kept() -> None:
     """What stays when a peer's leaf is refused: what is here and fits, else the default, else a tombstone."""
     store = new_store().set_schema(
         {"t": {"c": {"type": "number", "default": 7}, "d": {"type": "number"}}}, {"v": {"type": "number", "default": 8}}
     )
-    assert store.get_kept_wire("t", "r", "c") == TOMBSTONE
+    assert store.get_kept("t", "r", "c") == {"c": TOMBSTONE}
     store.set_row("t", "r", {"c": 1})
-    assert [store.get_kept_wire("t", "r", cell_id) for cell_id in "cde"] == [1, TOMBSTONE, TOMBSTONE]
+    assert store.get_kept("t", "r", "cde") == {"c": 1, "d": TOMBSTONE, "e": TOMBSTONE}
     store.apply_mergeable_changes(
         [[{"t": [{"r": [{"c": ["x", hlc(5)], "d": [1, hlc(5)]}]}]}], [{"v": ["x", hlc(5)]}], 1]
     )
-    assert [store.get_kept_wire("t", "r", cell_id) for cell_id in "cd"] == [7, 1]
-    assert store.get_kept_wire(None, "", "v") == 8
-    assert store.get_kept_wire(None, "", "w") == TOMBSTONE
-    assert store.get_kept("t", "r", "cde") == {"c": (7, hlc(5)), "d": (1, hlc(5)), "e": (TOMBSTONE, "")}
-    assert store.get_kept("t", "new", "c") == {"c": (TOMBSTONE, "")}
-    assert store.get_kept(None, "", "vw") == {"v": (8, hlc(5)), "w": (TOMBSTONE, "")}
+    assert store.get_kept("t", "r", "cde") == {"c": 7, "d": 1, "e": TOMBSTONE}
+    assert store.get_kept("t", "new", "c") == {"c": TOMBSTONE}
+    assert store.get_kept(None, "", "vw") == {"v": 8, "w": TOMBSTONE}
+    assert store.get_hlcs("t", "r", "cde") == {"c": hlc(5), "d": hlc(5), "e": ""}
+    assert store.get_hlcs("t", "new", "c") == {"c": ""}
+    assert store.get_hlcs(None, "", "vw") == {"v": hlc(5), "w": ""}
 
 
 def test_a_subclass() -> None:

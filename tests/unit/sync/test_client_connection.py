@@ -262,6 +262,25 @@ def test_refused_after_a_while() -> None:
         stock.connection.receive(REFUSAL, 0.0)
 
 
+def test_asking_again_for_a_channel() -> None:
+    """Only where it was refused, is still wanted, and was not asked for since."""
+    client = Client("bad", extended=True)
+    client.connection.open(0.0)
+    client.connection.subscribe_again("bad", 0.0)
+    assert len(client.sent) == 1  # the hello
+    client.echo()
+    client.connection.subscribe_again("bad", 0.0)
+    assert len(client.sent) == 1  # it is under way
+    client.connection.receive(REFUSAL, 0.0)
+    client.connection.subscribe_again("bad", 5.0)
+    assert client.connection.deadline == 5.0 + 1.0
+    client.echo()
+    assert client.connection.is_open("bad")
+    client.connection.subscribe_again("bad", 6.0)
+    client.connection.subscribe_again("other", 6.0)
+    assert client.sent == []
+
+
 def test_operations_of_a_channel_that_is_not_refused() -> None:
     """They leave it as it is."""
     client = Client("a", extended=True).subscribed()

@@ -10,7 +10,7 @@ from mergesync.exceptions import RefusedChangesError
 from mergesync.store import MergeableStore
 from mergesync.store.jsjson import dumps
 from mergesync.sync import intake
-from mergesync.sync.admission import Leaf, leaves_of
+from mergesync.sync.admission import ByRow, leaves_of, rows_of
 from mergesync.sync.hub import Hub
 from mergesync.sync.messages import MessageType
 from mergesync.sync.review import Proposal, Verdict, rulings, without
@@ -42,7 +42,11 @@ class Judge:
 
     def verdict(self, proposal: Proposal) -> Verdict:
         """Refuse the leaves of one name."""
-        refused = {leaf: stamp[1] for leaf, stamp in leaves_of(proposal.body) if leaf[2] == self.refuses}
+        refused = {
+            (table_id, row_id): {self.refuses: row[self.refuses][1]}
+            for table_id, row_id, row in rows_of(proposal.body)
+            if self.refuses in row
+        }
         taken = without(proposal.body, refused) if refused else proposal.body
         return Verdict(taken, refused, self.instead, self.reasons, self.corrects)
 
@@ -132,10 +136,25 @@ def test_what_is_refused_is_answered_to_all_under_a_newer_stamp() -> None:
     assert (error.count, error.reasons, error.path_id, error.client_id) == (1, ("because",), "p", "A")
 
 
+def test_what_is_refused_whole_is_answered_to_all_at_once() -> None:
+    """Nothing of it is for the others alone, so that one message does."""
+    path = Path("A", "B", store=new_store("server").set_value("v", "kept"))
+    path.judge.refuses = "v"
+    path.hear("A", DIFF, value_changes(v=["bad", hlc(1, 10)]))
+    ((to, sender, kind, body),) = path.take()
+    assert (to, sender, kind) == (("A", "B"), "S", 3)
+    assert body[1][0]["v"][0] == "kept"
+    path = Path("A", "B", blind="A")
+    path.judge.refuses = "v"
+    path.hear("A", DIFF, value_changes(v=["bad", hlc(1, 10)]))
+    ((to, *_),) = path.take()
+    assert to == ("B",)
+
+
 def test_what_is_written_instead() -> None:
     """Another value for a refused cell, and a cell that nobody has named; in one transaction."""
     path = Path("A", "B")
-    path.judge.refuses, path.judge.instead = "a", {("t", "r", "a"): 2, ("t", "r", "by"): "me"}
+    path.judge.refuses, path.judge.instead = "a", {("t", "r"): {"a": 2, "by": "me"}}
     transactions: list[Any] = []
     path.store.add_did_finish_transaction_listener(lambda store: transactions.append(store.get_tables()))
     path.hear("A", DIFF, cell_changes("t", "r", a=[1, hlc(1)], b=[1, hlc(1)]))
@@ -149,7 +168,7 @@ def test_what_is_written_instead() -> None:
 def test_an_addition_to_what_goes_on_as_it_came() -> None:
     """The bytes of the client, then what was written here, to the others; the client gets only that."""
     path = Path("A", "B")
-    path.judge.instead = {(None, "", "w"): 2}
+    path.judge.instead = {(None, ""): {"w": 2}}
     body = value_changes(v=[1, hlc(1)])
     path.hear("A", DIFF, body)
     as_it_came, beyond, to_sender = path.take()
@@ -223,7 +242,7 @@ def test_a_pull_is_one_proposal(later: bool) -> None:
 def test_containers_of_a_pull_and_what_was_written_instead() -> None:
     """What is said of containers goes on, and so does what was decided here (nobody else would hear of it)."""
     path = Path("A", "B")
-    path.judge.instead = {(None, "", "w"): 2}
+    path.judge.instead = {(None, ""): {"w": 2}}
     path.hear("A", HASHES, [123, 0])
     path.answer("A", [[{"t": [{"r": [{"c": [1, hlc(1)]}, hlc(2)]}]}], {}])
     bodies = [body for to, _, kind, body in path.take() if to == ("B",) and kind == 3]
@@ -447,10 +466,8 @@ def test_rulings_beat_what_was_refused_and_what_is_here() -> None:
     """Where something newer is here by now, a refusal needs none; an edit does."""
     store = new_store("server")
     store.apply_mergeable_changes([[{}], [{"a": [1, hlc(5)], "b": [1, hlc(5)], "c": [1, hlc(5)]}], 1])
-    refused: dict[Leaf, str] = {
-        (None, "", name): hlc(number) for name, number in (("a", 3), ("b", 7), ("c", 3), ("d", 7))
-    }
-    body = rulings(store, Verdict(NOTHING, refused, {(None, "", "c"): 2, (None, "", "e"): 3}), "AAAAA")
+    refused: ByRow[str] = {(None, ""): {"a": hlc(3), "b": hlc(7), "c": hlc(3), "d": hlc(7)}}
+    body = rulings(store, Verdict(NOTHING, refused, {(None, ""): {"c": 2, "e": 3}}), "AAAAA")
     leaves = {leaf[2]: stamp for leaf, stamp in leaves_of(body)}
     assert leaves.keys() == {"b", "c", "d", "e"}
     assert leaves["b"][0] == 1
@@ -464,15 +481,32 @@ def test_rulings_beat_what_was_refused_and_what_is_here() -> None:
 def test_rulings_against_the_schema() -> None:
     """What does not fit the schema of the path is not written; a refused leaf keeps what fits. Found by the machine."""
     store = new_store().set_values_schema({"v": {"type": "string", "default": "kept"}, "w": {"type": "string"}})
-    verdict = Verdict(value_changes(), {(None, "", "v"): hlc(5)}, {(None, "", "v"): 1, (None, "", "w"): 2})
+    verdict = Verdict(value_changes(), {(None, ""): {"v": hlc(5)}}, {(None, ""): {"v": 1, "w": 2}})
     [_, [values], _] = rulings(store, verdict, "AAAAA")
     assert {value_id: stamp[0] for value_id, stamp in values.items()} == {"v": "kept"}
 
 
+def test_what_is_dropped() -> None:
+    """Leaf by leaf: what is written instead of one leaf of a row says nothing of the others."""
+    refused: ByRow[str] = {(None, ""): {"a": hlc(1), "b": hlc(2)}, ("t", "r"): {"a": hlc(3)}}
+    assert Verdict(NOTHING, refused).dropped == refused
+    assert Verdict(NOTHING, refused, {(None, ""): {"a": 1}, ("t", "r"): {"a": 1}}).dropped == {
+        (None, ""): {"b": hlc(2)}
+    }
+
+
+def test_what_is_not_corrected_needs_no_ruling() -> None:
+    """Only what is written instead is written."""
+    verdict = Verdict(NOTHING, {(None, ""): {"a": hlc(5), "b": hlc(5)}}, {(None, ""): {"b": 1}}, corrects=False)
+    [_, [values], _] = rulings(new_store(), verdict, "AAAAA")
+    assert values.keys() == {"b"}
+    assert values["b"][1] > hlc(5)
+
+
 def test_nothing_beats_the_last_stamp() -> None:
     """Then there is no ruling."""
-    for leaf in ((None, "", "a"), ("t", "r", "a")):
-        assert rulings(new_store(), Verdict(NOTHING, {leaf: LAST}), "AAAAA") == NOTHING
+    for place in ((None, ""), ("t", "r")):
+        assert rulings(new_store(), Verdict(NOTHING, {place: {"a": LAST}}), "AAAAA") == NOTHING
 
 
 def test_what_is_left_of_changes() -> None:
@@ -481,7 +515,7 @@ def test_what_is_left_of_changes() -> None:
     gone = [{"r": [{"a": [1, hlc(1)]}]}]
     tables = [{"t": [{"r": row, "s": [{}]}], "u": gone, "e": [{}]}, hlc(3)]
     body = [tables, [{"v": [1, hlc(1)], "w": [1, hlc(1)]}], 1]
-    left = without(body, {("t", "r", "a"), ("u", "r", "a"), (None, "", "v")})
+    left = without(body, {("t", "r"): "a", ("u", "r"): "a", (None, ""): "v"})
     assert left == [
         [{"t": [{"r": [{"b": [1, hlc(1)]}, hlc(2)], "s": [{}]}], "e": [{}]}, hlc(3)],
         [{"w": [1, hlc(1)]}],
