@@ -70,6 +70,7 @@ class Lifetimes:
         self._made: dict[str, _Made] = {}
         self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
         self._loads: Counter[str] = Counter()
+        self._defaults: set[str] = set()  # what paths begin with has no stamp: clients may bring it at any time
 
     def options(self) -> dict[str, Any]:
         """What a server is made with."""
@@ -107,6 +108,7 @@ class Lifetimes:
         if server is None:
             return
         content: Any = ({"init": {"1": {"c": token}}}, {})
+        self._defaults.add(token)
         since = self._world.loop.time()
         try:
             await server.create_path(
@@ -204,7 +206,7 @@ class Lifetimes:
         latest = max([encode_hlc(self._world.server_now() - 1, 0, "app"), *(hlc_of(stamp) for _, stamp in here)])
         of_clients = {token for token, hlc in tokens.latest.items() if hlc <= latest and tokens.paths[token] == path_id}
         in_store = {token for _, stamp in here if (token := token_in(stamp[0])) is not None}
-        return of_clients | in_store | set(tokens_in(self._stored(path_id)))
+        return (of_clients | in_store | set(tokens_in(self._stored(path_id)))) - self._defaults
 
     def _is_gone(self, path_id: str, dead: set[str]) -> None:
         self._application.tokens.dead |= dead
