@@ -10,7 +10,6 @@ The hub never waits: texts go out through an `Exit`, time comes in as an argumen
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -80,7 +79,7 @@ class _Held:
 class _Waiting:
     """All that waits for the path to be ready."""
 
-    messages: deque[_Held] = field(default_factory=deque)
+    messages: list[_Held] = field(default_factory=list)
     size_bytes: int = 0
     since: float | None = None
 
@@ -177,8 +176,9 @@ class Hub:
     def _receive_waiting(self, now: float) -> None:
         """Act on what has waited; as long as something does, nobody is told that all is merged."""
         waiting = self._waiting.messages
+        waiting.reverse()
         while waiting:
-            held = waiting.popleft()
+            held = waiting.pop()
             if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
                 self.receive(held.client_id, held.address, held.payload, now)
         self._waiting = _Waiting()
@@ -245,16 +245,26 @@ class Hub:
         if self._synchronizer is not None:
             self._synchronizer.blind.add(client_id)
 
-    def set_reads(self, client_id: str, reads: bool) -> None:
-        """Whether a client on the path may know from now on what is on it."""
+    def access_changed(self, client_id: str, now: float, *, reads: bool) -> None:
+        """A client on the path may do more or less from now on.
+
+        Args:
+            client_id: the client.
+            now: seconds.
+            reads: whether it may know what is on the path.
+        """
         if not reads:
             self._set_blind(client_id)
-        elif client_id in self._blind:
-            self._blind.discard(client_id)
-            self._readers = None
-            if self._synchronizer is not None:
-                self._synchronizer.blind.discard(client_id)
-            self.remind(client_id)
+            return
+        was_blind = client_id in self._blind
+        self._blind.discard(client_id)
+        self._readers = None
+        if self._synchronizer is not None:
+            self._synchronizer.blind.discard(client_id)
+            if self._synchronizer.forget_rejected(client_id):  # what it has kept may be taken now, or answered
+                self.resync(client_id, now)
+            elif was_blind:
+                self.remind(client_id)
 
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""
@@ -488,7 +498,7 @@ class Hub:
     def _release(self, drops: Callable[[_Held], bool]) -> None:
         """Drop some of what is held."""
         waiting = self._waiting
-        waiting.messages = deque(held for held in waiting.messages if not drops(held))
+        waiting.messages = [held for held in waiting.messages if not drops(held)]
         waiting.size_bytes = sum(held.size_bytes for held in waiting.messages)
 
     def _limit(self, client_id: str, message: str) -> LimitExceededError:

@@ -70,7 +70,7 @@ class Lifetimes:
         self._made: dict[str, _Made] = {}
         self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
         self._loads: Counter[str] = Counter()
-        self._initial: set[str] = set()  # what paths began with: without stamps, it is of no time
+        self._defaults: set[str] = set()  # what paths begin with has no stamp: clients may bring it at any time
 
     def options(self) -> dict[str, Any]:
         """What a server is made with."""
@@ -107,7 +107,7 @@ class Lifetimes:
         server, token = self._world.server, self._application.own_cell(path_id)
         if server is None:
             return
-        self._initial.add(token)
+        self._defaults.add(token)
         content: Any = ({"init": {"1": {"c": token}}}, {})
         since, removals = self._world.loop.time(), self.removals.get(path_id, 0)
         try:
@@ -170,8 +170,8 @@ class Lifetimes:
 
     def ends_itself(self, path_id: str) -> None:
         """The application says that a path is to go, when it is asked; its removal begins with that."""
+        self.removals[path_id] = self.removals.get(path_id, 0) + 1  # a server that ends leaves it to the next one
         server = self._world.server
-        self.removals[path_id] = self.removals.get(path_id, 0) + 1
         self._world.durable.pop(path_id, None)
         self._made.pop(path_id, None)
         if server is not None and path_id not in server._life._removals:  # else it may be the last thing that it does
@@ -202,10 +202,10 @@ class Lifetimes:
         latest = max([encode_hlc(self._world.server_now() - 1, 0, "app"), *(hlc_of(stamp) for _, stamp in here)])
         of_clients = {token for token, hlc in tokens.latest.items() if hlc <= latest and tokens.paths[token] == path_id}
         in_store = {token for _, stamp in here if (token := token_in(stamp[0])) is not None}
-        return of_clients | in_store | set(tokens_in(self._stored(path_id)))
+        return (of_clients | in_store | set(tokens_in(self._stored(path_id)))) - self._defaults
 
     def _is_gone(self, path_id: str, dead: set[str]) -> None:
-        self._application.tokens.dead |= dead - self._initial
+        self._application.tokens.dead |= dead
         self._pending.pop(path_id, None)
         self._world.unexpected += self._left_of(path_id)
 

@@ -102,8 +102,9 @@ class RoomSchedule(Schedule):
             self.any_client().clock.upset(self.random, self.world.loop.time())  # type: ignore[union-attr]
 
     def is_told_of(self, client: Client) -> bool:
-        """Not while the application thinks."""
-        return not self.application.is_slow and self.world.ends_equal(client)
+        """Not while the application thinks, nor what was written before the path was removed."""
+        is_forgotten = self.lifetimes is not None and self.lifetimes.may_forget(client.path_id)
+        return not is_forgotten and not self.application.is_slow and self.world.ends_equal(client)
 
     # --- what the application does
 
@@ -264,8 +265,9 @@ class RoomSchedule(Schedule):
         """Sockets are closed with a code."""
         self.puttings_out += code != CLOSE_REMOVED  # what is told of one removal excuses nothing of another
         await asyncio.sleep(0.001)
+        removed = () if self.lifetimes is None else (CLOSE_REMOVED,)  # that may have come first
         for channel in channels:
-            if channel.close_code not in (code, *_GONE, *others):
+            if channel.close_code not in (code, *_GONE, *others, *removed):
                 self.world.fail("code", f"{channel.remote_address[0]}: closed with {channel.close_code}; {why}")
 
     # --- the end
