@@ -14,7 +14,8 @@ from mergesync.cli.common import shown_id
 from mergesync.exceptions import MergesyncError
 from mergesync.store.cells import ENCODED, encode_cell
 from mergesync.store.hlc import is_hlc
-from mergesync.store.jsjson import child_hash, dumps, fnv1a, loads
+from mergesync.store.jsjson import dumps, fnv1a, loads
+from mergesync.store.leaves import child_hash
 
 __all__ = ["Checked", "check_plain", "check_tree"]
 

@@ -15,6 +15,7 @@ from mergesync.exceptions import (
     PathClosedError,
     PathExistsError,
     RefusedConnectionError,
+    SaveError,
 )
 from mergesync.limits import (
     DESTROY_TIMEOUT_SECONDS,
@@ -31,6 +32,7 @@ from mergesync.net.path import Path
 from mergesync.net.path_persister import CreatePersisterForPath, PathPersister, made_persister
 from mergesync.net.reporting import note_place
 from mergesync.net.turns import Turns
+from mergesync.persist.loading import NoContentError
 from mergesync.system import new_id
 from mergesync.types import Content, GetNow
 
@@ -413,9 +415,12 @@ class LifeCycle:
         """Too old from now on is what is no newer than what is stored."""
         try:
             await persister.start_auto_load()
-        except Exception as error:  # what cannot be read is removed as well
-            note_place(error, path_id)
+        except NoContentError as error:  # it is removed as well
             self._report(error)
+        except Exception as error:
+            raise SaveError(
+                "what is to be removed cannot be read, so nobody knows how old it is", path_id=path_id
+            ) from error
         self._lives.remove(path_id, persister.store.get_next_hlc())
 
     def _removal_ended(self, path_id: str, task: asyncio.Task[None]) -> None:

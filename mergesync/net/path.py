@@ -256,7 +256,7 @@ class Path:
 
     def access_changed(self, client: Client) -> None:
         """A client may do more, or less, than before."""
-        self._hub.set_reads(client.id, client.access.read)
+        self._hub.access_changed(client.id, asyncio.get_running_loop().time(), reads=client.access.read)
         if self.store is not None:
             self.members.show(client)
 

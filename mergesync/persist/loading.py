@@ -17,10 +17,10 @@ from mergesync.store.bulk import collector_paused
 from mergesync.store.unsaved import difference, has_stamps, no_changes
 from mergesync.types import Content, MergeableChanges
 
-__all__ = ["Loading", "RefusedError"]
+__all__ = ["Loading", "NoContentError"]
 
 
-class RefusedError(LoadError):
+class NoContentError(LoadError):
     """What is stored could be read, but it is not content, or the store does not take it."""
 
 
@@ -186,7 +186,7 @@ class Loading(PersisterCore):
             await self._keep_aside()
         except Exception as failure:
             message += f"; no copy of it could be made: {said(failure)}"
-        return RefusedError(message, path_id=self.path_id)
+        return NoContentError(message, path_id=self.path_id)
 
     # --- noticing changes
 

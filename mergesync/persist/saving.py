@@ -9,7 +9,7 @@ from typing import Any
 from mergesync.exceptions import SaveError
 from mergesync.limits import SAVE_ATTEMPTS_ON_CLOSE, SAVE_DEBOUNCE_CAP_SECONDS
 from mergesync.persist.core import backoff_seconds, said
-from mergesync.persist.loading import Loading, RefusedError
+from mergesync.persist.loading import Loading, NoContentError
 from mergesync.persist.status import PersisterStatus
 from mergesync.store.bulk import collector_paused
 from mergesync.store.unsaved import Unsaved
@@ -152,7 +152,7 @@ class Saving(Loading):
     async def _merge_edit_before_save(self) -> None:
         try:
             await self._merge_edit()
-        except RefusedError as error:
+        except NoContentError as error:
             self._report(error)  # it was kept aside, and `_save` will not replace it
 
     async def _save_or_put_back(self) -> None:

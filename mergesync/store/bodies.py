@@ -15,6 +15,7 @@ from mergesync.exceptions import ClockDriftError, ContentError
 from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS, MAX_INTEGER
 from mergesync.store.hlc import are_hlcs, is_hlc
 from mergesync.store.jsjson import dumps
+from mergesync.store.leaves import are_plain
 
 __all__ = [
     "CHANGES",
@@ -87,6 +88,7 @@ def check_body(body: Any, form: StampForm, latest: str) -> str:
 def check_tables(stamp: Any, form: StampForm) -> str:
     """Check a stamp of tables; returns the greatest HLC in it, and raises ContentError."""
     check = _Check(form)
+    fewest, size, hlcs = form.fewest, check.size, check.hlcs
     for table_id, table in check.container(stamp, "tables").items():
         check.id(table_id)
         for row_id, row in check.container(table, "a table").items():
@@ -95,13 +97,15 @@ def check_tables(stamp: Any, form: StampForm) -> str:
             # The common case, a row without an HLC of its own, is told without a call.
             if (
                 row.__class__ is list
-                and len(row) == form.fewest
+                and len(row) == fewest
                 and row[0].__class__ is dict
-                and (len(row) == 1 or (row[1] == "" and row[2].__class__ is int))
+                and (fewest == 1 or (row[1] == "" and row[2].__class__ is int))
             ):
-                check.leaves(row[0])
+                leaves = row[0]
             else:
-                check.leaves(check.container(row, "a row"))
+                leaves = check.container(row, "a row")
+            if not are_plain(leaves, size, hlcs):
+                check.leaves(leaves)
     return check.newest()
 
 
@@ -110,7 +114,9 @@ def check_values(stamp: Any, form: StampForm) -> str:
     if stamp == _NOTHING and form.fewest == 1:  # the common case
         return ""
     check = _Check(form)
-    check.leaves(check.container(stamp, "values"))
+    leaves = check.container(stamp, "values")
+    if not are_plain(leaves, check.size, check.hlcs):
+        check.leaves(leaves)
     return check.newest()
 
 
@@ -119,6 +125,7 @@ class _Check:
 
     def __init__(self, form: StampForm) -> None:
         self.form = form
+        self.size = max(2, form.fewest)  # of most leaves
         self.hlcs: list[str] = []
 
     def newest(self) -> str:
@@ -152,23 +159,11 @@ class _Check:
                 raise ContentError(f"{what}: not a stamp of the clock: {hlc!r:.40}")
 
     def leaves(self, leaves: dict[Any, Any]) -> None:
-        """Check the cells of a row, or the values."""
-        add, least, most = self.hlcs.append, max(2, self.form.fewest), self.form.most
+        """Check the cells of a row, or the values, one by one."""
         for leaf_id, stamp in leaves.items():
-            # The common case, a list with an HLC, is checked here without a call.
-            if (
-                stamp.__class__ is list
-                and least <= len(stamp) <= most
-                and stamp[1].__class__ is str
-                and (len(stamp) == 2 or stamp[2].__class__ is int)
-            ):
-                add(stamp[1])
-            else:
-                self.stamp(stamp, "a leaf")
-            if stamp[0].__class__ not in _CERTAIN_WIRES:
-                _check_wire(stamp[0])
-            if leaf_id.__class__ is not str:
-                self.id(leaf_id)
+            self.id(leaf_id)
+            self.stamp(stamp, "a leaf")
+            _check_wire(stamp[0])
 
     def id(self, id_: Any) -> None:
         """Check an id: bodies are as a JSON parser gives them, so that nothing needs to be converted."""
@@ -177,8 +172,6 @@ class _Check:
 
 
 _NOTHING: list[dict[str, Any]] = [{}]
-_CERTAIN_WIRES = frozenset((str, bool, type(None)))
-"""Types of which everything is JSON."""
 
 
 def _check_wire(wire: Any) -> None:

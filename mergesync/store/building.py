@@ -14,9 +14,9 @@ from fnv_hash_fast import fnv1a_32
 
 from mergesync.exceptions import ContentError
 from mergesync.store.bodies import CHANGES, CONTENT, check_body, hlc_of
-from mergesync.store.cells import TOMBSTONE
 from mergesync.store.diff import tree_changes, tree_content
-from mergesync.store.stamps import COLON, Stamp, is_live, newest_hlc, pack, stamp_hash
+from mergesync.store.leaves import pack, take
+from mergesync.store.stamps import Stamp, is_live, newest_hlc, stamp_hash
 from mergesync.store.tree import GivenHashes, Leaves, Row, Table, Tree
 
 __all__ = ["NOT_YET", "Built", "TreeBuilder", "build", "build_content"]
@@ -83,6 +83,7 @@ class _Building:
         self.tree.hashed = hashed
         self.newest = ""
         self._hashed = hashed
+        self._begun: list[str] = []  # not needed: the order in which ids come is theirs
 
     def add_tables(self, said: Any) -> None:
         tables = self.tree.tables
@@ -134,25 +135,17 @@ class _Building:
         Returns:
             The leaves of which another hash is said than they have.
         """
-        stamps, live, newest, hashed = leaves.stamps, 0, self.newest, self._hashed
-        wrong: GivenHashes | None = None
-        for leaf_id, leaf in said.items():
-            wire = leaf[0]
-            hlc = (leaf[1] or "") if len(leaf) > 1 else ""
-            if hlc > newest:
-                newest = hlc
-            stamp = stamps[leaf_id] = pack(wire, hlc)
-            # The common cases, plain strings and numbers, are told to show without a look at the stamp.
-            kind = wire.__class__
-            if kind is int or (kind is str and wire < TOMBSTONE) or is_live(stamp):
-                live += 1
-                counts[leaf_id] = counts.get(leaf_id, 0) + 1
-            if hashed and leaf[2] != (fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)):
-                wrong = wrong or {}
-                wrong[leaf_id] = stamp, int(leaf[2]) % _MODULUS
-        leaves.live = live
-        self.newest = newest
-        return wrong
+        stamps = leaves.stamps
+        leaves.live, self.newest = take(said, stamps, counts, self._begun, self.newest)
+        if not self._hashed:
+            return None
+        if [*map(fnv1a_32, stamps.values())] == [leaf[2] for leaf in said.values()]:
+            return None
+        return {
+            leaf_id: (stamp, int(leaf[2]) % _MODULUS)
+            for (leaf_id, stamp), leaf in zip(stamps.items(), said.values(), strict=True)
+            if leaf[2] != stamp_hash(stamp)
+        }
 
 
 class TreeBuilder:

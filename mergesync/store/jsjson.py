@@ -20,7 +20,6 @@ from mergesync.store.bulk import collector_paused
 __all__ = [
     "canonical",
     "canonical_number",
-    "child_hash",
     "dumps",
     "fnv1a",
     "joined",
@@ -296,11 +295,3 @@ def _parse_slowly(text: str) -> Any:
         return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
-
-
-def child_hash(child_id: str, hash_: int) -> int:
-    """What a child adds to its parent: F(id + ":" + hash) (protocol section 4, C)."""
-    try:
-        return fnv1a_32(f"{child_id}:{hash_}".encode())
-    except UnicodeEncodeError:
-        return fnv1a_32(b"%b:%d" % (utf8(child_id), hash_))

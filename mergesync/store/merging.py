@@ -13,9 +13,9 @@ from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.bodies import hlc_of
 from mergesync.store.building import Built, build
 from mergesync.store.bulk import collector_paused
-from mergesync.store.cells import TOMBSTONE
+from mergesync.store.leaves import news_in, replace_shown, take
 from mergesync.store.listening import Listening
-from mergesync.store.stamps import COLON, PLAIN, Stamp, is_live, pack, shown_text
+from mergesync.store.stamps import Stamp, shown_text
 from mergesync.store.transaction import NEW, Transaction
 from mergesync.store.tree import Leaves, Row, Table, Tables
 
@@ -33,11 +33,13 @@ class Merging(Listening):
             if self._depth == 1 and not self._has_schema and self._tree.is_blank:
                 newest = self._replace_tree(tables, values, hashed=False)
             else:
-                newest = max(
-                    self._merge_tables(tables),
-                    self._merge_hlc(self._tree.values, hlc_of(values), None, None),
-                    self._merge_leaves(self._tree.values, None, "", values[0]),
-                )
+                newest = self._merge_tables(tables)
+                newest = max(newest, self._merge_hlc(self._tree.values, hlc_of(values), None, None))
+                news, newest = news_in(values[0], self._tree.values.stamps, newest)
+                if len(news) < len(values[0]):
+                    self._transaction.left_out = True
+                if news:
+                    self._replace_some(self._tree.values, None, "", news)
             self._transaction.merges += 1
             self._clock.observe(newest)
 
@@ -60,83 +62,51 @@ class Merging(Listening):
             is_new = row is None
             if row is None:
                 row = self._new_row(table, table_id, row_id)
-                if said[0] and len(said) == 1 and not has_schema and row.before is NEW:  # the common case
-                    found = self._take_all(table, table_id, row_id, row, said[0])
-                    if found > newest:
-                        newest = found
-                    continue
-            if not said[0]:
-                found = ""
+            leaves = said[0]
+            if not leaves:
                 if not (hlc_of(said) or row.stamps or row.hlc):
                     self._flip_trace(table, table_id, row_id)
-            elif is_new and row.before is NEW:
-                found = self._take_all(table, table_id, row_id, row, said[0])
+            elif is_new and row.before is NEW and not has_schema:
+                newest = self._take_row(table, table_id, row_id, row, leaves, newest)
             else:
-                found = self._merge_leaves(row, table_id, row_id, said[0])
+                news, newest = news_in(leaves, row.stamps, newest)
+                if len(news) < len(leaves):
+                    self._transaction.left_out = True
+                if news:
+                    self._replace_some(row, table_id, row_id, news)
             if len(said) > 1:
-                found = max(found, self._merge_hlc(row, hlc_of(said), table_id, row_id))
-            if found > newest:
-                newest = found
+                newest = max(newest, self._merge_hlc(row, hlc_of(said), table_id, row_id))
             if has_schema and row.live:
                 self._fill_defaults(table_id, row_id)
         return newest
 
-    def _take_all(self, table: Table | None, table_id: str | None, row_id: str, leaves: Leaves, said: Any) -> str:
-        """Take all leaves of a row that is new, or values that are; returns the greatest HLC."""
-        newest, live = "", 0
-        stamps, has_schema = leaves.stamps, self._has_schema
-        counts = {} if table is None else table.cells
-        for leaf_id, leaf in said.items():
-            wire = leaf[0]
-            hlc = (leaf[1] or "") if len(leaf) > 1 else ""
-            if hlc > newest:
-                newest = hlc
-            stamp = stamps[leaf_id] = pack(wire, hlc)
-            # The common cases, plain strings and numbers, are told to show without a look at the stamp.
-            kind = wire.__class__
-            shows = kind is int or (kind is str and wire < TOMBSTONE) or is_live(stamp)
-            if has_schema:
-                self._refuse_unfit(table_id, row_id, leaf_id, stamp)
-                shows = shows and self._shows(table_id, leaf_id, stamp)
-            if shows:
-                live += 1
-                if counts.get(leaf_id):
-                    counts[leaf_id] += 1
-                else:
-                    self._tree.begin_cell(counts, leaf_id)
-        leaves.live = live
-        if live and table is not None and table_id is not None:
+    def _take_row(self, table: Table, table_id: str, row_id: str, row: Row, said: Any, newest: str) -> str:
+        """Take all leaves of a row that is new; returns the greatest HLC so far."""
+        begun: list[str] = []
+        row.live, newest = take(said, row.stamps, table.cells, begun, newest)
+        for cell_id in begun:
+            self._tree.order.goes_last(table.cells, cell_id)
+        if row.live:
             self._tree.count_row(table_id, table, row_id, 1)
         return newest
 
-    def _merge_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, said: Mapping[str, Any]) -> str:
-        """Take what is newer; returns the greatest HLC taken."""
-        stamps, has_schema = leaves.stamps, self._has_schema
-        newest = ""
-        for leaf_id, leaf in said.items():
-            hlc = (leaf[1] or "") if len(leaf) > 1 else ""
-            old = stamps.get(leaf_id)
-            if old is not None and old[-1] != COLON and hlc <= old[-16:].decode():
-                self._transaction.left_out = True
-                continue
-            stamp = pack(leaf[0], hlc)
-            if stamp == old:
-                self._transaction.left_out = True
-                continue
-            if leaves.before is None:
-                if table_id is None:
-                    self._values()
-                else:
-                    self._row(table_id, row_id)
-            if hlc > newest:
-                newest = hlc
-            if has_schema:
-                self._refuse_unfit(table_id, row_id, leaf_id, stamp)
+    def _replace_some(self, leaves: Leaves, table_id: str | None, row_id: str, news: dict[str, Stamp]) -> None:
+        """Put stamps that win in their places."""
+        if leaves.before is None:
+            leaves = self._values() if table_id is None else self._row(table_id, row_id)
+        before, has_schema = leaves.before, self._has_schema
+        assert before is not None
+        if (
+            has_schema
+            or before is NEW
+            or self._transaction.journal is not None
+            or not replace_shown(leaves.stamps, news, before)
+        ):
+            for leaf_id, stamp in news.items():
+                if has_schema:
+                    self._refuse_unfit(table_id, row_id, leaf_id, stamp)
                 shows = self._shows(table_id, leaf_id, stamp)
-            else:
-                shows = stamp < PLAIN or is_live(stamp)
-            self._put(leaves, table_id, row_id, leaf_id, old, stamp, shows)
-        return newest
+                self._put(leaves, table_id, row_id, leaf_id, leaves.stamps.get(leaf_id), stamp, shows)
 
     def _refuse_unfit(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:
         """Tell what a schema keeps from showing; it is stamped and passed on all the same (surprise 24)."""

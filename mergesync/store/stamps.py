@@ -19,7 +19,7 @@ from mergesync.exceptions import ContentError
 from mergesync.limits import MAX_INTEGER
 from mergesync.store.cells import ENCODED, TOMBSTONE, decode_object
 from mergesync.store.hlc import ALPHABET, is_hlc
-from mergesync.store.jsjson import canonical, dumps, loads, number_text, quoted, string_text
+from mergesync.store.jsjson import canonical, dumps, loads, number_text, string_text
 from mergesync.types import MISSING, CellOrMissing
 
 __all__ = [
@@ -30,9 +30,7 @@ __all__ = [
     "cell_of",
     "hlc_in",
     "is_live",
-    "leaf_hash",
     "newest_hlc",
-    "pack",
     "says",
     "shown_text",
     "stamp_hash",
@@ -73,24 +71,6 @@ def wire_text(wire: Any) -> bytes:
     if kind is int:
         return b"%d" % wire if -MAX_INTEGER <= wire <= MAX_INTEGER else number_text(float(wire)).encode()
     return dumps(wire).encode()
-
-
-def pack(wire: Any, hlc: str) -> Stamp:
-    """A stamp of a checked wire form.
-
-    Example:
-        >>> pack("dog", "Nn1JUF-----7JQY8"), pack(TOMBSTONE, "Nn1JUF-----7JQY8"), pack(None, "")
-        (b'"dog":Nn1JUF-----7JQY8', b':Nn1JUF-----7JQY8', b'null:')
-    """
-    kind = wire.__class__
-    try:
-        if kind is str and wire < TOMBSTONE:
-            return f"{quoted(wire)}:{hlc}".encode()
-        if kind is int and -MAX_INTEGER <= wire <= MAX_INTEGER:
-            return f"{wire}:{hlc}".encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        pass
-    return NO_HLC.join((wire_text(wire), hlc.encode()))
 
 
 def text_in(stamp: Stamp) -> bytes:
@@ -212,13 +192,3 @@ def says(stamp: Stamp, text: bytes) -> bool:
 def stamp_hash(stamp: Stamp) -> int:
     """The hash of a cell or value: of its JSON, a colon and its HLC; a tombstone counts as null."""
     return fnv1a_32(stamp) if stamp[0] != COLON else fnv1a_32(b"null" + stamp)
-
-
-def leaf_hash(leaf: tuple[Any, str]) -> int:
-    """The hash of a cell or value given as wire form and HLC.
-
-    Example:
-        >>> leaf_hash(("dog", "Nn1JUF-----7JQY8"))
-        1730177833
-    """
-    return stamp_hash(pack(*leaf))

@@ -11,15 +11,14 @@ named without leaves. A container without anything in it has no hash, and adds n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
-from fnv_hash_fast import fnv1a_32
-
-from mergesync.store.jsjson import child_hash, fnv1a, utf8
+from mergesync.store.jsjson import fnv1a
+from mergesync.store.leaves import child_hash, hash_change, hash_share
 from mergesync.store.order import Order
 from mergesync.store.row_ids import RowIds
-from mergesync.store.stamps import COLON, Stamp, stamp_hash
+from mergesync.store.stamps import Stamp, stamp_hash
 
 __all__ = ["Before", "GivenHashes", "Leaves", "Row", "Table", "Tables", "Tree", "Values"]
 
@@ -28,24 +27,6 @@ Before: TypeAlias = dict[str, Stamp | None]
 
 GivenHashes: TypeAlias = dict[str, tuple[Stamp, int]]
 """By leaf id, a stamp and the hash that a file said of it, where that is not its hash."""
-
-
-class _LeafHashing(dict[str, tuple[bytes, int]]):
-    """By leaf id: what precedes the hash of a leaf where it is hashed for its parent, and what a hash of 0 adds there.
-
-    Most rows have leaves of the same few ids; the latest ones are kept at hand.
-    """
-
-    def __missing__(self, leaf_id: str) -> tuple[bytes, int]:
-        if len(self) >= _MOST_AT_HAND:
-            self.clear()
-        prefix = utf8(leaf_id) + b":"
-        self[leaf_id] = prefix, fnv1a_32(prefix + b"0")
-        return self[leaf_id]
-
-
-_MOST_AT_HAND: Final = 4096
-_leaf_hashing: Final = _LeafHashing()
 
 
 def _hlc_share(hlc: str) -> int:
@@ -94,30 +75,23 @@ class Leaves:
 
     def hash(self) -> int | None:
         """The hash of the container, or None if there is nothing in it."""
-        stamps, stale = self.stamps, self._stale
+        stamps, stale, given = self.stamps, self._stale, self._given
         if self._hash is None:
             if stamps or self.hlc:
-                self._hash = _hlc_share(self.hlc) ^ self._share_of(stamps)
+                self._hash = _hlc_share(self.hlc) ^ hash_share(stamps)
         elif stale is not None:
-            hash_ = self._hash ^ self._share_of(stale)
-            hash_ ^= self._share_of({leaf_id: stamps.get(leaf_id) for leaf_id in stale})
-            self._hash = hash_ if stamps or self.hlc else None
+            change = hash_change(stale, stamps) if given is None else self._change_of_given(stale)
+            self._hash = self._hash ^ change if stamps or self.hlc else None
         self._stale = None
         return self._hash
 
-    def _share_of(self, stamps: Mapping[str, Stamp | None]) -> int:
-        """What leaves with these stamps add to the hash (protocol section 4)."""
-        share, given = 0, self._given
-        for leaf_id, stamp in stamps.items():
-            if stamp is None:
-                continue
-            if given is None:  # the common case, written out
-                hash_ = fnv1a_32(stamp) if stamp[0] != COLON else stamp_hash(stamp)
-            else:
-                hash_ = self._hash_of(leaf_id, stamp)
-            prefix, zero_share = _leaf_hashing[leaf_id]
-            share ^= fnv1a_32(prefix + b"%d" % hash_) ^ zero_share
-        return share
+    def _change_of_given(self, before: Before) -> int:
+        """What `hash_change` tells, where some of the hashes are believed."""
+        change = 0
+        for leaf_id, old in before.items():
+            for stamp in (old, self.stamps.get(leaf_id)):
+                change ^= child_hash(leaf_id, 0 if stamp is None else self._hash_of(leaf_id, stamp))
+        return change
 
     def soil(self, before: Before) -> None:
         """Take note that these stamps were replaced; the dict is taken over.

@@ -245,16 +245,26 @@ class Hub:
         if self._synchronizer is not None:
             self._synchronizer.blind.add(client_id)
 
-    def set_reads(self, client_id: str, reads: bool) -> None:
-        """Whether a client on the path may know from now on what is on it."""
+    def access_changed(self, client_id: str, now: float, *, reads: bool) -> None:
+        """A client on the path may do more or less from now on.
+
+        Args:
+            client_id: the client.
+            now: seconds.
+            reads: whether it may know what is on the path.
+        """
         if not reads:
             self._set_blind(client_id)
-        elif client_id in self._blind:
-            self._blind.discard(client_id)
-            self._readers = None
-            if self._synchronizer is not None:
-                self._synchronizer.blind.discard(client_id)
-            self.remind(client_id)
+            return
+        was_blind = client_id in self._blind
+        self._blind.discard(client_id)
+        self._readers = None
+        if self._synchronizer is not None:
+            self._synchronizer.blind.discard(client_id)
+            if self._synchronizer.forget_rejected(client_id):  # what it has kept may be taken now, or answered
+                self.resync(client_id, now)
+            elif was_blind:
+                self.remind(client_id)
 
     def leave(self, client_id: str) -> None:
         """A client is gone. What it said while the path was starting still counts."""

@@ -244,7 +244,7 @@ class Synchronizer:
         self._answering.forget_peer(address)
         if self._telling_nothing is not None:
             self._telling_nothing.forget_peer(address)
-        self._intake.rejected.pop(address, None)
+        self.forget_rejected(address)
         self.blind.discard(address)
         self._talks.forget_peer(address)
 
@@ -252,6 +252,10 @@ class Synchronizer:
         """A peer begins anew, and will tell of itself what we have asked; do not wait for it."""
         self._talks.forget_peer(address)
         self._pulling.forget_peer(address)
+
+    def forget_rejected(self, address: str) -> bool:
+        """What a peer keeps that was refused will be decided again; whether there is anything."""
+        return self._intake.rejected.pop(address, None) is not None
 
     @property
     def is_pulling(self) -> bool:

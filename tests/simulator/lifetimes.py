@@ -167,22 +167,24 @@ class Lifetimes:
 
     def ends_itself(self, path_id: str) -> None:
         """The application says that a path is to go, when it is asked; its removal begins with that."""
+        self.removals[path_id] = self.removals.get(path_id, 0) + 1  # a server that ends leaves it to the next one
         server = self._world.server
-        if server is None:
-            return
-        self.removals[path_id] = self.removals.get(path_id, 0) + 1
         self._world.durable.pop(path_id, None)
         self._made.pop(path_id, None)
-        if path_id not in server._life._removals:
+        if server is not None and path_id not in server._life._removals:  # else it may be the last thing that it does
             self._world.spawn(self._see_it_end(server, path_id, self._written_so_far(path_id)))
 
     async def _see_it_end(self, server: WsServer, path_id: str, dying: set[str]) -> None:
+        loads = self._loads[path_id]
         await asyncio.sleep(0.001)
         removal, life = server._life._removals.get(path_id), server._life._lives.get(path_id)
         if server is not self._world.server:
             return
         if removal is None and path_id not in self._made and (life is None or not life.removed):
             self._world.fail("ends", f"{path_id}: it stays, and was to go")
+        if removal is None and life is not None and life.pending:  # it has failed already
+            self._pending[path_id] = (server, dying)
+            return
         if removal is not None:
             await asyncio.wait([removal])
             error = None if removal.cancelled() else removal.exception()
@@ -192,7 +194,8 @@ class Lifetimes:
                 return
         if self._is_remembered(server):
             self._is_gone(path_id, dying)
-        self._mind_stored(path_id)
+        if self._loads[path_id] == loads:
+            self._mind_stored(path_id)
 
     def _written_so_far(self, path_id: str) -> set[str]:
         """What is there of a path, and what clients have written to it and is stamped no later than that."""

@@ -102,8 +102,9 @@ class RoomSchedule(Schedule):
             self.any_client().clock.upset(self.random, self.world.loop.time())  # type: ignore[union-attr]
 
     def is_told_of(self, client: Client) -> bool:
-        """Not while the application thinks."""
-        return not self.application.is_slow and self.world.ends_equal(client)
+        """Not while the application thinks, nor what was written before the path was removed."""
+        is_forgotten = self.lifetimes is not None and self.lifetimes.may_forget(client.path_id)
+        return not is_forgotten and not self.application.is_slow and self.world.ends_equal(client)
 
     # --- what the application does
 
@@ -210,7 +211,8 @@ class RoomSchedule(Schedule):
         """Whoever is there is told to come again soon."""
         sockets = [] if self.world.server is None else self.sockets(lambda _: True)
         await self.world.stop_server()
-        await self.mind_closed(sockets, CLOSE_RESTART, "the server was stopped")
+        removed = () if self.lifetimes is None else (CLOSE_REMOVED,)  # a path may be about to end
+        await self.mind_closed(sockets, CLOSE_RESTART, "the server was stopped", *removed)
 
     # --- what clients ask for
 
@@ -263,8 +265,9 @@ class RoomSchedule(Schedule):
         """Sockets are closed with a code."""
         self.puttings_out += code != CLOSE_REMOVED  # what is told of one removal excuses nothing of another
         await asyncio.sleep(0.001)
+        removed = () if self.lifetimes is None else (CLOSE_REMOVED,)  # that may have come first
         for channel in channels:
-            if channel.close_code not in (code, *_GONE, *others):
+            if channel.close_code not in (code, *_GONE, *others, *removed):
                 self.world.fail("code", f"{channel.remote_address[0]}: closed with {channel.close_code}; {why}")
 
     # --- the end
@@ -319,7 +322,7 @@ class RoomSchedule(Schedule):
             is_kept_out = (
                 self.lifetimes is not None
                 and self.lifetimes.keeps_out(client.path_id)
-                and _is_answered(error, _GONE_FOR_GOOD)
+                and (_is_answered(error, _GONE_FOR_GOOD) or client.multiplexed)
             )
             if is_told or is_kept_out or (may_be_late and client.is_stock and client in silenced):
                 self.world.begin_to_disconnect(client)
@@ -348,6 +351,11 @@ class RoomSchedule(Schedule):
         if self.world.options.storage != "none":
             await self.promise_in_peace()
         self.is_joining = False
+
+    def errors_about(self, client: Client, seen: int) -> list[Exception]:
+        """Who may not write has listeners that do, when they hear of it."""
+        ids = {None, *(link.key for link in self.world.links_of(client))}
+        return [error for error in self.world.errors[seen:] if getattr(error, "client_id", None) in ids]
 
     async def promise_in_peace(self) -> None:
         """A client writes, and wants to know that it is stored, while its path takes its time to load."""

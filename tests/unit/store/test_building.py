@@ -11,7 +11,7 @@ from mergesync.exceptions import ClockDriftError, ContentError
 from mergesync.store import building
 from mergesync.store.building import NOT_YET, Built, TreeBuilder, build_content
 from mergesync.store.cells import ENCODED, TOMBSTONE
-from mergesync.store.stamps import pack
+from mergesync.store.leaves import pack
 
 from .kit import T0, hlc, new_store, refused, state
 

@@ -13,7 +13,8 @@ import pytest
 from mergesync.exceptions import InvalidCellError, InvalidIdError
 from mergesync.store import MergeableStore
 from mergesync.store.cells import check_id, decode_cell, encode_cell, same_wire
-from mergesync.store.stamps import is_live, pack
+from mergesync.store.leaves import pack
+from mergesync.store.stamps import is_live
 from mergesync.types import MISSING
 
 from .kit import TOMBSTONE, refused

@@ -10,7 +10,6 @@ import pytest
 
 from mergesync.store.jsjson import (
     canonical_number,
-    child_hash,
     dumps,
     fnv1a,
     js_ordered,
@@ -223,10 +222,3 @@ def test_parse() -> None:
     """Numbers may keep the form in which they were read."""
     assert parse("[1.0,2]") == [1.0, 2]
     assert parse('"\\ud800"') == "\ud800"
-
-
-def test_child_hash() -> None:
-    """A child adds the hash of its id, a colon and its hash in decimal digits."""
-    assert child_hash("a", 0) == fnv1a("a:0") == child_hash("a", 0)
-    assert child_hash("é", 2**32 - 1) == fnv1a("é:4294967295")
-    assert child_hash(HIGH, 1) == fnv1a("\ufffd:1")

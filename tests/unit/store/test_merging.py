@@ -10,7 +10,8 @@ import pytest
 
 from mergesync.exceptions import ClockDriftError, ContentError, TransactionError
 from mergesync.store import MergeableStore
-from mergesync.store.jsjson import child_hash, fnv1a
+from mergesync.store.jsjson import fnv1a
+from mergesync.store.leaves import child_hash
 
 from .kit import T0, TOMBSTONE, Log, ThrownError, hlc, new_store, refused, state
 

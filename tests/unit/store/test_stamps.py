@@ -8,13 +8,12 @@ import pytest
 
 from mergesync.exceptions import ContentError
 from mergesync.store.jsjson import fnv1a
+from mergesync.store.leaves import leaf_hash, pack
 from mergesync.store.stamps import (
     cell_of,
     hlc_in,
     is_live,
-    leaf_hash,
     newest_hlc,
-    pack,
     says,
     shown_text,
     text_in,

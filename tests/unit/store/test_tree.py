@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mergesync.store.jsjson import child_hash, fnv1a
-from mergesync.store.stamps import leaf_hash, pack, stamp_hash
+from mergesync.store.jsjson import fnv1a
+from mergesync.store.leaves import child_hash, leaf_hash, pack
+from mergesync.store.stamps import stamp_hash
 from mergesync.store.tree import Leaves, Table, Tree
 
 from .kit import hlc, new_store

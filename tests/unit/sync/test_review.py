@@ -424,15 +424,35 @@ def test_joining_blind_later() -> None:
 def test_what_a_client_may_read_can_change() -> None:
     """From then on it is told nothing; once it may again, it is told that there is something."""
     path = Path("A", "B", store=new_store("server").set_value("v", 1))
-    path.hub.set_reads("A", True)
+    path.hub.access_changed("A", 0.0, reads=True)
     assert path.take() == []
-    path.hub.set_reads("A", False)
+    path.hub.access_changed("A", 0.0, reads=False)
     path.hear("B", DIFF, value_changes(w=[1, hlc(1)]))
     assert path.take() == []
-    path.hub.set_reads("A", True)
+    path.hub.access_changed("A", 0.0, reads=True)
     assert path.take() == [(("A",), "S", 2, path.store.get_mergeable_content_hashes())]
     path.hear("B", DIFF, value_changes(w=[2, hlc(2)]))
     assert [to for to, *_ in path.take()] == [("A",)]
+
+
+def test_what_was_refused_is_decided_again_when_a_client_may_do_more() -> None:
+    """It is asked for it, and until it has answered nobody knows whether the path has all it has (seed 46479)."""
+    path = Path("A", blind="A")
+    path.judge.refuses, path.judge.corrects = "v", False
+    path.hear("A", DIFF, value_changes(v=[1, hlc(1)]))
+    merged: list[bool] = []
+    path.hub.when_merged("A", merged.append)
+    assert merged == [False]
+    path.take()
+    path.judge.refuses, path.judge.corrects = "", True
+    path.hub.access_changed("A", 0.0, reads=True)
+    asked = [heard_frame(frame)[1] for _, frame in path.exits.sent]
+    assert asked == [HASHES, MessageType.GET_CONTENT_HASHES]
+    path.hub.when_merged("A", merged.append)
+    path.answer("A", [0, 1])
+    path.answer("A", [{"v": [1, hlc(1)]}])
+    assert merged == [False, True]
+    assert path.store.get_values() == {"v": 1}
 
 
 def test_what_a_client_may_read_on_a_path_that_starts() -> None:
@@ -441,8 +461,8 @@ def test_what_a_client_may_read_on_a_path_that_starts() -> None:
     hub = Hub("p", exits, relay=False, request_timeout_seconds=1, fragment_size=None, new_id=Ids(), reviewer=judge)
     hub.join("A")
     hub.join("B", reads=False)
-    hub.set_reads("A", False)
-    hub.set_reads("B", True)
+    hub.access_changed("A", 0.0, reads=False)
+    hub.access_changed("B", 0.0, reads=True)
     hub.ready(new_store().set_value("v", 1), 0.0)
     for client_id in "AB":
         hub.receive(client_id, "S", payload(MessageType.GET_CONTENT_HASHES, ""), 0.0)
