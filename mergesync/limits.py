@@ -165,8 +165,8 @@ MAX_JOINED_BYTES: Final = 64 * 1024
 small ones, and little beside an outbox."""
 
 MIN_JOINED_FRAMES: Final = 16
-"""Changes of a turn are written as soon as there are so many, and as many as readers, though more may come: readers that
-are few can have them while the server acts on the next. So a change costs one write on average, at most."""
+"""Changes of a turn are written as soon as there are so many, and as many as readers, though more may come: few readers
+can have them while the server acts on the next. That adds one write for each change, at most."""
 
 MAX_ROUND_SECONDS: Final = 0.005
 """For how long a round of the event loop acts on frames that have come, before timers, other sockets and what follows
