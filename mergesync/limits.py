@@ -75,6 +75,7 @@ __all__ = [
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
     "MIN_ANSWER_BYTES",
+    "MIN_JOINED_FRAMES",
     "PROMPT_ANSWER_SECONDS",
     "PULLED_ROWS",
     "PUT_OUT_RETRY_SECONDS",
@@ -162,6 +163,10 @@ thousand that do not read at all then get 64 KiB each, where each by itself coul
 MAX_JOINED_BYTES: Final = 64 * 1024
 """Characters of changes of a path that wait for the end of a turn of the event loop, to be written at once: hundreds of
 small ones, and little beside an outbox."""
+
+MIN_JOINED_FRAMES: Final = 16
+"""Changes of a turn are written as soon as there are so many, and as many as readers, though more may come: few readers
+can have them while the server acts on the next. That adds one write for each change, at most."""
 
 MAX_ROUND_SECONDS: Final = 0.005
 """For how long a round of the event loop acts on frames that have come, before timers, other sockets and what follows

@@ -1,7 +1,8 @@
 """Changes on their way to the clients of a path: those of one turn of the event loop leave in one write per client.
 
 A system call per frame and client is what bounds how many changes a server delivers, so those are saved that can be
-without waiting for anything: frames go out before the event loop looks again for what has come.
+without waiting for anything: frames go out before the event loop looks again for what has come, and as soon as there
+are as many as readers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from mergesync.limits import MAX_JOINED_BYTES
+from mergesync.limits import MAX_JOINED_BYTES, MIN_JOINED_FRAMES
 from mergesync.net.server_socket import ServerSocket
 
 __all__ = ["Audience", "Batch", "Fanout"]
@@ -103,7 +104,7 @@ class Fanout:
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self._end_turn)
         batch.add(frames, author)
-        if batch.size > MAX_JOINED_BYTES:
+        if batch.size > MAX_JOINED_BYTES or len(batch.frames) >= max(MIN_JOINED_FRAMES, len(readers)):
             self.flush()
 
     def _end_turn(self) -> None:

@@ -12,7 +12,7 @@ from websockets.asyncio.server import serve
 from websockets.frames import Frame, Opcode
 
 from mergesync import WsServer, create_ws_server
-from mergesync.limits import MAX_JOINED_BYTES
+from mergesync.limits import MAX_JOINED_BYTES, MIN_JOINED_FRAMES
 from mergesync.net import rounds
 from mergesync.net.channel import WebsocketsChannel
 from mergesync.store.hlc import encode_hlc
@@ -93,6 +93,22 @@ async def test_changes_that_come_together_leave_in_one_write(writes: list[bytes]
         assert writes[0] is writes[1]
         assert server.get_stats().sends == 3 + 20
         await joined(writer)  # its own did not come back to it before this
+
+
+async def test_many_changes_leave_in_parts(writes: list[bytes]) -> None:
+    """Few readers need not wait until the server is through with all that has come."""
+    async with (
+        patient_server() as server,
+        raw(f"ws://127.0.0.1:{server.port}/p") as writer,
+        raw(f"ws://127.0.0.1:{server.port}/p") as reader,
+    ):
+        await joined(writer)
+        await joined(reader)
+        writes.clear()
+        count = 2 * MIN_JOINED_FRAMES + 3
+        await sent_at_once(writer, [change(number) for number in range(count)])
+        assert await numbers(reader, count) == list(range(count))
+        assert value_frames(writes) == [MIN_JOINED_FRAMES, MIN_JOINED_FRAMES, 3]
 
 
 async def test_a_lone_change_leaves_before_the_loop_waits(writes: list[bytes]) -> None:
