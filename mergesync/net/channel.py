@@ -10,10 +10,11 @@ from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.connection import Connection, broadcast
 from websockets.exceptions import ConnectionClosed, ProtocolError
-from websockets.frames import Close, Frame, Opcode
+from websockets.frames import Close
 from websockets.protocol import Side, State
 
 from mergesync.limits import CLOSE_TIMEOUT_SECONDS
+from mergesync.net.whole_frames import text_frame
 from mergesync.store.jsjson import utf8
 
 __all__ = [
@@ -118,7 +119,7 @@ def post_to_all(channels: Iterable[TextChannel], texts: Sequence[str]) -> None:
     for channel in channels:
         if isinstance(channel, WebsocketsChannel) and channel.takes_frames:
             if encoded is None:
-                encoded = b"".join(Frame(Opcode.TEXT, utf8(text)).serialize(mask=False) for text in texts)
+                encoded = b"".join([text_frame(utf8(text)) for text in texts])
             channel.write(encoded)
         else:
             for text in texts:

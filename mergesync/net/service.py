@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from mergesync.exceptions import (
     ContentError,
@@ -100,18 +100,6 @@ class Service:
         self._now = now
         self._hub = hub
         self._talk = talk
-        self._services: dict[str, Callable[[Client, Any, Answer], None]] = {
-            STORED: self._stored,
-            COMPARE: self._compare,
-            HELLO: partial(self._resume, begins=True),
-            SINCE: self._resume,
-            COMPARE_AND_SET: self._compare_and_set,
-            ACT: self._act,
-            NAME: self._name,
-            SEND: self._send,
-            ASK: self._ask,
-            PRESENCE: self._announce,
-        }
 
     def operate(self, client_id: str, operation: Operation, answer: Answer) -> None:
         """A client asks for something.
@@ -124,10 +112,10 @@ class Service:
         client = self._path.client(client_id)
         assert client is not None, "who asks is there"
         with self._answering(client, answer):
-            service = self._services.get(operation.name)
+            service = _SERVICES.get(operation.name)
             if service is None:
                 raise RequestFailedError(f"no operation {operation.name!r:.40}", "unknown")
-            service(client, operation.body, answer)
+            service(self, client, operation.body, answer)
 
     @contextmanager
     def _answering(self, client: Client, answer: Answer) -> Iterator[None]:
@@ -186,6 +174,9 @@ class Service:
             act()
         else:
             asyncio.get_running_loop().call_soon(self._prepare, body, act)
+
+    def _begin(self, client: Client, body: Any, answer: Answer) -> None:
+        self._resume(client, body, answer, begins=True)
 
     def _resume(self, client: Client, body: Any, answer: Answer, *, begins: bool = False) -> None:
         def prepared() -> None:
@@ -339,3 +330,17 @@ def _invalid(wanted: str) -> RequestFailedError:
 
 def _refused(text: str) -> RequestFailedError:
     return RequestFailedError(text, "refused")
+
+
+_SERVICES: Final[Mapping[str, Callable[[Service, Client, Any, Answer], None]]] = {
+    STORED: Service._stored,
+    COMPARE: Service._compare,
+    HELLO: Service._begin,
+    SINCE: Service._resume,
+    COMPARE_AND_SET: Service._compare_and_set,
+    ACT: Service._act,
+    NAME: Service._name,
+    SEND: Service._send,
+    ASK: Service._ask,
+    PRESENCE: Service._announce,
+}

@@ -1,7 +1,8 @@
-"""Frames of clients that came whole and carry a short text: told from all others, and read, in a few steps.
+"""Frames that carry a whole text, read and written in a few steps where that is all that there is to it.
 
-The parser of the `websockets` library, made for everything that a frame may be, takes as long for such a frame as a
-store takes to merge a cell. It gets whatever else comes, and all that comes wherever it may have something half done.
+Those of clients that came whole, with a short text, are told from all others. The parser of the `websockets` library,
+made for everything that a frame may be, takes as long for such a frame as a store takes to merge a cell. It gets
+whatever else comes, and all that comes wherever it may have something half done.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ try:
 except ImportError:  # the library was installed without a compiler
     from websockets.utils import apply_mask
 
-__all__ = ["whole_texts"]
+__all__ = ["text_frame", "whole_texts"]
 
 _WHOLE_TEXT: Final = 0x81
 """The first byte of a frame that is all of a text, and not compressed."""
 
 _MASKED: Final = 0x80
 _TWO_BYTES: Final = 126
-"""A length of 126 says that the real one follows in two bytes; less is the length itself, and more is a long one."""
+_EIGHT_BYTES: Final = 127
+"""Lengths that say that the real one follows in so many bytes; any less is the real one."""
 
 _MAX_BYTES: Final = 2**16 - 1
 
@@ -64,6 +66,21 @@ def whole_texts(protocol: Protocol, data: bytes) -> tuple[list[bytes], bytes]:
         texts.append(apply_mask(data[text_at:end], data[mask_at:text_at]))
         done = end
     return texts, data[done:]
+
+
+def text_frame(text: bytes) -> bytes:
+    r"""The frame in which a server sends a text, neither masked nor compressed.
+
+    Example:
+        >>> text_frame(b"hi")
+        b'\x81\x02hi'
+    """
+    size = len(text)
+    if size < _TWO_BYTES:
+        return b"%c%c%b" % (_WHOLE_TEXT, size, text)
+    if size <= _MAX_BYTES:
+        return b"%c%c%b%b" % (_WHOLE_TEXT, _TWO_BYTES, size.to_bytes(2), text)
+    return b"%c%c%b%b" % (_WHOLE_TEXT, _EIGHT_BYTES, size.to_bytes(8), text)
 
 
 def _expects_any_frame(protocol: Protocol) -> bool:

@@ -169,7 +169,8 @@ class HybridLogicalClock:
         self._leaps: list[tuple[int, int, int]] = []  # time and counter before, time after
         self._prefix_time = -1
         self._prefix = ""
-        self._latest_now = -1
+        self._known_now = -1  # of which moment the next two are
+        self._present = ""
         self._latest = ""
 
     def now(self) -> int:
@@ -178,12 +179,14 @@ class HybridLogicalClock:
 
     def latest_allowed(self) -> str:
         """The largest stamp that is not too far in the future."""
-        return self._latest_allowed_at(self.now())
-
-    def _latest_allowed_at(self, now: int) -> str:
-        if now != self._latest_now:  # it is asked for several times in a millisecond
-            self._latest_now, self._latest = now, latest_allowed(now)
+        self._know(self.now())
         return self._latest
+
+    def _know(self, now: int) -> None:
+        """What is asked for several times in a millisecond: the present as stamps begin, and the latest that may be."""
+        if now != self._known_now:
+            self._known_now, self._latest = now, latest_allowed(now)
+            self._present = _encode_time(max(0, min(now, _MAX_TIME)))
 
     def tick(self) -> str:
         """Make the next stamp, greater than all that were made or seen.
@@ -248,9 +251,11 @@ class HybridLogicalClock:
             hlc: a stamp, or the empty one, which only moves the clock to the present.
         """
         now = self.now()
-        if not is_hlc(hlc) or hlc > self._latest_allowed_at(now):
+        self._know(now)
+        if not is_hlc(hlc) or hlc > self._latest:
             return
-        seen_time, seen_counter, _ = decode_hlc(hlc) if hlc else (0, 0, "")
+        # What is older than the present moves no clock, and the empty one is.
+        seen_time, seen_counter, _ = (0, 0, "") if hlc < self._present else decode_hlc(hlc)
         time = max(self.time, seen_time, now)
         if time - self.time > MAX_CLOCK_OFFSET_MILLISECONDS:
             self._note_leap(time)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from itertools import product
+from types import FunctionType, MethodType
 from typing import Any, Final, TypeAlias
 
 from mergesync.exceptions import InvalidIdError
@@ -37,6 +38,11 @@ def _arguments_taken(listener: Listener) -> int | None:
         raise TypeError("a store listener is called in the middle of a transaction; it cannot be a coroutine function")
     if not callable(listener):
         raise TypeError(f"a listener must be callable, not {type(listener).__name__}")
+    function = listener.__func__ if isinstance(listener, MethodType) else listener
+    if isinstance(function, FunctionType) and not function.__dict__:  # else it may be a wrapper of another
+        code, bound = function.__code__, function is not listener
+        if code.co_argcount >= bound and not code.co_flags & inspect.CO_VARARGS:
+            return code.co_argcount - bound
     try:
         parameters = inspect.signature(listener).parameters.values()
     except ValueError:  # some built-in callables have no signature
@@ -80,7 +86,7 @@ class ListenerIndex:
         self.entries: Final[dict[str, _Entry]] = {}
         self._index: dict[tuple[str, bool], dict[Pattern, dict[int, _Entry]]] = {}
         self._next_number = 0
-        self._counts = {False: 0, True: 0}  # lookers and mutators, not counting the kinds of transactions
+        self._counts = [0, 0]  # lookers and mutators, not counting the kinds of transactions
 
     def add(self, kind: str, pattern: Pattern, listener: Listener, mutator: bool = False, extra: Any = None) -> str:
         """Add a listener; ids that are None in the pattern match any.

@@ -10,7 +10,6 @@ The hub never waits: texts go out through an `Exit`, time comes in as an argumen
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -80,7 +79,7 @@ class _Held:
 class _Waiting:
     """All that waits for the path to be ready."""
 
-    messages: deque[_Held] = field(default_factory=deque)
+    messages: list[_Held] = field(default_factory=list)
     size_bytes: int = 0
     since: float | None = None
 
@@ -177,8 +176,9 @@ class Hub:
     def _receive_waiting(self, now: float) -> None:
         """Act on what has waited; as long as something does, nobody is told that all is merged."""
         waiting = self._waiting.messages
+        waiting.reverse()
         while waiting:
-            held = waiting.popleft()
+            held = waiting.pop()
             if held.client_id in self.clients or held.payload.message.type is MessageType.CONTENT_DIFF:
                 self.receive(held.client_id, held.address, held.payload, now)
         self._waiting = _Waiting()
@@ -498,7 +498,7 @@ class Hub:
     def _release(self, drops: Callable[[_Held], bool]) -> None:
         """Drop some of what is held."""
         waiting = self._waiting
-        waiting.messages = deque(held for held in waiting.messages if not drops(held))
+        waiting.messages = [held for held in waiting.messages if not drops(held)]
         waiting.size_bytes = sum(held.size_bytes for held in waiting.messages)
 
     def _limit(self, client_id: str, message: str) -> LimitExceededError:

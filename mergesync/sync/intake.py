@@ -19,7 +19,7 @@ __all__ = ["Complaints", "Intake", "Origin", "blamed"]
 _Error = TypeVar("_Error", bound=MergesyncError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as a message, of which each has one
 class Origin:
     """A body that was merged.
 

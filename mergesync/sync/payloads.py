@@ -52,7 +52,7 @@ _FRAGMENT = re.compile(r"([-0-9A-Z_a-z]{16})\n([0-9]+)\n([0-9]+)\n(.*)", re.ASCI
 _MESSAGE_ID_LENGTH = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as a message, of which each has one
 class Payload:
     """A whole message with the texts it came in, so that it can be passed on untouched.
 

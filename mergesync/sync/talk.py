@@ -194,7 +194,7 @@ class Talk:
     @property
     def deadline(self) -> float | None:
         """When `wake` is due, in seconds, or None."""
-        return earliest(*[question.deadline for question in self._questions.values()])
+        return earliest(*[question.deadline for question in self._questions.values()]) if self._questions else None
 
     def wake(self, now: float) -> None:
         """Give up on what was not answered in time."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mergesync import MergeableStore, create_ws_synchronizer
+from mergesync import MergeableStore, StaleVersionError, create_ws_synchronizer
 from tests.conformance.nodepeer import NODE_FOLDER
 from tests.docs.blocks import ROOT, blocks_of, free_port, python, serving, with_port
 from tests.served import Served, mergesync
@@ -130,3 +130,38 @@ async def test_a_room_in_a_page(executable: str, node_installed: str, tmp_path: 
             await page.wait_for("document.getElementById('messages').textContent == 'bob: good dayann: ANN'")
             texts = {"ANN", "good day"}
             await eventually(lambda: {row["text"] for row in store.get_table("messages").values()} == texts)
+
+
+async def test_a_page_without_an_installation(executable: str, tmp_path: Path) -> None:
+    """The example: a module that the server hands out itself, and a page that loses no note, nor a program's."""
+    port = free_port()
+    folder = tmp_path / "document_page"
+    shutil.copytree(ROOT / "examples" / "document_page", folder)
+    program = folder / "document_page.py"
+    program.write_text(with_port(program.read_text(), port))
+    store, texts = MergeableStore(), {"one", "two", *(f"n{number}" for number in range(20))}
+    with serving(python(program), folder, port):
+        async with (
+            opened_page(executable, tmp_path / "profile", f"http://localhost:{port}/") as page,
+            create_ws_synchronizer(store, f"ws://localhost:{port}/notes") as synchronizer,
+        ):
+            await page.wait_for("window.change")
+            await page.evaluate(
+                "document.getElementById('text').value = 'one', document.getElementById('form').requestSubmit() ?? 1"
+            )
+            await eventually(lambda: store.get_value("state") == ["one"])
+            await page.evaluate("[...Array(20).keys()].forEach((n) => change((notes) => [...notes, `n${n}`]))")
+            while True:  # others write at the same time
+                notes, version = store.get_value("state"), synchronizer.version(value_id="state")
+                assert isinstance(notes, list)
+                try:
+                    await synchronizer.compare_and_set(version, ({}, {"state": [*notes, "two"]}))
+                except StaleVersionError:
+                    continue
+                break
+            shown = "[...document.querySelectorAll('li')].map((note) => note.textContent)"
+            await page.wait_for(f"{shown}.length == {len(texts)}")
+            assert set(await page.evaluate(shown)) == texts
+            kept = store.get_value("state")
+            assert isinstance(kept, list)
+            assert set(kept) == texts

@@ -70,6 +70,7 @@ class Lifetimes:
         self._made: dict[str, _Made] = {}
         self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
         self._loads: Counter[str] = Counter()
+        self._defaults: set[str] = set()  # what paths begin with has no stamp: clients may bring it at any time
 
     def options(self) -> dict[str, Any]:
         """What a server is made with."""
@@ -107,6 +108,7 @@ class Lifetimes:
         if server is None:
             return
         content: Any = ({"init": {"1": {"c": token}}}, {})
+        self._defaults.add(token)
         since = self._world.loop.time()
         try:
             await server.create_path(
@@ -169,14 +171,13 @@ class Lifetimes:
         """The application says that a path is to go, when it is asked; its removal begins with that."""
         self.removals[path_id] = self.removals.get(path_id, 0) + 1  # a server that ends leaves it to the next one
         server = self._world.server
-        if server is None:
-            return
         self._world.durable.pop(path_id, None)
         self._made.pop(path_id, None)
-        if path_id not in server._life._removals:
+        if server is not None and path_id not in server._life._removals:  # else it may be the last thing that it does
             self._world.spawn(self._see_it_end(server, path_id, self._written_so_far(path_id)))
 
     async def _see_it_end(self, server: WsServer, path_id: str, dying: set[str]) -> None:
+        loads = self._loads[path_id]
         await asyncio.sleep(0.001)
         removal, life = server._life._removals.get(path_id), server._life._lives.get(path_id)
         if server is not self._world.server:
@@ -195,7 +196,8 @@ class Lifetimes:
                 return
         if self._is_remembered(server):
             self._is_gone(path_id, dying)
-        self._mind_stored(path_id)
+        if self._loads[path_id] == loads:
+            self._mind_stored(path_id)
 
     def _written_so_far(self, path_id: str) -> set[str]:
         """What is there of a path, and what clients have written to it and is stamped no later than that."""
@@ -204,7 +206,7 @@ class Lifetimes:
         latest = max([encode_hlc(self._world.server_now() - 1, 0, "app"), *(hlc_of(stamp) for _, stamp in here)])
         of_clients = {token for token, hlc in tokens.latest.items() if hlc <= latest and tokens.paths[token] == path_id}
         in_store = {token for _, stamp in here if (token := token_in(stamp[0])) is not None}
-        return of_clients | in_store | set(tokens_in(self._stored(path_id)))
+        return (of_clients | in_store | set(tokens_in(self._stored(path_id)))) - self._defaults
 
     def _is_gone(self, path_id: str, dead: set[str]) -> None:
         self._application.tokens.dead |= dead

@@ -120,7 +120,7 @@ _NET = (
     Mutant("an ending path is forgotten", "net.switchboard:Switchboard.path_done", "self._ending[path.path_id] = path", "pass"),
     Mutant("the predecessor is not waited for", "net.path:Path._live", "await asyncio.wait([predecessor._life])", "pass"),
     Mutant("an empty path does not end", "net.path:Path._somebody_went", "self._bell.ring()", "pass"),
-    Mutant("a path ends though somebody came", "net.path:Path._serve", "if self._joins == joins:", "if True:"),
+    Mutant("a path ends though somebody came", "net.path:Path._serve", "if self._is_empty() and self._is_quiet() and not writes:", "if True:"),
     Mutant("a path ends unstored", "net.path:Path._serve", "flushed = await self._flush()", "flushed = True"),
     Mutant("nothing is saved by itself", "net.path:Path._load", "await self._persister.start_auto_save()", "pass"),
     Mutant("saved before it is loaded", "net.path:Path._load", "await self._persister.start_auto_load()", "self._persister._loaded = True"),

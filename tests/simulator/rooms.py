@@ -211,7 +211,8 @@ class RoomSchedule(Schedule):
         """Whoever is there is told to come again soon."""
         sockets = [] if self.world.server is None else self.sockets(lambda _: True)
         await self.world.stop_server()
-        await self.mind_closed(sockets, CLOSE_RESTART, "the server was stopped")
+        removed = () if self.lifetimes is None else (CLOSE_REMOVED,)  # a path may be about to end
+        await self.mind_closed(sockets, CLOSE_RESTART, "the server was stopped", *removed)
 
     # --- what clients ask for
 
@@ -321,7 +322,7 @@ class RoomSchedule(Schedule):
             is_kept_out = (
                 self.lifetimes is not None
                 and self.lifetimes.keeps_out(client.path_id)
-                and _is_answered(error, _GONE_FOR_GOOD)
+                and (_is_answered(error, _GONE_FOR_GOOD) or client.multiplexed)
             )
             if is_told or is_kept_out or (may_be_late and client.is_stock and client in silenced):
                 self.world.begin_to_disconnect(client)
@@ -350,6 +351,11 @@ class RoomSchedule(Schedule):
         if self.world.options.storage != "none":
             await self.promise_in_peace()
         self.is_joining = False
+
+    def errors_about(self, client: Client, seen: int) -> list[Exception]:
+        """Who may not write has listeners that do, when they hear of it."""
+        ids = {None, *(link.key for link in self.world.links_of(client))}
+        return [error for error in self.world.errors[seen:] if getattr(error, "client_id", None) in ids]
 
     async def promise_in_peace(self) -> None:
         """A client writes, and wants to know that it is stored, while its path takes its time to load."""

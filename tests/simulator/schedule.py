@@ -412,16 +412,20 @@ class Schedule:
             hub = self.world.replica(path_id)
             before = {} if hub is None else oracles.stamps_of(hub.store)
             await self.world.connect(client)
-            while client.told_status != "live" and len(self.world.errors) == seen:  # noqa: ASYNC110
+            while client.told_status != "live" and not self.errors_about(client, seen):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            if len(self.world.errors) > seen:
-                self.world.fail("join", f"{client.name} joined {path_id}: {self.world.errors[seen:]!r}")
+            if errors := self.errors_about(client, seen):
+                self.world.fail("join", f"{client.name} joined {path_id}: {errors!r}")
             held = oracles.stamps_of(client.store)
             if any(held.get(leaf, "") < hlc for leaf, hlc in before.items()):
                 self.world.fail("join", f"{client.name} is live, and lacks something")
             await asyncio.sleep(1.0)
         await self.join_late()
         self.paths += ["fresh", "late"]
+
+    def errors_about(self, client: Client, seen: int) -> list[Exception]:
+        """What was reported since then that has to do with a client; here nobody else does anything."""
+        return self.world.errors[seen:]
 
     async def join_late(self) -> None:
         """A path cannot be loaded at first; a client with channels stays, and is not cut off to begin anew."""

@@ -337,6 +337,49 @@ async def test_a_late_client(storage: Callable[[], Any], restart: bool) -> None:
     assert await stored(storage) == ["p"]
 
 
+async def test_what_cannot_be_read_is_removed(tmp_path: Path, errors: list[Exception]) -> None:
+    """Whatever was in it, it goes."""
+    (tmp_path / "p.json").write_text("no JSON")
+    async with create_ws_server(
+        "127.0.0.1", 0, json_file_persisters(tmp_path), lives=True, on_ignored_error=errors.append
+    ) as server:
+        assert await server.remove_path("p")
+    assert not (tmp_path / "p.json").exists()
+    assert len(errors) == 1
+    assert isinstance(errors[0], LoadError)
+
+
+async def test_a_removal_that_is_cut_off_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what it was reading, when the server ends (simulator, seed 3785)."""
+    monkeypatch.setattr("mergesync.net.lifecycle.DESTROY_TIMEOUT_SECONDS", 0.05)
+    reading, let_go = asyncio.Event(), asyncio.Event()
+
+    class Hanging:
+        store = MergeableStore()
+
+        async def start_auto_load(self) -> None:
+            reading.set()
+            await asyncio.Event().wait()
+
+        async def destroy(self) -> None:
+            let_go.set()
+
+        async def remove(self) -> None:
+            raise AssertionError("nobody gets so far")
+
+    others = json_file_persisters(tmp_path)
+
+    def persister(path_id: str) -> Any:
+        return Hanging() if path_id == "p" else others(path_id)
+
+    async with create_ws_server("127.0.0.1", 0, persister, lives=True, on_ignored_error=quiet) as server:
+        removal = asyncio.create_task(server.remove_path("p"))
+        await within(reading.wait())
+    assert let_go.is_set()
+    with pytest.raises(PathClosedError):
+        await removal
+
+
 async def test_a_late_client_with_channels() -> None:
     """It is put out of the one, and goes on with the others."""
     late = MergeableStore()

@@ -1,4 +1,4 @@
-"""Frames that are read without the library's parser are those that it would have read."""
+"""Frames that are read or made without the library are those that it would have read or made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from mergesync.net import whole_frames
-from mergesync.net.whole_frames import whole_texts
+from mergesync.net.whole_frames import text_frame, whole_texts
 
 
 def frame_bytes(opcode: Opcode, data: bytes, *, fin: bool = True, mask: bool = True) -> bytes:
@@ -79,6 +79,12 @@ def test_what_is_half_done_is_the_librarys() -> None:
         assert whole_texts(protocol, text) == ([], text)
     handshake = Protocol(Side.SERVER, state=State.CONNECTING)
     assert whole_texts(handshake, text) == ([], text)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 100_000])
+def test_texts_are_framed_as_the_library_frames_them(size: int) -> None:
+    """Whatever their size."""
+    assert text_frame(b"t" * size) == frame_bytes(Opcode.TEXT, b"t" * size, mask=False)
 
 
 def test_a_library_built_otherwise_reads_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mergesync.exceptions import ClockError
 from mergesync.limits import MAX_LEAPS
@@ -203,3 +205,27 @@ def test_rewind_a_clock_that_leapt_by_what_it_saw() -> None:
 def test_successor_is_the_least_that_is_greater(counter: int) -> None:
     """Whichever digits change for that."""
     assert successor(encode_hlc(MAX_TIME, counter, "zzzzz"), "-----") == encode_hlc(MAX_TIME, counter + 1, "-----")
+
+
+near = st.integers(-2, 2)
+
+
+@given(st.sampled_from([2, T0, MAX_TIME - 2, MAX_TIME + 2]), near, near, near, st.integers(0, MAX_COUNTER))
+def test_a_stamp_is_read_only_where_it_may_move_the_clock(
+    base: int, present: int, seen: int, known: int, counter: int
+) -> None:
+    """What is observed has the effect that it would have if every stamp were read, whatever the clocks show.
+
+    Only the greatest time counts, with the greatest counter that was seen with it.
+    """
+    now, time, before = base + present, min(base + seen, MAX_TIME), min(base + known, MAX_TIME)
+    clock = HybridLogicalClock("AAAAA", lambda: now)
+    clock.time, clock.counter = before, 5
+    clock.observe(encode_hlc(time, counter, "BBBBB"))
+    if encode_hlc(time, counter, "BBBBB") > latest_allowed(now):
+        assert (clock.time, clock.counter) == (before, 5)
+        return
+    latest = max(now, time, before)
+    assert clock.time == latest
+    counters = [counter] * (latest == time) + [5] * (latest == before) + [-1]
+    assert clock.counter == max(counters)

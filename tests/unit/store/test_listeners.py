@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -184,3 +185,54 @@ def test_listeners_added_and_removed_meanwhile() -> None:
     assert heard == ["first", "added"]
     store.set_value("v", 2)
     assert heard == ["first", "added", "added"]
+
+
+def test_how_many_arguments_each_kind_of_callable_takes() -> None:
+    """The rest are left off: of functions and methods as `inspect` counts them, wrapped or not."""
+
+    def none() -> None: ...
+
+    def two(store: Any, table_id: Any = None) -> None: ...
+
+    def keyword_only(store: Any, *, named: int = 0) -> None: ...
+
+    def any_number(*arguments: Any) -> None: ...
+
+    @functools.wraps(two)
+    def wrapper(*arguments: Any) -> None: ...
+
+    class Things:
+        def method(self, store: Any) -> None: ...
+
+        def any_number(*arguments: Any) -> None: ...
+
+        @staticmethod
+        def static(store: Any) -> None: ...
+
+        @classmethod
+        def of_class(cls, store: Any, table_id: Any) -> None: ...
+
+        def __call__(self, store: Any, table_id: Any, row_id: Any) -> None: ...
+
+    things = Things()
+    two_more: Any = MethodType(two, things)
+    said = {
+        none: 0,
+        two: 2,
+        keyword_only: 1,
+        any_number: None,
+        wrapper: 2,
+        things.method: 1,
+        things.any_number: None,
+        things.static: 1,
+        things.of_class: 2,
+        things: 3,
+        two_more: 1,
+        functools.partial(two, 1): 1,
+        print: None,
+    }
+    for listener, count in said.items():
+        index = ListenerIndex()
+        assert index.entries[index.add("tables", (), listener)].arguments_taken == count, listener
+    nothing_to_bind: Any = MethodType(none, things)
+    assert ListenerIndex().add("tables", (), nothing_to_bind) == "0"
