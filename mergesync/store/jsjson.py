@@ -15,7 +15,7 @@ import orjson
 from fnv_hash_fast import fnv1a_32
 
 from mergesync.limits import MAX_INTEGER
-from mergesync.store.bulk import collector_paused
+from mergesync.store.bulk import collector_paused_for
 
 __all__ = [
     "canonical",
@@ -38,7 +38,6 @@ quoted: Callable[[str], str] = json.encoder.encode_basestring
 
 What orjson makes of a string is cut down from a KiB, which costs much time and memory where many are kept."""
 
-_LONG_TEXT = 4096  # less has too few containers for the collector to matter
 _MAX_ARRAY_INDEX = 2**32 - 2  # the largest key that JavaScript engines order numerically
 
 
@@ -249,17 +248,11 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: not JSON, or nested too deeply to read.
     """
-    if len(text) < _LONG_TEXT:
-        return _parse(text)
-    with collector_paused():
-        return _parse(text)
-
-
-def _parse(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return _parse_slowly(text)
+    with collector_paused_for(text):
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            return _parse_slowly(text)
 
 
 def canonical(value: Any) -> Any:

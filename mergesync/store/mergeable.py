@@ -9,6 +9,7 @@ from typing import Any, Self
 from mergesync.exceptions import ContentError
 from mergesync.store import diff, notify
 from mergesync.store.bodies import CHANGES, CONTENT, check_body, hlc_of
+from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.changes import Change
 from mergesync.store.hlc import decode_hlc
@@ -88,8 +89,9 @@ class MergeableStore(Merging):
             ContentError: they are malformed; nothing changed.
             ClockDriftError: a stamp is more than five minutes in the future; nothing changed.
         """
-        check_body(changes, CHANGES, self.latest_allowed_hlc())
-        self._merge(changes[0], changes[1])
+        with collector_paused():
+            check_body(changes, CHANGES, self.latest_allowed_hlc())
+            self._merge(changes[0], changes[1])
         return self
 
     def merge(self, other: MergeableStore) -> Self:

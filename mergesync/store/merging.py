@@ -29,7 +29,7 @@ class Merging(Listening):
 
     def _merge(self, tables: Any, values: Any) -> None:
         """Take what is newer; the clock then takes note of the greatest HLC that counts."""
-        with self._writing(), collector_paused():
+        with collector_paused(), self._writing():
             if self._depth == 1 and not self._has_schema and self._tree.is_blank:
                 newest = self._replace_tree(tables, values, hashed=False)
             else:

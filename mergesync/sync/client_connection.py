@@ -12,6 +12,7 @@ from typing import Protocol
 from mergesync.deadlines import earliest
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError, RequestTimeoutError
 from mergesync.limits import FRAGMENT_TIMEOUT_SECONDS, MAX_CHANNEL_ID_BYTES, MAX_CHANNELS, MAX_PENDING_CONTROLS
+from mergesync.store.bulk import collector_paused_for
 from mergesync.store.jsjson import utf8
 from mergesync.sync.messages import Message
 from mergesync.sync.operations import OPERATIONS, REFUSED, Operation, decode_operation, operation_remainder
@@ -189,6 +190,10 @@ class ClientConnection:
             LimitExceededError: it passes a bound.
         """
         check_frame_size(frame)
+        with collector_paused_for(frame):
+            self._act(frame, now)
+
+    def _act(self, frame: str, now: float) -> None:
         if not self.multiplexed:
             self._receive_inner(None, frame, now)
         elif frame.startswith("M\n"):

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.limits import MAX_CHANNELS
+from mergesync.store.bulk import collector_paused_for
 from mergesync.sync.operations import OPERATIONS, Operation, decode_operation
 from mergesync.sync.payloads import (
     HELLO,
@@ -141,6 +142,10 @@ class ServerConnection:
             LimitExceededError: it passes a bound.
         """
         check_frame_size(frame)
+        with collector_paused_for(frame):
+            self._act(frame, now)
+
+    def _act(self, frame: str, now: float) -> None:
         if not self.multiplexed:
             self._receive_inner("", self._base_path_id, frame, now)
         elif frame.startswith("M\n"):

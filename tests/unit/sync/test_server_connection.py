@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -146,6 +147,17 @@ def test_frames_that_are_too_large() -> None:
     """A frame of more than 16 MiB raises."""
     with pytest.raises(LimitExceededError):
         Board().connection.receive(f"\n{'x' * MAX_FRAME_BYTES}", 0.0)
+
+
+def test_the_collector_pauses_for_a_long_frame() -> None:
+    """Until all that came of it is done."""
+
+    class Watching(Board):
+        def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
+            self.told.append((gc.isenabled(),))
+
+    assert Watching().hear(f"\n{MESSAGE}", f'\n["{"r" * 5000}",1,""]') == [(True,), (False,)]
+    assert gc.isenabled()
 
 
 def test_how_many_channels() -> None:
