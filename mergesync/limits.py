@@ -68,6 +68,7 @@ __all__ = [
     "MAX_REQUEST_TIMEOUT_SECONDS",
     "MAX_RETRY_AFTER_SECONDS",
     "MAX_ROUND_SECONDS",
+    "MAX_STAMPS_AHEAD",
     "MAX_TIMER_SECONDS",
     "MAX_TOTAL_CHANGES_OUTBOX_BYTES",
     "MAX_UNACCEPTED_CONNECTIONS",
@@ -375,6 +376,10 @@ REMOVAL_REMEMBERED_SECONDS: Final = 7 * 86_400.0
 
 MAX_REMEMBERED_REMOVALS: Final = 10_000
 """How many removed paths it remembers; then the one that was removed first is forgotten."""
+
+MAX_STAMPS_AHEAD: Final = 1000
+"""How many stamps of the future of a removed path are remembered one by one, as clients with fast clocks make few; if
+there are more, whatever is older than the newest of them is too old to come back."""
 
 REMOVALS_AT_ONCE: Final = 100
 """When all paths are removed, so many of them at a time: enough to share commits, and little to hold."""

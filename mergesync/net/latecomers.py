@@ -15,19 +15,19 @@ class Latecomers:
     """A reviewer that lets nobody bring back what was removed, and asks another about the rest.
 
     Args:
-        born_after: what is stamped no later was written before the removal. Defaults, which have no stamp, are not.
+        is_past: whether what has this stamp was written before the removal.
         put_out: called with a client that brings such a thing; nothing of what it brings is merged.
         others: decides of what all others bring; None: all of it is merged.
     """
 
-    def __init__(self, born_after: str, put_out: Callable[[str], None], others: Reviewer | None) -> None:
-        self._born_after = born_after
+    def __init__(self, is_past: Callable[[str], bool], put_out: Callable[[str], None], others: Reviewer | None) -> None:
+        self._is_past = is_past
         self._put_out = put_out
         self._others = others
 
     def review(self, proposal: Proposal) -> Verdict | None:
         """Decide of a proposal, now or later."""
-        if any("" < hlc_of(stamp) <= self._born_after for _, stamp in leaves_of(proposal.body)):
+        if any(self._is_past(hlc_of(stamp)) for _, stamp in leaves_of(proposal.body)):
             self._put_out(proposal.sender)
             leaves = {(table_id, row_id): row for table_id, row_id, row in rows_of(proposal.body)}
             return Verdict(without(proposal.body, leaves), corrects=False)

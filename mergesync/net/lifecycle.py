@@ -217,10 +217,10 @@ class LifeCycle:
         life = self._lives.get(path_id)
         return self._lives.now if life is None or life.removed else life.created
 
-    def born_after(self, path_id: str) -> str:
-        """A stamp, and what clients bring that is no newer was written before the path was removed; else empty."""
+    def past(self, path_id: str) -> Life | None:
+        """What says which stamps are of before a path was removed; None if it never was."""
         life = self._lives.get(path_id)
-        return "" if life is None else life.born_after
+        return life if life is not None and life.born_after else None
 
     def occupied(self, path_id: str, occupied: bool) -> None:
         """A path has its first client, or none any more."""
@@ -327,7 +327,7 @@ class LifeCycle:
         if removal is None:
             removal = self.begin_removal(path_id, text)
         else:  # what clients have written since it began is of before, too
-            self._lives.remove(path_id, self._lives.next_hlc)
+            self._lives.remove(path_id)
         path = self._paths.path(path_id)
         if path is None or not path.turns.is_caller:  # a hook of the path would wait for itself
             self._awaited.add(removal)
@@ -359,7 +359,7 @@ class LifeCycle:
         if removal is None:
             store = None if path is None else path.store
             before = self._lives.get(path_id)
-            self._lives.remove(path_id, self._lives.next_hlc if store is None else store.get_next_hlc())
+            self._lives.remove(path_id, store)
             caller = path.turns if path is not None and path.turns.is_caller else None
             work = self._remove(path_id, text, before, caller, is_loaded=store is not None)
             removal = asyncio.create_task(work, name=f"mergesync removal {path_id!r:.80}")
@@ -421,7 +421,7 @@ class LifeCycle:
             raise SaveError(
                 "what is to be removed cannot be read, so nobody knows how old it is", path_id=path_id
             ) from error
-        self._lives.remove(path_id, persister.store.get_next_hlc())
+        self._lives.remove(path_id, persister.store)
 
     def _removal_ended(self, path_id: str, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)

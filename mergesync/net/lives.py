@@ -6,17 +6,20 @@ says what everything that was written before is older than: who comes back with 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Any, Final
 
 from mergesync.deadlines import earliest
 from mergesync.limits import (
     MAX_REMEMBERED_REMOVALS,
+    MAX_STAMPS_AHEAD,
     REMOVAL_REMEMBERED_SECONDS,
     REMOVAL_RETRY_SECONDS,
 )
 from mergesync.store import MergeableStore
+from mergesync.store.bodies import hlc_of
+from mergesync.sync.admission import leaves_of
 from mergesync.types import GetNow
 
 __all__ = ["LIVES", "Life", "Lives"]
@@ -26,7 +29,8 @@ LIVES: Final = "~lives"
 
 _TABLE: Final = "paths"
 _CELL: Final = "life"
-_UNSAID: Final = (None, False, "")
+_UNSAID: Final[tuple[Any, ...]] = (None, False, "", [])
+_TIME_LENGTH: Final = 7  # of the part of a stamp that says when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class Life:
         pending: whether what was stored for it may still be there; until it is not, nobody may come onto it.
         born_after: a stamp, and what clients bring that is no newer was written before it was removed; empty if it
             never was.
+        ahead: stamps that were newer than that, of clients with fast clocks, and were there when it was removed.
     """
 
     created: float = 0.0
@@ -53,6 +58,11 @@ class Life:
     removed: bool = False
     pending: bool = False
     born_after: str = ""
+    ahead: list[str] = field(default_factory=list)
+
+    def is_past(self, hlc: str) -> bool:
+        """Whether something was written before the path was removed. Defaults, which have no stamp, are of any time."""
+        return "" < hlc <= self.born_after or hlc in self.ahead
 
     @property
     def deadline(self) -> float | None:
@@ -94,11 +104,6 @@ class Lives:
         """Seconds since 1970."""
         return self._get_now() / 1000
 
-    @property
-    def next_hlc(self) -> str:
-        """A stamp of now."""
-        return self._store.get_next_hlc()
-
     # --- what is there
 
     def get(self, path_id: str) -> Life | None:
@@ -133,6 +138,7 @@ class Lives:
             idle_since=None if idle_ttl_seconds is None else now,
             keep=keep,
             born_after="" if before is None else before.born_after,
+            ahead=[] if before is None else before.ahead,
         )
         self._set(path_id, life)
 
@@ -149,11 +155,31 @@ class Lives:
         if life is not None and life.idle_ttl is not None and not life.removed:
             self._set(path_id, replace(life, idle_since=None if occupied else self.now))
 
-    def remove(self, path_id: str, born_after: str) -> None:
-        """A path is removed, perhaps again; what is stored of it is still there."""
-        now, before = self.now, self._lives.get(path_id)
-        born_after = born_after if before is None else max(born_after, before.born_after)
-        life = Life(created=now, ends=now + REMOVAL_RETRY_SECONDS, removed=True, pending=True, born_after=born_after)
+    def remove(self, path_id: str, store: MergeableStore | None = None) -> None:
+        """A path is removed, perhaps again; what is stored of it is still there.
+
+        Args:
+            path_id: the path.
+            store: what is there, if that is known.
+        """
+        now, before = self.now, self._lives.get(path_id) or Life()
+        born_after, ahead = max(self._store.get_next_hlc(), before.born_after), before.ahead
+        latest = "" if store is None else store.get_next_hlc()
+        if latest[:_TIME_LENGTH] <= born_after[:_TIME_LENGTH]:
+            born_after = max(born_after, latest)
+        elif store is not None:
+            stamps = (hlc_of(stamp) for _, stamp in leaves_of(store.get_mergeable_content()))
+            ahead = sorted({*ahead, *(hlc for hlc in stamps if hlc > born_after)})
+            if len(ahead) > MAX_STAMPS_AHEAD:  # what new clients write is too old as well, until their clocks show it
+                born_after, ahead = ahead[-1], []
+        life = Life(
+            created=now,
+            ends=now + REMOVAL_RETRY_SECONDS,
+            removed=True,
+            pending=True,
+            born_after=born_after,
+            ahead=ahead,
+        )
         self._set(path_id, life)
 
     def removal_failed(self, path_id: str) -> None:

@@ -32,6 +32,7 @@ from mergesync.net.bell import Bell
 from mergesync.net.farewells import Farewell, closed, ejected, removed
 from mergesync.net.hooks import Hooks, LeaveReason
 from mergesync.net.latecomers import Latecomers
+from mergesync.net.lives import Life
 from mergesync.net.members import Members
 from mergesync.net.path_persister import CreatePersisterForPath, PathPersister, Then, awaited, made_persister
 from mergesync.net.presence import Presence
@@ -123,8 +124,7 @@ class Path:
         exit: where everything goes.
         turns: the application's callbacks about it.
         presence: who is there, for all to see; None for nobody.
-        born_after: what clients bring that is stamped no later was written before the path was removed; empty if it
-            never was.
+        past: which stamps are of before the path was removed; None if it never was.
         created_at_seconds: when it was made, since 1970.
         predecessor: the path of the same id that is still letting go of its storage.
 
@@ -140,7 +140,6 @@ class Path:
     __slots__ = (
         "_alarm",
         "_bell",
-        "_born_after",
         "_calls",
         "_confirming",
         "_decisions",
@@ -151,6 +150,7 @@ class Path:
         "_keepers",
         "_life",
         "_options",
+        "_past",
         "_persister",
         "_retry_at",
         "_reviewer",
@@ -175,7 +175,7 @@ class Path:
         presence: Presence | None,
         predecessor: Path | None,
         *,
-        born_after: str = "",
+        past: Life | None = None,
         created_at_seconds: float = 0.0,
     ) -> None:
         self.path_id: str = path_id
@@ -195,7 +195,7 @@ class Path:
         self._storing = False  # saving is under way, and must not be interrupted
         self._destroyed = False
         self._confirming: set[asyncio.Task[None]] = set()
-        self._born_after = born_after
+        self._past = past
         self._reviewer = self._make_reviewer()
         self._decisions: dict[Proposal, Callable[[Verdict], None]] = {}  # who waits for what the application decides
         self._hub = Hub(
@@ -218,7 +218,8 @@ class Path:
         hooks = self._options.hooks
         judge = None if hooks.rules is None else judge_by(hooks.rules, self)
         reviewer = PathReviewer(self, judge, hooks.on_changes) if hooks.review else None
-        return Latecomers(self._born_after, self._put_out_latecomer, reviewer) if self._born_after else reviewer
+        past = self._past
+        return reviewer if past is None else Latecomers(past.is_past, self._put_out_latecomer, reviewer)
 
     def _put_out_latecomer(self, client_id: str) -> None:
         """A client brings what was removed; when its message is dealt with, it goes."""

@@ -428,7 +428,7 @@ class Switchboard:
                 turns,
                 presence,
                 predecessor,
-                born_after=self._life.born_after(path_id),
+                past=self._life.past(path_id),
                 created_at_seconds=self._life.created_at(path_id),
             )
         else:

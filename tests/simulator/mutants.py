@@ -201,7 +201,7 @@ _REQUESTS = (
 _LIVES = (
     Mutant("a path stays that is to go", "net.members:Members._ask_whether_to_end", "self._path.end()", "pass"),
     Mutant("who leaves counts as left", "net.members:Members._ask_whether_to_end", "len(self)", "len(self) + 1"),
-    Mutant("a late client is let in", "net.latecomers:Latecomers.review", 'if any("" < hlc_of(stamp) <= self._born_after', "if any(False"),
+    Mutant("a late client is let in", "net.latecomers:Latecomers.review", "if any(self._is_past(hlc_of(stamp))", "if any(False"),
     Mutant("a late client stays", "net.latecomers:Latecomers.review", "self._put_out(proposal.sender)", "pass"),
     Mutant("what a late client brings is merged", "net.latecomers:Latecomers.review", "Verdict(without(proposal.body, leaves), corrects=False)", "Verdict(proposal.body)"),
     Mutant("a removal is not remembered", "net.lives:Lives.remove", "born_after=born_after", 'born_after=""'),
