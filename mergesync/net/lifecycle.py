@@ -418,9 +418,8 @@ class LifeCycle:
         except NoContentError as error:  # it is removed as well
             self._report(error)
         except Exception as error:
-            raise SaveError(
-                "what is to be removed cannot be read, so nobody knows how old it is", path_id=path_id
-            ) from error
+            text = f"what is to be removed cannot be read, and so not be dated: {error}"
+            raise SaveError(text, path_id=path_id) from error
         self._lives.remove(path_id, persister.store)
 
     def _removal_ended(self, path_id: str, task: asyncio.Task[None]) -> None:

@@ -119,6 +119,7 @@ class Application:
         self.calm = False
         self.there: dict[RoomClient, str] = {}
         self.bans: dict[tuple[str, str], float] = {}
+        self._admitted_before: dict[tuple[str, str], set[str]] = {}  # who is told of late may have come before the ban
         self.refusals: dict[str, bool] = {}
         self.said: dict[str, dict[str, Any] | None] = {}
         self.has_rules = random.random() < 0.5
@@ -292,6 +293,11 @@ class Application:
                 raise
         self._write(path, client)
 
+    def ban(self, path_id: str, name: str, seconds: float) -> None:
+        """Nobody of this name may come for so long."""
+        self.bans[path_id, name] = self._world.loop.time() + seconds
+        self._admitted_before[path_id, name] = set(self.grants)
+
     def _mind_refused(self, path: ServerPath, client: RoomClient) -> None:
         if client in path.clients:
             self._world.fail("refused", f"{path.id}: {client.id} was refused when it came, and is there")
@@ -302,7 +308,8 @@ class Application:
             self._world.fail("admit", f"{path_id}: {client.id} comes, and was not admitted")
         if client.identity is not None and client.identity.data <= self._revoked.get(name, 0):
             self._world.fail("logout", f"{path_id}: {client.id} of {name} comes with a token that is not good any more")
-        if self._world.loop.time() < self.bans.get((path_id, name), 0.0):
+        is_late = client.id in self._admitted_before.get((path_id, name), ())
+        if self._world.loop.time() < self.bans.get((path_id, name), 0.0) and not is_late:
             self._world.fail("ban", f"{path_id}: {client.id} of {name} comes, and is banned")
 
     async def _say_goodbye(self, path: ServerPath, client: RoomClient, reason: LeaveReason) -> None:

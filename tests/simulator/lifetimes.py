@@ -277,5 +277,9 @@ class Lifetimes:
 
     def _mind_beginning(self, path_id: str, made: _Made) -> Iterator[str]:
         hub = self._world.replica(path_id)
-        if self._is_remembered(made.server) and hub is not None and hub.store.get_cell("init", "1", "c") != made.token:
-            yield f"created: {path_id}: {hub.store.get_cell('init', '1', 'c')} is there, and it began with {made.token}"
+        if not self._is_remembered(made.server) or hub is None:
+            return
+        found = hub.store.get_cell("init", "1", "c")
+        # Clients may bring what a path of former times began with, after a removal, or if the server has forgotten it.
+        if found != made.token and found not in self._defaults:
+            yield f"created: {path_id}: {found} is there, and it began with {made.token}"

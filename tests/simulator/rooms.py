@@ -156,7 +156,7 @@ class RoomSchedule(Schedule):
         client, seconds = self.random.choice(path.clients), self.random.choice((0.0, 0.0, 5.0, 20.0))
         if seconds:
             name = client.identity.name if client.identity else ""
-            self.application.bans[path.id, name] = self.world.loop.time() + seconds
+            self.application.ban(path.id, name, seconds)
             sockets = self.sockets(
                 lambda other: other.path_id == path.id and other.identity is not None and other.identity.name == name
             )
@@ -212,7 +212,7 @@ class RoomSchedule(Schedule):
         sockets = [] if self.world.server is None else self.sockets(lambda _: True)
         await self.world.stop_server()
         removed = () if self.lifetimes is None else (CLOSE_REMOVED,)  # a path may be about to end
-        await self.mind_closed(sockets, CLOSE_RESTART, "the server was stopped", *removed)
+        await self.mind_closed(sockets, CLOSE_RESTART, "the server was stopped", *_PUT_OUT, *removed)
 
     # --- what clients ask for
 
