@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -32,11 +33,58 @@ from mergesync.persist.poller import FilePoller
 from mergesync.persist.status import OnIgnoredError
 from mergesync.persist.taking import is_mergeable_content
 from mergesync.store import MergeableStore
-from mergesync.store.building import build_content
+from mergesync.store.building import Built, build_content
 from mergesync.store.bulk import collector_paused
 from mergesync.store.jsjson import canonical, dumps, parse, utf8
 
 __all__ = ["JsonFilePersister"]
+
+
+def _text(content: Any) -> bytes:
+    with collector_paused():
+        return utf8(dumps(content))
+
+
+_AT_ONCE_BYTES: Final = 1_000_000
+"""How much JSON is read by one call, which keeps all other threads waiting."""
+
+
+def _parse(data: bytes) -> Stored:
+    with collector_paused():
+        stored = _parse_in_turns(data.decode()) if len(data) > _AT_ONCE_BYTES else parse(data.decode())
+        if not isinstance(stored, list):
+            raise ContentError("not an array")
+        return stored if is_mergeable_content(stored) else canonical(stored)
+
+
+def _parse_and_build(data: bytes) -> Stored:
+    """What is to be compared or written as it is stays so; of content a tree is made, in the same pause."""
+    with collector_paused():
+        stored = _parse(data)
+        return _build(stored) if is_mergeable_content(stored) else stored
+
+
+def _build(content: Any) -> Built:
+    try:
+        built = build_content(content)
+    except ContentError:  # in arrays that a peer sent as such, there may be numbers that JavaScript rounds
+        built = build_content(canonical(content))
+    for table in content[0][0].values():
+        while table[0]:  # to free all rows at once keeps all other threads waiting
+            table[0].popitem()
+    return built
+
+
+def _parse_in_turns(text: str) -> Any:
+    """The same as `parse`, and half as fast; but it lets other threads run whenever it has read an object."""
+    try:
+        return json.loads(text, object_hook=_pause)
+    except ValueError:
+        return parse(text)
+
+
+def _pause(read: Any) -> Any:
+    return read
 
 
 class JsonFilePersister(Persister):
@@ -82,10 +130,7 @@ class JsonFilePersister(Persister):
     async def _load(self) -> Stored | None:
         self._look_for_side_file = True
         await asyncio.to_thread(self._remove_stale_temporaries)
-        stored = await self._read_file()
-        if self._loaded or not is_mergeable_content(stored):
-            return stored  # to be compared with the store, or written
-        return await asyncio.to_thread(_build, stored)
+        return await self._read_file(_parse if self._loaded else _parse_and_build)
 
     async def _load_edit(self) -> Stored | None:
         if self._look_for_side_file:
@@ -104,7 +149,7 @@ class JsonFilePersister(Persister):
     async def _wait_for_edit(self) -> None:
         await self._poller.wait_for_change(self.path, lambda: self._known)
 
-    async def _read_file(self) -> Stored | None:
+    async def _read_file(self, parsed: Callable[[bytes], Stored] = _parse) -> Stored | None:
         self._last_read = self.path
         self._is_unreadable = False
         try:
@@ -112,7 +157,7 @@ class JsonFilePersister(Persister):
         except FileNotFoundError:
             self._known = None
             return None
-        return await asyncio.to_thread(_parse, data)
+        return await asyncio.to_thread(parsed, data)
 
     async def _read_side_file(self) -> Stored | None:
         self._last_read = self._side_path
@@ -158,44 +203,3 @@ class JsonFilePersister(Persister):
         folder, name = os.path.split(os.path.realpath(self.path))
         with suppress(OSError):  # the folder may be missing or closed to us: reading the file will tell
             remove_stale_temporaries(self._files, folder, name)
-
-
-def _text(content: Any) -> bytes:
-    with collector_paused():
-        return utf8(dumps(content))
-
-
-def _build(content: Any) -> Stored:
-    with collector_paused():
-        try:
-            built = build_content(content)
-        except ContentError:  # in arrays that a peer sent as such, there may be numbers that JavaScript rounds
-            built = build_content(canonical(content))
-        for table in content[0][0].values():
-            while table[0]:  # to free all rows at once keeps all other threads waiting
-                table[0].popitem()
-    return built
-
-
-_AT_ONCE_BYTES: Final = 1_000_000
-"""How much JSON is read by one call, which keeps all other threads waiting."""
-
-
-def _parse(data: bytes) -> Stored:
-    with collector_paused():
-        stored = _parse_in_turns(data.decode()) if len(data) > _AT_ONCE_BYTES else parse(data.decode())
-        if not isinstance(stored, list):
-            raise ContentError("not an array")
-        return stored if is_mergeable_content(stored) else canonical(stored)
-
-
-def _parse_in_turns(text: str) -> Any:
-    """The same as `parse`, and half as fast; but it lets other threads run whenever it has read an object."""
-    try:
-        return json.loads(text, object_hook=_pause)
-    except ValueError:
-        return parse(text)
-
-
-def _pause(read: Any) -> Any:
-    return read
