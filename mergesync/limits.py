@@ -187,10 +187,9 @@ LOOKS_AT_ALL_LAGGARDS: Final = 20
 MAX_ANSWER_BYTES: Final = MAX_FRAME_BYTES // 2
 """About how much an answer to a peer holds: half of what fits, as sizes are reckoned before there is a text."""
 
-KEPT_ANSWER_SECONDS: Final = 1.0
+KEPT_ANSWER_SECONDS: Final = 10.0
 """How long the server keeps the text of the answer that gives a newcomer all tables, unless they change: of a thousand
-who come at once, one has it made. It is a fifth of what the tables take, and at most as much as can be written in a
-second."""
+who come one after the other, one has it made. It is a fifth of what the tables take, and some 8 MiB at most."""
 
 MIN_ANSWER_BYTES: Final = 128 * 1024
 """Answers to a peer that gets none of them are made smaller, down to this: in a second one comes over a Mbit/s."""
