@@ -11,13 +11,17 @@ from benchmarks.figures import OURS, Figure, Results, sides
 __all__ = ["draw"]
 
 _COLOURS: Final = {OURS: "#d62728"}
+_NOT_DRAWN: Final = ("messages", "messages both ways")
 
 
 def draw(results: Results, folder: Path) -> dict[str, list[Path]]:
-    """Make a chart for each line that was measured at several sizes; the charts by workload."""
+    """Make a chart for each line that was measured at several sizes; the charts by workload.
+
+    How many messages there were is easier to read in the table.
+    """
     groups: dict[tuple[str, str, str], list[Figure]] = defaultdict(list)
     for figure in results.figures:
-        if figure.line.size is not None:
+        if figure.line.size is not None and figure.line.unit not in _NOT_DRAWN:
             groups[figure.workload, figure.line.name, figure.line.unit].append(figure)
     folder.mkdir(exist_ok=True)
     for stale in folder.glob("*.png"):
