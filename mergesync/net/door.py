@@ -13,7 +13,7 @@ from mergesync.limits import QUOTA_RETRY_SECONDS, Limits
 from mergesync.net.channel import AsgiScope, AsgiSend
 from mergesync.net.origins import check_origins, origin_is_allowed
 
-__all__ = ["Door", "counted_address", "refuse_websocket"]
+__all__ = ["Door", "counted_address", "headers_of_refusal", "refuse_websocket"]
 
 _FORBIDDEN, _TOO_MANY = 403, 429
 _SECURE = ("https", "wss")
@@ -104,16 +104,24 @@ class Door:
         return RefusedConnectionError(message, status=_TOO_MANY, retry_after_seconds=QUOTA_RETRY_SECONDS)
 
 
+def headers_of_refusal(refusal: RefusedConnectionError) -> dict[str, str]:
+    """When to come again, and where to go instead, as far as a refusal says."""
+    headers = {}
+    if refusal.retry_after_seconds is not None:
+        headers["Retry-After"] = f"{refusal.retry_after_seconds:.0f}"
+    if refusal.location is not None:
+        headers["Location"] = refusal.location
+    return headers
+
+
 async def refuse_websocket(scope: AsgiScope, send: AsgiSend, refusal: RefusedConnectionError) -> None:
     """Answer an ASGI WebSocket that is not accepted; a server that cannot say more says 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})
         return
     body = f"{refusal.message}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    if refusal.retry_after_seconds is not None:
-        headers.append((b"retry-after", f"{refusal.retry_after_seconds:.0f}".encode()))
-    if refusal.location is not None:
-        headers.append((b"location", refusal.location.encode()))
+    about = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
+    said = {**about, **headers_of_refusal(refusal)}
+    headers = [(name.lower().encode(), value.encode()) for name, value in said.items()]
     await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

@@ -19,6 +19,7 @@ from mergesync.limits import (
 )
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
+from mergesync.store.hlc import TIME_PART_LENGTH
 from mergesync.sync.admission import leaves_of
 from mergesync.types import GetNow
 
@@ -30,7 +31,6 @@ LIVES: Final = "~lives"
 _TABLE: Final = "paths"
 _CELL: Final = "life"
 _UNSAID: Final[tuple[Any, ...]] = (None, False, "", [])
-_TIME_LENGTH: Final = 7  # of the part of a stamp that says when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ class Lives:
         now, before = self.now, self._lives.get(path_id) or Life()
         born_after, ahead = max(self._store.get_next_hlc(), before.born_after), before.ahead
         latest = "" if store is None else store.get_next_hlc()
-        if latest[:_TIME_LENGTH] <= born_after[:_TIME_LENGTH]:
+        if latest[:TIME_PART_LENGTH] <= born_after[:TIME_PART_LENGTH]:
             born_after = max(born_after, latest)
         elif store is not None:
             stamps = (hlc_of(stamp) for _, stamp in leaves_of(store.get_mergeable_content()))

@@ -46,7 +46,7 @@ from mergesync.net.channel import (
     close_reason,
     headers_of,
 )
-from mergesync.net.door import Door, refuse_websocket
+from mergesync.net.door import Door, headers_of_refusal, refuse_websocket
 from mergesync.net.farewells import CLOSE_FORBIDDEN
 from mergesync.net.gateway import Gateway, Gateways
 from mergesync.net.heartbeat import HeartbeatConnection
@@ -135,12 +135,9 @@ def _is_encrypted(connection: WebsocketsConnection) -> bool:
 def _response(refusal: RefusedConnectionError) -> Response:
     """What a request for a socket is answered with that is refused."""
     body = f"{refusal.message}\n".encode()
-    about = Headers({"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"})
-    if refusal.retry_after_seconds is not None:
-        about["Retry-After"] = f"{refusal.retry_after_seconds:.0f}"
-    if refusal.location is not None:
-        about["Location"] = refusal.location
-    return Response(refusal.status, _phrase(refusal.status), about, body)
+    about = {"Connection": "close", "Content-Length": str(len(body)), "Content-Type": "text/plain"}
+    headers = Headers({**about, **headers_of_refusal(refusal)})
+    return Response(refusal.status, _phrase(refusal.status), headers, body)
 
 
 def _phrase(status: int) -> str:

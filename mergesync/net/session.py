@@ -182,8 +182,7 @@ class Session:
 
     def _start_sync(self) -> None:
         """Begin to exchange; a mergesync server tells what has changed, and compares ranges of rows."""
-        extended = self._link.extended
-        self._core.start_sync(_now(), self._initial_content, checks_server=not extended, compares=extended)
+        self._core.start_sync(_now(), self._initial_content, compares=self._link.extended)
 
     async def wait_live(self) -> None:
         """Return when the first exchange is over, or syncing is stopped.

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, TypeAlias
 
-from mergesync.store.cells import TOMBSTONE
-from mergesync.store.jsjson import string_text
-from mergesync.store.stamps import NO_HLC, Stamp, unpack, unpacked
+from mergesync.store.stamps import Stamp, unpack, unpacked
 from mergesync.store.tree import Leaves, Table, Tables, Tree
 
 __all__ = [
@@ -26,7 +23,6 @@ __all__ = [
     "row_hashes",
     "row_size",
     "row_stamp",
-    "row_text",
     "stamped",
     "table_diff",
     "table_size",
@@ -67,8 +63,6 @@ class Room:
         return True
 
 
-_TOMBSTONE_TEXT = string_text(TOMBSTONE)
-
 _PUNCTUATION = 14  # bytes of JSON beyond the id and the stamp of a leaf, at most
 _HASH = 14  # bytes of JSON of a hash and what belongs to it, beyond its id
 
@@ -104,24 +98,6 @@ def stamped(thing: Any, hlc: str) -> list[Any]:
 def row_stamp(row: Leaves) -> list[Any]:
     """The stamp of a row."""
     return stamped(unpacked(row.stamps), row.hlc)
-
-
-def row_text(row_id: str, row: Leaves) -> bytes:
-    """The JSON of a row with its id, `"id":stamp`: the same as that of `row_stamp`, made of what is packed already."""
-    cells = b",".join([_leaf_text(cell_id, stamp) for cell_id, stamp in row.stamps.items()])
-    if row.hlc:
-        return b'%b:[{%b},"%b"]' % (string_text(row_id), cells, row.hlc.encode())
-    return b"%b:[{%b}]" % (string_text(row_id), cells)
-
-
-_cell_id_text = lru_cache(1000)(string_text)  # most rows have cells of the same few ids
-
-
-def _leaf_text(leaf_id: str, stamp: Stamp) -> bytes:
-    text, _, hlc = stamp.rpartition(NO_HLC)
-    if hlc:
-        return b'%b:[%b,"%b"]' % (_cell_id_text(leaf_id), text or _TOMBSTONE_TEXT, hlc)
-    return b"%b:[%b]" % (_cell_id_text(leaf_id), text or _TOMBSTONE_TEXT)
 
 
 def _table_stamp(table: Table) -> list[Any]:

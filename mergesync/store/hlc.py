@@ -14,6 +14,7 @@ from mergesync.types import GetNow
 __all__ = [
     "ALPHABET",
     "CLIENT_PART_LENGTH",
+    "TIME_PART_LENGTH",
     "HybridLogicalClock",
     "are_hlcs",
     "client_part",
@@ -27,6 +28,7 @@ __all__ = [
 ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 """The 64 digits in order of value, which is also ASCII order."""
 
+TIME_PART_LENGTH = 7
 CLIENT_PART_LENGTH = 5
 """Characters of the client part of a stamp."""
 

@@ -14,7 +14,7 @@ from mergesync.store.cells import TOMBSTONE
 from mergesync.store.changes import Change
 from mergesync.store.hlc import decode_hlc
 from mergesync.store.merging import Merging
-from mergesync.store.stamps import COLON, NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
+from mergesync.store.stamps import NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
 from mergesync.store.texts import tables_text
 from mergesync.store.tree import Row, Tree
 from mergesync.store.views import TablesView, ValuesView
@@ -404,7 +404,7 @@ class MergeableStore(Merging):
         news: dict[str, Stamp | None] = {}
         for leaf_id, leaf in leaves.items():
             old = stamps.get(leaf_id)
-            if old is None or hlc_of(leaf) > ("" if old[-1] == COLON else old[-16:].decode()):
+            if old is None or hlc_of(leaf) > hlc_in(old):
                 news[leaf_id] = old
         return news
 
@@ -413,10 +413,7 @@ class MergeableStore(Merging):
         known = self._tree.values if table_id is None else self._find_row(table_id, row_id)
         stamps = {} if known is None else known.stamps
         present = [stamps.get(leaf_id, NO_HLC) for leaf_id in leaf_ids]
-        return {
-            leaf_id: "" if stamp[-1] == COLON else stamp[-16:].decode()
-            for leaf_id, stamp in zip(leaf_ids, present, strict=True)
-        }
+        return {leaf_id: hlc_in(stamp) for leaf_id, stamp in zip(leaf_ids, present, strict=True)}
 
     def get_kept(self, table_id: str | None, row_id: str, leaf_ids: Collection[str]) -> dict[str, Any]:
         """The wire forms that stay when a peer's leaves are refused: what is here, else defaults, else tombstones."""
@@ -487,7 +484,7 @@ def _beyond(stamps: dict[str, Stamp], came: Mapping[str, Any]) -> dict[str, Any]
     own = {
         leaf_id: stamp
         for leaf_id, stamp in stamps.items()
-        if leaf_id not in came or hlc_of(came[leaf_id]) != ("" if stamp[-1] == COLON else stamp[-16:].decode())
+        if leaf_id not in came or hlc_of(came[leaf_id]) != hlc_in(stamp)
     }
     return unpacked(own) if own else own
 

@@ -80,7 +80,7 @@ def text_in(stamp: Stamp) -> bytes:
 
 def hlc_in(stamp: Stamp) -> str:
     """The HLC in a stamp, which may be empty."""
-    return stamp.rpartition(NO_HLC)[2].decode()
+    return "" if stamp[-1] == COLON else stamp[1 - _END :].decode()
 
 
 def newest_hlc(stamps: Sequence[Stamp]) -> str:

@@ -150,15 +150,9 @@ class _Branch:
                         hash_ ^= child_hash(child_id, new)
                 self._hash = hash_
         elif self._stale:
-            hash_ = self._hash
-            for child_id, old in self._stale.items():
-                child = self.children.get(child_id)
-                new = None if child is None else child.hash()
-                if old is not None:
-                    hash_ ^= child_hash(child_id, old)
-                if new is not None:
-                    hash_ ^= child_hash(child_id, new)
-            self._hash = hash_ if self.children or self.hlc or self._bias else None
+            self.hash_some(len(self._stale))
+            if not (self.children or self.hlc or self._bias):
+                self._hash = None
         self._stale = {}
         return self._hash
 
@@ -169,14 +163,17 @@ class _Branch:
                 return 0
             self._hash = self._bias ^ _hlc_share(self.hlc)
             self._stale = dict.fromkeys(self.children)
-        done = min(count, len(self._stale))
+        stale, children, hash_ = self._stale, self.children, self._hash
+        done = min(count, len(stale))
         for _ in range(done):
-            child_id, old = self._stale.popitem()
-            child = self.children.get(child_id)
+            child_id, old = stale.popitem()
+            child = children.get(child_id)
             new = None if child is None else child.hash()
-            for hash_ in (old, new):
-                if hash_ is not None:
-                    self._hash ^= child_hash(child_id, hash_)
+            if old is not None:
+                hash_ ^= child_hash(child_id, old)
+            if new is not None:
+                hash_ ^= child_hash(child_id, new)
+        self._hash = hash_
         return done
 
     def child_hashes(self) -> dict[str, int]:

@@ -21,9 +21,10 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.limits import MAX_COMPARED_RANGES, MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import WIRE, check_tables, check_values, hlc_of
-from mergesync.store.diff import Room, row_stamp, row_text, stamped
+from mergesync.store.diff import Room, row_stamp, stamped
 from mergesync.store.jsjson import string_text
 from mergesync.store.ranges import Ranges, RowRanges, row_fingerprint
+from mergesync.store.texts import container_text, row_text
 from mergesync.sync.packing import packed, unpacked_json
 from mergesync.types import MergeableChanges
 
@@ -217,14 +218,10 @@ def _answer_listing(
 def _tables_text(ranges: Ranges, tables: dict[str, list[bytes]], hlc: str) -> bytes:
     """The JSON of a stamp of tables."""
     texts = [
-        b"%b:%b" % (string_text(table_id), _stamp_text(b",".join(rows), ranges.hlc_of(table_id)))
+        b"%b:%b" % (string_text(table_id), container_text(rows, ranges.hlc_of(table_id)))
         for table_id, rows in tables.items()
     ]
-    return _stamp_text(b",".join(texts), hlc)
-
-
-def _stamp_text(children: bytes, hlc: str) -> bytes:
-    return b'[{%b},"%b"]' % (children, hlc.encode()) if hlc else b"[{%b}]" % children
+    return container_text(texts, hlc)
 
 
 # --- asking -----------------------------------------------------------------------------------------------

@@ -176,9 +176,7 @@ class Synchronizer:
 
     # --- starting and stopping
 
-    def start_sync(
-        self, now: float, initial_content: Any = None, *, checks_server: bool = False, compares: bool = False
-    ) -> None:
+    def start_sync(self, now: float, initial_content: Any = None, *, compares: bool | None = None) -> None:
         """Ask who is there, take what they have, tell everyone our hashes; from then on send every change.
 
         When nobody answers in time the changes begin to be sent nevertheless, and the question stays open.
@@ -186,8 +184,8 @@ class Synchronizer:
         Args:
             now: the time in seconds.
             initial_content: `(tables, values)` for a store to which nobody gave anything.
-            checks_server: whether a server that says something may give up on what it is told (see `ServerCheck`).
-            compares: whether the server is one of ours: then it is greeted, and asked what has changed.
+            compares: whether the server is one of ours: then it is greeted, and asked what has changed. Either may give
+                up on what it is told (see `ServerCheck`). None: there is no server.
         """
         if self.state is not SyncState.STOPPED:
             return
@@ -195,10 +193,10 @@ class Synchronizer:
         self._initial_content = initial_content
         transaction_id = self._new_id(TRANSACTION_ID_LENGTH)
         self._answers = StartAnswers(transaction_id)
-        self._pulling.compares = compares
+        self._pulling.compares = bool(compares)
         conversation = self._start(transaction_id, self._answers)
         self._start_talk = self._talks.begin(conversation, now, on_late=self._go_live)
-        self._server_check = ServerCheck(now) if checks_server or compares else None
+        self._server_check = None if compares is None else ServerCheck(now)
 
     def start_live(self) -> None:
         """Begin to send every change, and to act on others' messages, without asking anybody first."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -48,6 +50,19 @@ async def joined(connection: ClientConnection) -> None:
     """Return when the server has this client on its path: it answers."""
     await connection.send('\n["here",1,""]')
     assert json.loads((await within(connection.recv(decode=True))).partition("\n")[2])[0] == "here"
+
+
+@asynccontextmanager
+async def writer_and_reader() -> AsyncIterator[tuple[ClientConnection, ClientConnection]]:
+    """Two clients on a path."""
+    async with (
+        patient_server() as server,
+        raw(f"ws://127.0.0.1:{server.port}/p") as writer,
+        raw(f"ws://127.0.0.1:{server.port}/p") as reader,
+    ):
+        await joined(writer)
+        await joined(reader)
+        yield writer, reader
 
 
 async def sent_at_once(connection: ClientConnection, texts: list[str]) -> None:
@@ -97,13 +112,7 @@ async def test_changes_that_come_together_leave_in_one_write(writes: list[bytes]
 
 async def test_many_changes_leave_in_parts(writes: list[bytes]) -> None:
     """Few readers need not wait until the server is through with all that has come."""
-    async with (
-        patient_server() as server,
-        raw(f"ws://127.0.0.1:{server.port}/p") as writer,
-        raw(f"ws://127.0.0.1:{server.port}/p") as reader,
-    ):
-        await joined(writer)
-        await joined(reader)
+    async with writer_and_reader() as (writer, reader):
         writes.clear()
         count = 2 * MIN_JOINED_FRAMES + 3
         await sent_at_once(writer, [change(number) for number in range(count)])
@@ -126,13 +135,7 @@ async def test_a_lone_change_leaves_before_the_loop_waits(writes: list[bytes]) -
 async def test_a_round_ends_after_some_time(writes: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """However many frames have come, what follows from the first goes out meanwhile; here, after each of them."""
     monkeypatch.setattr(rounds, "MAX_ROUND_SECONDS", 0.0)
-    async with (
-        patient_server() as server,
-        raw(f"ws://127.0.0.1:{server.port}/p") as writer,
-        raw(f"ws://127.0.0.1:{server.port}/p") as reader,
-    ):
-        await joined(writer)
-        await joined(reader)
+    async with writer_and_reader() as (writer, reader):
         writes.clear()
         await sent_at_once(writer, [change(number) for number in range(20)])
         assert await numbers(reader, 20) == list(range(20))

@@ -89,13 +89,18 @@ async def test_all_together() -> None:
     assert (laggards.waiting_bytes, laggards._timer) == (0, None)
 
 
-async def test_what_was_read_does_not_wait() -> None:
-    """It is looked after from time to time, as clients that read say nothing."""
-    laggards = Laggards(100, 1000, lambda *_: None)
-    channel = Channel()
+def with_something_waiting() -> tuple[Laggards, Channel]:
+    """What looks after a channel for which something waits."""
+    laggards, channel = Laggards(100, 1000, lambda *_: None), Channel()
     channel.queued_bytes = 60
     assert written(laggards, [channel], 1) == []
     assert laggards.waiting_bytes == 61
+    return laggards, channel
+
+
+async def test_what_was_read_does_not_wait() -> None:
+    """It is looked after from time to time, as clients that read say nothing."""
+    laggards, channel = with_something_waiting()
     channel.queued_bytes = 7
     await eventually(lambda: laggards.waiting_bytes == 7)
     channel.queued_bytes = 0
@@ -123,11 +128,7 @@ async def test_each_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_who_reads_everything_is_not_counted_on() -> None:
     """Also where nobody has looked meanwhile."""
-    laggards = Laggards(100, 1000, lambda *_: None)
-    channel = Channel()
-    channel.queued_bytes = 60
-    assert written(laggards, [channel], 1) == []
-    assert laggards.waiting_bytes == 61
+    laggards, channel = with_something_waiting()
     channel.queued_bytes = 0
     assert written(laggards, [channel], 0) == []
     assert (laggards.waiting_bytes, laggards._timer) == (0, None)

@@ -65,6 +65,16 @@ def quiet(_: Exception) -> None:
     """Nobody wants to know."""
 
 
+class Wrapped:
+    """A persister of which some things are otherwise."""
+
+    def __init__(self, persister: Any) -> None:
+        self.persister = persister
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.persister, name)
+
+
 async def stored(storage: Callable[[], Any]) -> list[str]:
     """The paths for which something is stored, but for the server's own."""
     return [path_id for path_id in await storage().get_path_ids() if path_id != "~lives"]
@@ -522,20 +532,16 @@ async def test_storage_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Backend()
     removing = asyncio.Event()
 
-    class Hanging:
+    class Hanging(Wrapped):
         """A persister that cannot let go."""
-
-        def __init__(self, path_id: str) -> None:
-            self._persister = backend(path_id)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._persister, name)
 
         async def remove(self) -> None:
             removing.set()
             await asyncio.Event().wait()
 
-    async with create_ws_server("127.0.0.1", 0, Hanging, lives=True, on_ignored_error=quiet) as server:
+    async with create_ws_server(
+        "127.0.0.1", 0, lambda path_id: Hanging(backend(path_id)), lives=True, on_ignored_error=quiet
+    ) as server:
         await server.create_path("p", content=GAME)
         removal = asyncio.create_task(server.remove_path("p"))
         await within(removing.wait())
@@ -551,22 +557,18 @@ async def test_removed_again_while_it_is_removed() -> None:
     backend = Backend()
     removing, gate = asyncio.Event(), asyncio.Event()
 
-    class Slow:
+    class Slow(Wrapped):
         """A persister that takes its time to remove."""
-
-        def __init__(self, path_id: str) -> None:
-            self._persister = backend(path_id)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._persister, name)
 
         async def remove(self) -> None:
             removing.set()
             await gate.wait()
-            await self._persister.destroy()
+            await self.persister.destroy()
 
     late = MergeableStore()
-    async with create_ws_server("127.0.0.1", 0, Slow, on_ignored_error=quiet) as server:
+    async with create_ws_server(
+        "127.0.0.1", 0, lambda path_id: Slow(backend(path_id)), on_ignored_error=quiet
+    ) as server:
         async with synced(MergeableStore(), url_of(server)):
             first = asyncio.create_task(server.remove_path("p"))
             await within(removing.wait())

@@ -8,8 +8,9 @@ import pytest
 
 from mergesync.exceptions import ContentError
 from mergesync.store import MergeableStore
-from mergesync.store.diff import row_stamp, row_text
+from mergesync.store.diff import row_stamp
 from mergesync.store.jsjson import loads
+from mergesync.store.texts import row_text
 
 from .kit import TOMBSTONE, hlc, new_store
 

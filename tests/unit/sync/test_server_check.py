@@ -41,7 +41,7 @@ def test_begin_again() -> None:
 def checking(sender: str = "S") -> Driven:
     """A live synchronizer whose first check is due at `FIRST`; somebody has answered its start."""
     driven = Driven(new_store().set_value("v", 1))
-    driven.core.start_sync(0.0, checks_server=True)
+    driven.core.start_sync(0.0, compares=False)
     driven.answer(driven.store.get_mergeable_content_hashes(), sender)
     assert (driven.core.state, driven.core.deadline) == (SyncState.LIVE, FIRST)
     driven.outbox.take()
