@@ -18,12 +18,14 @@ class Greeting:
         client_id: what the server calls this client on its paths.
         server_id: which server it was; another one after a restart. None before the first answer.
         round_trip_seconds: how long the answer took.
+        too_early: the least HLC that was refused because it is too far ahead of the clock here, since the last answer.
     """
 
     def __init__(self) -> None:
         self.client_id: str | None = None
         self.server_id: str | None = None
         self.round_trip_seconds: float = 0.0
+        self.too_early: str | None = None
         self._request_id = ""
         self._asked_at = 0.0
 

@@ -26,7 +26,8 @@ from mergesync.net.naming import Naming
 from mergesync.net.reporting import OnIgnoredError, Reporter, plain_callback
 from mergesync.net.requests import Requests
 from mergesync.store import MergeableStore
-from mergesync.sync.admission import is_empty
+from mergesync.store.bodies import hlc_of
+from mergesync.sync.admission import is_empty, leaves_of
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.operations import ERROR, HELLO, MESSAGE, OK, REFUSED, SINCE, STORED, UNNAMED, Operation
 from mergesync.sync.payloads import SERVER, remainders_of
@@ -315,6 +316,7 @@ class Session:
         self._comeback.cancel()
         self._core.disconnect()
         self.durability.lost()
+        self.greeting.too_early = None
         self.requests.closed()
         self.naming.closed()
         if self._flushing is not None:
@@ -365,6 +367,8 @@ class Session:
     def _take_answer(self, operation: Operation) -> None:
         self._flushed(operation.request_id, operation.body.get("hashes") if isinstance(operation.body, dict) else None)
         greeted = self.greeting.take_answer(operation, self._store, _now())
+        if greeted:
+            self._mind_what_came_too_early()
         if self._core.has_asked(operation):
             self._core.receive_operation(operation, _now())
             self._heard_server |= self._core.has_replica
@@ -448,7 +452,20 @@ class Session:
                 self.durability.live(supported=self._link.extended)
 
     def refused(self, sender: str, changes: MergeableChanges) -> None:
-        """What was not taken was reported already."""
+        """What was not taken was reported already; if it came too early, our clock may have been changed meanwhile."""
+        hlc = min((hlc_of(stamp) for _, stamp in leaves_of(changes)), default="")
+        if hlc > self._store.latest_allowed_hlc() and self.greeting.too_early is None:
+            self.greeting.too_early = hlc
+            self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
+
+    def _mind_what_came_too_early(self) -> None:
+        """Begin anew with a server whose time allows now what was refused."""
+        too_early, self.greeting.too_early = self.greeting.too_early, None
+        if too_early is not None and too_early <= self._store.latest_allowed_hlc() and self._wants_sync:
+            self.durability.lost()
+            self._core.stop_sync()
+            self._start_sync()
+            self._link.set_alarm()
 
     def changed(self, changes: MergeableChanges, origin: Origin | None, beyond: MergeableChanges) -> None:
         """The store changed: send what was written here."""

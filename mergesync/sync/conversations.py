@@ -197,6 +197,11 @@ class Conversations:
         """How many conversations there are: waiting, late, paused, resting or queued."""
         return self.waiting + len(self._late) + len(self._paused) + len(self._resting) + len(self._queue)
 
+    @property
+    def are_late(self) -> bool:
+        """Whether nothing goes on but that late answers are waited for."""
+        return self.all == len(self._late)
+
     # --- time
 
     @property

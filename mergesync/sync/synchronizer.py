@@ -573,11 +573,17 @@ class Synchronizer:
             self.blame(error, sender)
 
     def _pull_from_others(self, now: float) -> None:
-        """Once the start is over, get what those have who answered later, one by one, as most of it is the same."""
+        """Once the start is over, get what those have who answered later.
+
+        One by one, as most of it is the same; who does not answer in time, as it may be gone, keeps nobody waiting.
+        """
         waiting = None if self._answers is None else self._answers.waiting
-        while waiting and self.state is SyncState.LIVE and not (self._start_pulls or self._pulling.is_pulling):
+        while waiting and self.state is SyncState.LIVE and not (self._start_pulls or self._is_being_given()):
             sender, hashes = waiting.popleft()
             self._pulling.pull_from(sender, Announced(self._new_id(TRANSACTION_ID_LENGTH), hashes, to_us=True), now)
+
+    def _is_being_given(self) -> bool:
+        return self._pulling.is_pulling and not self._talks.are_late
 
     # --- what pulling needs (PullHost)
 

@@ -85,7 +85,7 @@ def _greatest(world: World, path_id: str, clients: list[Client], content: Any) -
     """The model: per leaf the greatest stamp wins, and only stamps that somebody made are there."""
     written = world.written.get(path_id, {})
     stamps = {leaf: (stamp[0], hlc_of(stamp)) for leaf, stamp in leaves_of(content)}
-    makers = {client_part(f"c{number}") for number in range(1, 1 + world._names)}
+    makers = {client_part(f"c{number}") for number in range(1, 1 + world.clients_made)}
     latest = latest_allowed(world.server_clock.read(world.loop.time()))
     for leaf, (wire, hlc) in stamps.items():
         if world.options.has_far_clocks:

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from mergesync import MergeableStore
+from mergesync.limits import MAX_REQUEST_TIMEOUT_SECONDS
 from mergesync.types import MISSING, CellOrMissing
 
 from . import oracles
@@ -378,8 +379,7 @@ class Schedule:
             await self.join_in_peace()
         await self.write_in_peace()
         if self.world.options.relay:
-            for path_id in self.paths:
-                self.world.unexpected += oracles.started(self.world, path_id)
+            self.world.unexpected += await self.wait_for_answers()
             await self.let_all_announce()
         else:
             await self.be_quiet()
@@ -436,6 +436,17 @@ class Schedule:
             self.act(lambda: self.write_one(client))
             await asyncio.sleep(0.4)
         self.world.hooks.failing_loads = 0
+
+    async def wait_for_answers(self) -> list[str]:
+        """A switchboard tells nobody who is gone: they are waited for one after another, all that were ever there."""
+        for _ in range(self.world.clients_made):
+            if not self._unanswered():
+                break
+            await asyncio.sleep(MAX_REQUEST_TIMEOUT_SECONDS)
+        return self._unanswered()
+
+    def _unanswered(self) -> list[str]:
+        return [failure for path_id in self.paths for failure in oracles.started(self.world, path_id)]
 
     async def let_all_announce(self) -> None:
         """A switchboard repairs nothing: peers that differ find out when each tells its hashes (surprise 16)."""

@@ -154,6 +154,7 @@ class World:
         self.database = self._open_database()  # of the living server
         self.holders: dict[tuple[WsServer, str], Persister] = {}  # by server and path id
         self.clients: list[Client] = []
+        self.clients_made = 0
         self.written: dict[str, dict[Leaf, dict[str, Any]]] = {}
         self.durable: dict[str, Durable] = {}
         self.errors: list[Exception] = []
@@ -163,7 +164,6 @@ class World:
         self.hears_strangers = False  # whether others than clients make stamps: a liar, a listener of the server
         self._trace = hashlib.sha256()
         self._ids = Random(self.random.random())
-        self._names = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.application: Application | None = None
         if self.options.rooms:
@@ -277,8 +277,8 @@ class World:
 
     def add_client(self, path_id: str, clock: Clock, multiplexed: bool = False, identity: str = GUEST) -> Client:
         """A program starts, without a connection yet."""
-        self._names += 1
-        name = f"c{self._names}"
+        self.clients_made += 1
+        name = f"c{self.clients_made}"
         store = MergeableStore(name, get_now=lambda: clock.read(self.loop.time()))
         client = Client(name, path_id, clock, store, multiplexed, self.random.random() < 0.4, identity)
         store.add_did_finish_transaction_listener(lambda store: self._note_written(client, store))
@@ -345,6 +345,8 @@ class World:
         if client.synchronizer is None or self.options.has_far_clocks:  # what is refused is not stored
             return
         held, application = dict(client.held), self.application
+        if self.options.relay:  # what peers have given it directly, they give to the server as well
+            held = {leaf: hlc for leaf, hlc in held.items() if hlc in client.made}
         removals = 0 if application is None else application.removals_of(client.path_id)
         await client.synchronizer.durable()
         if removals is None or (application is not None and removals != application.removals_of(client.path_id)):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mergesync import MergeableStore, create_ws_server
+from mergesync.exceptions import RefusedChangesError
 from mergesync.net.greeting import Greeting
 from mergesync.sync.operations import ERROR, OK, Operation
 from tests.support import eventually
@@ -73,3 +74,47 @@ async def test_a_clock_that_is_years_off(years: int) -> None:
         await eventually(lambda: right.get_mergeable_content() == wrong.get_mergeable_content())
         assert right.get_cell("t", "r", "written before") == years
     assert ignored == []
+
+
+@pytest.mark.parametrize("behind_minutes", [6, 600])
+async def test_a_clock_that_is_put_back(behind_minutes: int) -> None:
+    """What others write meanwhile comes too early; so the time is asked for again, and nothing is missed.
+
+    Found by schedule 77334 of the simulator.
+    """
+    ignored: list[Exception] = []
+    right = MergeableStore()
+    behind_milliseconds = 0
+    wrong = MergeableStore(get_now=lambda: int(right._clock.now()) - behind_milliseconds)
+    async with (
+        create_ws_server("127.0.0.1", 0) as server,
+        synced(right, url_of(server)),
+        synced(wrong, url_of(server), on_ignored_error=ignored.append),
+    ):
+        wrong.set_cell("t", "r", "before", 1)
+        await eventually(lambda: right.has_row("t", "r"))
+        behind_milliseconds = behind_minutes * 60_000
+        right.set_cell("t", "r", "during", 1)
+        await eventually(lambda: wrong.has_cell("t", "r", "during"))
+        wrong.set_cell("t", "r", "during", 2)
+        await eventually(lambda: right.get_cell("t", "r", "during") == 2)
+        await eventually(lambda: right.get_mergeable_content() == wrong.get_mergeable_content())
+    assert {type(error) for error in ignored} == {RefusedChangesError}
+
+
+async def test_a_stamp_that_is_too_early_for_the_server_as_well() -> None:
+    """It is asked once what time it is, and nothing begins anew."""
+    ignored: list[Exception] = []
+    async with (
+        create_ws_server("127.0.0.1", 0) as server,
+        server.open_path("p") as path,
+        synced(MergeableStore(), url_of(server), on_ignored_error=ignored.append) as synchronizer,
+    ):
+        session, greeting = synchronizer._session, synchronizer._session.greeting
+        sends = session.stats.sends
+        path.store._clock.offset += 600_000
+        path.store.set_value("v", 1)
+        await eventually(lambda: ignored)
+        await eventually(lambda: greeting.too_early is None)
+        assert (synchronizer.status, session.stats.sends) == ("live", sends)
+    assert [type(error) for error in ignored] == [RefusedChangesError]

@@ -87,6 +87,21 @@ def test_others_after_who_answered_first_is_silent() -> None:
     assert driven.outbox.sent[-1][0] == "B"
 
 
+def test_others_are_not_kept_waiting_by_one_who_is_gone() -> None:
+    """Who does not answer a pull in time is waited for beside the next; found by schedule 78303 of the simulator."""
+    driven = started()
+    driven.answer(driven.store.get_mergeable_content_hashes())
+    driven.answer([0, 1], "A", index=0)
+    driven.answer([0, 2], "B", index=0)
+    assert driven.outbox.sent[-1][0] == "A"
+    driven.core.wake(1.0)
+    assert driven.outbox.sent[-1][0] == "B"
+    driven.answer([{"B": [2, hlc(2)]}], "B")
+    assert driven.core.is_pulling
+    driven.core.wake(1.0 + MAX_REQUEST_TIMEOUT_SECONDS)
+    assert (driven.store.get_values(), driven.core.is_pulling) == ({"v": 1, "B": 2}, False)
+
+
 def test_too_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many different answers are blamed on who gave them."""
     monkeypatch.setattr(start_answers, "MAX_WAITING_CONVERSATIONS", 2)
