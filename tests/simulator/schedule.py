@@ -250,6 +250,8 @@ class Schedule:
             return
         if len(links) != 1 or links[0].is_troubled:
             return
+        if client.is_stock and not client.synchronizer._session._heard_server:
+            return  # live because the answer is late, and it may be that there is nobody
         is_told_of = self.is_told_of(client)
         await client.synchronizer.destroy()
         client.synchronizer = None
