@@ -189,6 +189,7 @@ class Harness:
         served = await self._start()
         if self._chance.random() < 0.5:  # otherwise it may die again while clients are still sending what it lacks
             await self._expect(served, due)
+            await eventually(lambda: any(client.promised for client in self._clients), RESYNC_SECONDS)
         return served
 
     async def _write(self) -> None:
