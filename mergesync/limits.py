@@ -432,10 +432,9 @@ of 4 KiB."""
 SQLITE_READERS: Final = 8
 """Connections, and so threads, that read paths at once; more of them would only wait for one another."""
 
-SQLITE_WAL_BYTES: Final = 32 * 2**20
-"""So large the log grows before it goes into the database, where several changes of a page are one then, and in a large
-database those of pages that are neighbours: of a million cells, a change writes 3.3 kB in all instead of 5.1 with 4 MB.
-It is what a crash leaves to be read when the database is opened next, at some 0.6 ms for a MB."""
+SQLITE_WAL_BYTES: Final = 4 * 2**20
+"""So large the log grows before it goes into the database, where several changes of a page are one then. Much larger,
+and the commit that has to do it takes long."""
 
 SQLITE_POLL_SECONDS: Final = 0.5
 """How often auto-load asks SQLite whether another process has committed (TinyBase: 1)."""

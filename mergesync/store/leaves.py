@@ -24,6 +24,7 @@ __all__ = [
     "leaf_hash",
     "news_in",
     "pack",
+    "replace_shown",
     "take",
 ]
 
@@ -107,51 +108,55 @@ def take(
     return live, newest
 
 
-def news_in(
-    said: Mapping[str, Any], stamps: dict[str, Stamp], replaced: dict[str, Stamp | None] | None, newest: str
-) -> tuple[dict[str, Stamp], int, str]:
+def news_in(said: Mapping[str, Any], stamps: Mapping[str, Stamp], newest: str) -> tuple[dict[str, Stamp], str]:
     """What of a checked row wins against the stamps that are there, leaf by leaf: the greater HLC (protocol section 7).
-
-    Most of it can be put in its place at once: what shows and replaces what does, so that nothing is to be counted or
-    ordered anew.
 
     Args:
         said: the leaves.
         stamps: those that are there.
-        replaced: takes the stamps of leaves that were put in their places, as they were at first; None to put none.
         newest: the greatest HLC so far.
 
     Returns:
-        The stamps of the other leaves that win, how many leaves do not win, and the greatest HLC.
+        The stamps of the leaves that win, and the greatest HLC.
     """
     news: dict[str, Stamp] = {}
-    lost = 0
     for leaf_id, leaf in said.items():
         old = stamps.get(leaf_id, _NO_STAMP)
         hlc = (leaf[1] or "") if len(leaf) > 1 else ""
         if old[-1] != COLON and hlc.encode() <= old[-16:]:
-            lost += 1
             continue
         stamp = pack(leaf[0], hlc)
         if stamp == old:
-            lost += 1
             continue
+        news[leaf_id] = stamp
         if hlc > newest:
             newest = hlc
-        if (
-            replaced is not None
-            and (old < PLAIN or (old is not _NO_STAMP and is_live(old)))
-            and (stamp < PLAIN or is_live(stamp))
-        ):
-            if leaf_id not in replaced:
-                replaced[leaf_id] = old
-            stamps[leaf_id] = stamp
-        else:
-            news[leaf_id] = stamp
-    return news, lost, newest
+    return news, newest
 
 
 _NO_STAMP: Final = b"?:"  # it has no HLC either, and is no stamp
+
+
+def replace_shown(stamps: dict[str, Stamp], news: Mapping[str, Stamp], before: dict[str, Stamp | None]) -> bool:
+    """Replace stamps that show by others that do, so that nothing is to be counted or ordered anew.
+
+    Args:
+        stamps: those of a row.
+        news: the new ones.
+        before: takes those that were there at first.
+
+    Returns:
+        Whether all of them are of that kind; else nothing was done.
+    """
+    for leaf_id, stamp in news.items():
+        old = stamps.get(leaf_id)
+        if old is None or not (old < PLAIN or is_live(old)) or not (stamp < PLAIN or is_live(stamp)):
+            return False
+    for leaf_id in news:
+        if leaf_id not in before:
+            before[leaf_id] = stamps[leaf_id]
+    stamps.update(news)
+    return True
 
 
 def leaf_hash(leaf: tuple[Any, str]) -> int:

@@ -13,7 +13,7 @@ from mergesync.limits import MAX_CLOCK_OFFSET_MILLISECONDS
 from mergesync.store.bodies import hlc_of
 from mergesync.store.building import Built, build
 from mergesync.store.bulk import collector_paused
-from mergesync.store.leaves import news_in, take
+from mergesync.store.leaves import news_in, replace_shown, take
 from mergesync.store.listening import Listening
 from mergesync.store.stamps import Stamp, shown_text
 from mergesync.store.transaction import NEW, Transaction
@@ -35,7 +35,11 @@ class Merging(Listening):
             else:
                 newest = self._merge_tables(tables)
                 newest = max(newest, self._merge_hlc(self._tree.values, hlc_of(values), None, None))
-                newest = self._merge_leaves(self._tree.values, None, "", values[0], newest)
+                news, newest = news_in(values[0], self._tree.values.stamps, newest)
+                if len(news) < len(values[0]):
+                    self._transaction.left_out = True
+                if news:
+                    self._replace_some(self._tree.values, None, "", news)
             self._transaction.merges += 1
             self._clock.observe(newest)
 
@@ -65,7 +69,11 @@ class Merging(Listening):
             elif is_new and row.before is NEW and not has_schema:
                 newest = self._take_row(table, table_id, row_id, row, leaves, newest)
             else:
-                newest = self._merge_leaves(row, table_id, row_id, leaves, newest)
+                news, newest = news_in(leaves, row.stamps, newest)
+                if len(news) < len(leaves):
+                    self._transaction.left_out = True
+                if news:
+                    self._replace_some(row, table_id, row_id, news)
             if len(said) > 1:
                 newest = max(newest, self._merge_hlc(row, hlc_of(said), table_id, row_id))
             if has_schema and row.live:
@@ -82,24 +90,23 @@ class Merging(Listening):
             self._tree.count_row(table_id, table, row_id, 1)
         return newest
 
-    def _merge_leaves(self, leaves: Leaves, table_id: str | None, row_id: str, said: Any, newest: str) -> str:
-        """Take those leaves of a row, or values, that win; returns the greatest HLC so far."""
-        transaction, has_schema, before = self._transaction, self._has_schema, leaves.before
-        one_by_one = has_schema or before is NEW or transaction.journal is not None
-        replaced = None if one_by_one else {} if before is None else before
-        news, lost, newest = news_in(said, leaves.stamps, replaced, newest)
-        if lost:
-            transaction.left_out = True
-        if before is None and (news or replaced):
-            leaves.before = replaced or {}
-            if table_id is not None:
-                transaction.rows.append((table_id, row_id, leaves))
-        for leaf_id, stamp in news.items():
-            if has_schema:
-                self._refuse_unfit(table_id, row_id, leaf_id, stamp)
-            shows = self._shows(table_id, leaf_id, stamp)
-            self._put(leaves, table_id, row_id, leaf_id, leaves.stamps.get(leaf_id), stamp, shows)
-        return newest
+    def _replace_some(self, leaves: Leaves, table_id: str | None, row_id: str, news: dict[str, Stamp]) -> None:
+        """Put stamps that win in their places."""
+        if leaves.before is None:
+            leaves = self._values() if table_id is None else self._row(table_id, row_id)
+        before, has_schema = leaves.before, self._has_schema
+        assert before is not None
+        if (
+            has_schema
+            or before is NEW
+            or self._transaction.journal is not None
+            or not replace_shown(leaves.stamps, news, before)
+        ):
+            for leaf_id, stamp in news.items():
+                if has_schema:
+                    self._refuse_unfit(table_id, row_id, leaf_id, stamp)
+                shows = self._shows(table_id, leaf_id, stamp)
+                self._put(leaves, table_id, row_id, leaf_id, leaves.stamps.get(leaf_id), stamp, shows)
 
     def _refuse_unfit(self, table_id: str | None, row_id: str, leaf_id: str, stamp: Stamp) -> None:
         """Tell what a schema keeps from showing; it is stamped and passed on all the same (surprise 24)."""

@@ -54,7 +54,7 @@ _STORE = (
     Mutant("counters do not count", "store.leaves:news_in", "hlc.encode() <= old[-16:]", "hlc[:7].encode() <= old[-16:-9]"),
     Mutant("only the first cell is merged", "store.leaves:news_in", "in said.items()", "in list(said.items())[:1]"),
     Mutant("only the first row is merged", "store.merging:Merging._merge_table", "in rows.items()", "in list(rows.items())[:1]"),
-    Mutant("values are not merged", "store.merging:Merging._merge", 'newest = self._merge_leaves(self._tree.values, None, "", values[0], newest)', 'pass'),
+    Mutant("values are not merged", "store.merging:Merging._merge", 'news_in(values[0], self._tree.values.stamps, newest)', '({}, newest)'),
     Mutant("a new row forgets tombstones", "store.leaves:take", "stamp = stamps[leaf_id] = pack(wire, hlc)\n", "stamp = pack(wire, hlc); stamps.update({leaf_id: stamp} if stamp[0] != COLON else {})\n"),
     Mutant("believed hashes are wrong", "store.building:_Building._add_rows", "row.believe(int(row_said[2]) % _MODULUS, wrong)", "row.believe(7, wrong)"),
     Mutant("a blank store takes one row", "store.building:_Building._add_rows", "in said.items()", "in list(said.items())[:1]"),

@@ -17,6 +17,7 @@ from mergesync.store.leaves import (
     leaf_hash,
     news_in,
     pack,
+    replace_shown,
     take,
 )
 
@@ -99,10 +100,9 @@ def test_news(leaf: Any, old: bytes | None, wins: bool) -> None:
     said = {"a": leaf, "known": ["x", hlc(5)]}
     stamps = {"known": pack("y", hlc(5))} | ({} if old is None else {"a": old})
     before = dict(stamps)
-    news, lost, newest = news_in(said, stamps, None, hlc(1))
+    news, newest = news_in(said, stamps, hlc(1))
     said_hlc = leaf[1] if leaf[1:] and leaf[1] else ""
     assert news == ({"a": pack(leaf[0], said_hlc)} if wins else {})
-    assert lost == (1 if wins else 2)
     assert newest == (max(said_hlc, hlc(1)) if wins else hlc(1))
     assert stamps == before
 
@@ -116,11 +116,10 @@ HIDDEN = [TOMBSTONE, f"{ENCODED}1"]
 def test_stamps_that_show_are_replaced(old: Any, new: Any) -> None:
     """In their place; the first of those that were there is kept."""
     stamps = {"a": pack(old, hlc(1)), "b": pack("x", hlc(1)), "c": pack(old, hlc(1))}
-    said = {"c": [new, hlc(2)], "a": [new, hlc(3)], "b": ["y", hlc(1)]}
-    replaced: dict[str, bytes | None] = {"c": None}
-    assert news_in(said, stamps, replaced, hlc(1)) == ({}, 1, hlc(3))
+    before: dict[str, bytes | None] = {"c": None}
+    assert replace_shown(stamps, {"c": pack(new, hlc(2)), "a": pack(new, hlc(3))}, before)
     assert [*stamps.items()] == [("a", pack(new, hlc(3))), ("b", pack("x", hlc(1))), ("c", pack(new, hlc(2)))]
-    assert replaced == {"c": None, "a": pack(old, hlc(1))}
+    assert before == {"c": None, "a": pack(old, hlc(1))}
 
 
 @pytest.mark.parametrize(
@@ -128,13 +127,12 @@ def test_stamps_that_show_are_replaced(old: Any, new: Any) -> None:
     [(None, "x"), *((old, "x") for old in HIDDEN), *(("x", new) for new in HIDDEN), (TOMBSTONE, TOMBSTONE)],
 )
 def test_other_stamps_are_not(old: Any, new: Any) -> None:
-    """They are told, so that what shows then is counted."""
-    b = {} if old is None else {"b": pack(old, hlc(1))}
-    stamps, replaced = {"a": pack("x", hlc(1)), **b}, dict[str, bytes | None]()
-    said = {"a": ["y", hlc(2)], "b": [new, hlc(2)]}
-    assert news_in(said, stamps, replaced, hlc(1)) == ({"b": pack(new, hlc(2))}, 0, hlc(2))
-    assert stamps == {"a": pack("y", hlc(2)), **b}
-    assert replaced == {"a": pack("x", hlc(1))}
+    """Nor is anything else, then."""
+    stamps = {"a": pack("x", hlc(1))} | ({} if old is None else {"b": pack(old, hlc(1))})
+    before: dict[str, bytes | None] = {}
+    as_it_was = dict(stamps)
+    assert not replace_shown(stamps, {"a": pack("y", hlc(2)), "b": pack(new, hlc(2))}, before)
+    assert (stamps, before) == (as_it_was, {})
 
 
 def test_hash_share() -> None:
