@@ -380,7 +380,7 @@ class Hub:
             body: see `SINCE`.
             answer: called with the result; empty if there is nobody here who has all of the path.
             now: seconds.
-            begins: whether it begins to sync: what it was asked before, it has not heard.
+            begins: whether it begins to sync: what it was asked before, it has not heard, nor what time it is.
 
         Raises:
             RemoteProtocolError: it is no such body.
@@ -391,9 +391,11 @@ class Hub:
             return
         if begins:
             self._synchronizer.forget_questions(client_id)
+            if changes is not None and changes[1] > self._synchronizer.store.latest_allowed_hlc():
+                changes = None  # it does not know yet what time it is here; once it does, it stamps them anew
         if changes is not None:
-            message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, *changes)
-            self._synchronizer.receive(client_id, message, now)
+            # many transactions may have left them, so they have no id of one
+            self._synchronizer.receive(client_id, Message(None, MessageType.CONTENT_DIFF, *changes), now)
         theirs = no_changes() if changes is None else changes[0]
         self.when_merged(client_id, lambda _: answer(self._news(client_id, place, theirs)))
 

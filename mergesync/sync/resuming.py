@@ -98,6 +98,9 @@ class Resuming:
     def run(self, transaction_id: str, *, greets: bool) -> Generator[Step, Answer, bool | None]:
         """Ask what has changed, take that, and send what the server has not confirmed.
 
+        Who greets sends that at once. Should it be too far ahead for the server's clock, the server passes it over, and
+        tells the time: then it is stamped anew, counts as written meanwhile, and is sent again.
+
         Args:
             transaction_id: the first part of the ids of what is asked.
             greets: whether this is the first that is said on a connection.
@@ -113,7 +116,10 @@ class Resuming:
         self.is_checked = False
         while not self._store.hash_some(HASHED_AT_ONCE):
             yield PAUSE
-        kind, changes, is_first = HELLO if greets else SINCE, None, True
+        kind, is_first = (HELLO if greets else SINCE), True
+        changes = self._unconfirmed() if greets else None
+        if changes is not None and is_empty(changes):
+            changes = None
         for _ in range(_ROUNDS):
             writes = self.writes
             place = None if self.cursor is None else [self.cursor, self._last]
@@ -132,9 +138,8 @@ class Resuming:
                 self._answered()
             if is_equal or news is None:
                 return is_equal
-            changes = self._unconfirmed()
-            has_told_all = writes == self.writes and (not is_first or (changes is not None and is_empty(changes)))
-            if changes is None or has_told_all:
+            has_told, changes = changes is not None, self._unconfirmed()
+            if changes is None or (writes == self.writes and (has_told or is_empty(changes))):
                 self.settle(None)
                 return False
             kind, is_first = SINCE, False

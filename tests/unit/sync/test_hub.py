@@ -602,6 +602,20 @@ def test_who_comes_back_is_told_what_has_changed() -> None:
     assert again == {"cursor": result["cursor"], "changes": [[{}], [{}], 1], "hashes": result["hashes"]}
 
 
+def test_who_begins_with_the_clock_of_yesterday() -> None:
+    """What it brings with its first words is passed over where it is too far ahead; later that is judged."""
+    path = Path("A").ready(store := new_store("server"))
+    brought = value_changes(mine=[3, hlc(3, FUTURE)])
+    results: list[dict[str, Any]] = []
+    path.hub.resume("A", [None, brought], results.append, 0.0, begins=True)
+    assert results[0]["hashes"] == [0, 0]
+    assert (store.get_values(), path.take(), path.exits.errors) == ({}, [], [])
+    path.hub.resume("A", [None, value_changes(mine=[3, hlc(3)])], results.append, 0.0, begins=True)
+    assert store.get_values() == {"mine": 3}
+    resumed(path, "A", [None, brought])
+    assert [type(error) for error in path.exits.errors] == [RefusedChangesError]
+
+
 def test_what_messages_tell_of_who_got_them() -> None:
     """Whoever wrote the changes, and whoever got them; of two messages of one transaction only the last tells all."""
     path = Path("A", "B").ready(store := new_store("server"))
