@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 from mergesync.exceptions import NotDurableError, NotSupportedError
 from mergesync.limits import MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
-from mergesync.store.diff import Room
 from mergesync.store.unsaved import Unsaved
 from mergesync.sync.admission import Leaf, body_of, is_empty, leaves_of
 from mergesync.sync.operations import OK, Operation
@@ -73,12 +73,13 @@ class Durability:
         """What the server may not have got; None if nobody knows, or it is more than a page."""
         if not self._has_told_all:
             return None
-        room = Room(MAX_PAGE_BYTES)
+        left = MAX_PAGE_BYTES
         leaves: dict[Leaf, Any] = {}
-        for changes in self._parts():
-            if not all(room.take(_size(*found)) for found in leaves_of(changes)):
+        for leaf, stamp in chain.from_iterable(map(leaves_of, self._parts())):
+            left -= _size(leaf, stamp)
+            if left < 0:
                 return None
-            leaves |= leaves_of(changes)
+            leaves[leaf] = stamp
         return body_of(leaves)
 
     def _parts(self) -> list[MergeableChanges]:
