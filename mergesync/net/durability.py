@@ -16,7 +16,7 @@ from mergesync.exceptions import NotDurableError, NotSupportedError
 from mergesync.limits import MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
 from mergesync.store.unsaved import Unsaved
-from mergesync.sync.admission import Leaf, body_of, is_empty, leaves_of
+from mergesync.sync.admission import Leaf, body_of, is_empty, leaf_size, leaves_of
 from mergesync.sync.operations import OK, Operation
 from mergesync.types import MergeableChanges
 from mergesync.waiting import settle
@@ -76,7 +76,7 @@ class Durability:
         left = MAX_PAGE_BYTES
         leaves: dict[Leaf, Any] = {}
         for leaf, stamp in chain.from_iterable(map(leaves_of, self._parts())):
-            left -= _size(leaf, stamp)
+            left -= leaf_size(leaf, stamp[0])
             if left < 0:
                 return None
             leaves[leaf] = stamp
@@ -176,12 +176,6 @@ class Durability:
     def _until(self, request_id: str) -> list[str]:
         request_ids = list(self._asked)
         return request_ids[: request_ids.index(request_id) + 1]
-
-
-def _size(leaf: Leaf, stamp: Any) -> int:
-    """About how many bytes of JSON a leaf takes."""
-    wire = stamp[0]
-    return sum(len(id_) for id_ in leaf if id_) + (len(wire) if isinstance(wire, str) else 24) + 24
 
 
 def _not_durable(body: Any) -> NotDurableError:

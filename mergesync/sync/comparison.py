@@ -25,6 +25,7 @@ from mergesync.store.diff import Room, row_stamp, stamped
 from mergesync.store.jsjson import string_text
 from mergesync.store.ranges import Ranges, RowRanges, row_fingerprint
 from mergesync.store.texts import container_text, row_text
+from mergesync.sync.admission import Leaf, body_of, leaf_size
 from mergesync.sync.packing import packed, unpacked_json
 from mergesync.sync.resuming import checked_changes
 from mergesync.types import MergeableChanges
@@ -249,6 +250,7 @@ class Comparing:
         ranges: of the store.
         merge: merges what the other end gives.
         their_hashes: its content hashes, as far as known.
+        their_latest: a stamp that nothing there exceeds, as far as known: what is later here is given at once.
 
     Attributes:
         cursor: where the other end says that this store is, now that both are equal (see `window`).
@@ -260,6 +262,7 @@ class Comparing:
         ranges: Ranges,
         merge: Merge,
         their_hashes: list[int] | None = None,
+        their_latest: str | None = None,
     ) -> None:
         self._store = store
         self._ranges = ranges
@@ -270,6 +273,7 @@ class Comparing:
         self._newer_values: dict[str, Any] = {}
         self._listed: dict[str, set[str]] = {}  # in the last request, by table
         self._hashes: Any = their_hashes
+        self._their_latest = their_latest
         self._unmerged: tuple[MergeableChanges, str] | None = None  # what came last
         self.cursor: str | None = None
 
@@ -284,7 +288,8 @@ class Comparing:
             self._hashes = None
             table_ids = list(self._store.get_mergeable_table_hashes())
             self._todo = [(table_id, "", None) for table_id in reversed(table_ids)]
-            self._take((yield [table_ids, self._store.get_mergeable_value_hashes(), self._next_ranges()]))
+            ranges = self._next_ranges()
+            self._take((yield [table_ids, self._store.get_mergeable_value_hashes(), ranges, *self._later()]))
             while self._todo or self._gives or self._hashes is None:
                 gives = self._gives and (not self._todo or sum(map(len, self._newer.values())) >= _REQUEST)
                 page = self._next_page() if gives else []  # little is given at once
@@ -373,6 +378,20 @@ class Comparing:
             values = self._store.get_mergeable_value_diff({})[0]
             ours = {value_id: values[value_id] for value_id in value_ids if value_id in values}
             self._newer_values |= _beyond(ours, theirs)
+
+    def _later(self) -> list[MergeableChanges]:
+        """What is later than anything there, if that is something, and fits a page: that need not be found first."""
+        latest, self._their_latest = self._their_latest, None
+        if latest is None:
+            return []
+        left = MAX_PAGE_BYTES
+        found: dict[Leaf, Any] = {}
+        for leaf, (wire, hlc) in self._store.get_stamps_after(latest):
+            left -= leaf_size(leaf, wire)
+            if left < 0:
+                return []
+            found[leaf] = stamped(wire, hlc)
+        return [body_of(found)] if found else []
 
     def _next_page(self) -> list[MergeableChanges]:
         """What is newer here, and as many of the rows that are wanted as one page holds; empty if there are none."""

@@ -412,7 +412,10 @@ class Hub:
         cursor, store = self._cursor(client_id), self._synchronizer.shown_to(client_id)
         leaves = None if self._window is None or cursor is None or place is None else self._window.since(*place)
         news = None if leaves is None else page_of(store, leaves, theirs)
-        return {"cursor": cursor, "changes": news, "hashes": store.get_mergeable_content_hashes()}
+        result = {"cursor": cursor, "changes": news, "hashes": store.get_mergeable_content_hashes()}
+        if news is None and cursor is not None:  # it has to compare, and what is later need not be looked for
+            result["latest"] = store.get_latest_hlc()
+        return result
 
     def _answer_questions(self) -> None:
         if self._questions and self.state is HubState.READY and not self._waiting.messages:

@@ -282,14 +282,20 @@ class Pulling:
 
     def _greeted(self, transaction_id: str) -> Generator[Step, Answer, bool | None]:
         is_equal = yield from self.resuming.run(transaction_id, greets=True)
-        return is_equal if is_equal is not False else (yield from self._compared(transaction_id, None))
+        return (
+            is_equal
+            if is_equal is not False
+            else (yield from self._compared(transaction_id, None, self.resuming.latest))
+        )
 
     def _equalized(self, transaction_id: str, hashes: list[int]) -> Generator[Step, Answer, bool | None]:
         if self.resuming.cursor is not None and (yield from self.resuming.run(transaction_id, greets=False)):
             return True
         return (yield from self._compared(transaction_id, hashes))
 
-    def _compared(self, transaction_id: str, hashes: list[int] | None) -> Generator[Step, Answer, bool | None]:
+    def _compared(
+        self, transaction_id: str, hashes: list[int] | None, latest: str | None = None
+    ) -> Generator[Step, Answer, bool | None]:
         """Compare ranges of rows; None if the server cannot."""
         while not self._ranges.prepare(None):
             yield PAUSE
@@ -298,6 +304,7 @@ class Pulling:
             self._ranges,
             merge=partial(self._merge, SERVER),
             their_hashes=hashes,
+            their_latest=latest,
         )
         run = comparing.run()
         try:

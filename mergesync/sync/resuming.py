@@ -14,6 +14,7 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.limits import HASHED_AT_ONCE
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import WIRE, check_tables, check_values
+from mergesync.store.hlc import is_hlc
 from mergesync.sync.admission import is_empty
 from mergesync.sync.conversations import PAUSE, Answer, Question, Step
 from mergesync.sync.operations import HELLO, SINCE
@@ -62,6 +63,7 @@ class Resuming:
     Attributes:
         cursor: where the server said that this store is; None if nobody knows.
         writes: how often something was written here.
+        latest: a stamp that nothing on the server exceeded when it answered; None where that is not known.
         is_checked: whether both were equal at some moment since it was last asked.
     """
 
@@ -74,6 +76,7 @@ class Resuming:
     ) -> None:
         self.cursor: str | None = None
         self.writes: int = 0
+        self.latest: str | None = None
         self.is_checked: bool = False
         self._store = store
         self._merge = merge
@@ -130,6 +133,8 @@ class Resuming:
             cursor, news, hashes = result.get("cursor"), result.get("changes"), result["hashes"]
             if not isinstance(cursor, str | None):
                 raise RemoteProtocolError("not a cursor")
+            latest = result.get("latest")
+            self.latest = latest if is_hlc(latest) else None
             if news is not None:
                 self._merge(news, checked_changes(news))
             is_equal = self.is_checked = bool(hashes == self._store.get_mergeable_content_hashes())

@@ -192,6 +192,31 @@ def test_nothing_is_given_where_nothing_is_newer() -> None:
     assert run.send(GOOD) == [None, None, []]
 
 
+def test_what_is_later_than_anything_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given with the first request, and so is not looked for, unless it is more than a page; and only once."""
+    store = store_of(3)
+    other = new_store("other").set_mergeable_content(store.get_mergeable_content())
+    latest = other.get_latest_hlc()
+    assert len(next(Comparing(store, Ranges(store), nothing, None, latest).run())) == 3
+    store.set_cell("t", "r001", "c", "later").set_value("v", "later").del_cell("t", "r002", "c", force_del=True)
+    run = Comparing(store, Ranges(store), nothing, None, latest).run()
+    asked = next(run)
+    changes = changes_in(asked)
+    assert changes is not None
+    assert changes[0][0][0]["t"][0].keys() == {"r001", "r002"}
+    assert changes[0][1][0].keys() == {"v"}
+    other.apply_mergeable_changes(changes[0])
+    result = compare(other, Ranges(other), asked, None)
+    with pytest.raises(StopIteration) as stop:
+        run.send(result)
+    assert stop.value.value is True
+    run = Comparing(store, Ranges(store), nothing, None, latest).run()
+    next(run)
+    assert len(run.send([*GOOD[:5], [1, 1], None])) == 3  # another round
+    monkeypatch.setattr("mergesync.sync.comparison.MAX_PAGE_BYTES", 50)
+    assert len(next(Comparing(store, Ranges(store), nothing, None, latest).run())) == 3
+
+
 def test_wanted_rows_that_are_not_here() -> None:
     """They are not given."""
     store = store_of(3)

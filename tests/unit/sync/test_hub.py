@@ -588,7 +588,8 @@ def test_who_comes_back_is_told_what_has_changed() -> None:
     """What others wrote, and the server; not what it has just brought itself, which goes on to the others."""
     path = Path("A", "B").ready(store := new_store("server").set_value("old", 1))
     first = resumed(path, "A", [None, None])
-    assert first == {"cursor": first["cursor"], "changes": None, "hashes": store.get_mergeable_content_hashes()}
+    hashes, latest = store.get_mergeable_content_hashes(), store.get_latest_hlc()
+    assert first == {"cursor": first["cursor"], "changes": None, "hashes": hashes, "latest": latest}
     path.hear("B", DIFF, cell_changes("t", "r", c=[1, hlc(1)]))
     store.set_value("v", 2)
     brought = value_changes(mine=[3, hlc(3)])

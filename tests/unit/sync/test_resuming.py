@@ -125,6 +125,17 @@ def test_what_is_written_while_the_server_is_greeted() -> None:
     assert driven.is_done()
 
 
+@pytest.mark.parametrize(("latest", "given"), [(hlc(0), 1), (hlc(9, 1), 0), (None, 0), ("nonsense", 0)])
+def test_what_is_later_than_all_that_the_server_has(latest: Any, given: int) -> None:
+    """Where nothing else is known, it is given with the first request that compares."""
+    driven = Driven(new_store().set_value("v", 1), operate=(asked := []).append)  # type: ignore[var-annotated]
+    driven.core.start_sync(0.0, compares=True)
+    result = {"cursor": "e.1", "changes": None, "hashes": [1, 1], "latest": latest}
+    driven.core.receive_operation(Operation(asked[0].request_id, OK, result), 0.0)
+    assert asked[1].name == COMPARE
+    assert len(asked[1].body) == 3 + given
+
+
 def test_the_server_is_one_of_before_a_restart() -> None:
     """It does not know the cursor, takes what is sent nevertheless, and what it has is compared."""
     driven = Resumed(value_changes(v=[1, hlc(1)]))
