@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 from mergesync.exceptions import NotDurableError, NotSupportedError
 from mergesync.limits import MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
-from mergesync.store.diff import Room
 from mergesync.store.unsaved import Unsaved
-from mergesync.sync.admission import Leaf, body_of, is_empty, leaves_of
+from mergesync.sync.admission import Leaf, body_of, is_empty, leaf_size, leaves_of
 from mergesync.sync.operations import OK, Operation
 from mergesync.types import MergeableChanges
 from mergesync.waiting import settle
@@ -73,12 +73,13 @@ class Durability:
         """What the server may not have got; None if nobody knows, or it is more than a page."""
         if not self._has_told_all:
             return None
-        room = Room(MAX_PAGE_BYTES)
+        left = MAX_PAGE_BYTES
         leaves: dict[Leaf, Any] = {}
-        for changes in self._parts():
-            if not all(room.take(_size(*found)) for found in leaves_of(changes)):
+        for leaf, stamp in chain.from_iterable(map(leaves_of, self._parts())):
+            left -= leaf_size(leaf, stamp[0])
+            if left < 0:
                 return None
-            leaves |= leaves_of(changes)
+            leaves[leaf] = stamp
         return body_of(leaves)
 
     def _parts(self) -> list[MergeableChanges]:
@@ -175,12 +176,6 @@ class Durability:
     def _until(self, request_id: str) -> list[str]:
         request_ids = list(self._asked)
         return request_ids[: request_ids.index(request_id) + 1]
-
-
-def _size(leaf: Leaf, stamp: Any) -> int:
-    """About how many bytes of JSON a leaf takes."""
-    wire = stamp[0]
-    return sum(len(id_) for id_ in leaf if id_) + (len(wire) if isinstance(wire, str) else 24) + 24
 
 
 def _not_durable(body: Any) -> NotDurableError:

@@ -166,7 +166,12 @@ class Service:
                     raise RequestFailedError("nobody here has all of the path", "unknown")
                 answer(OK, result)
 
-        self._hub.when_ready(client.id, partial(self._prepare, body, prepared))
+        def ready() -> None:
+            with self._answering(client, answer):
+                self._hub.take_given(client.id, body, self._now())
+                self._hub.when_merged(client.id, lambda _: self._prepare(body, prepared))
+
+        self._hub.when_ready(client.id, ready)
 
     def _prepare(self, body: Any | None, act: Callable[[], None]) -> None:
         """Act as soon as what takes long is done, and let others do something meanwhile."""

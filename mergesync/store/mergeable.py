@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, ItemsView, Iterator, Mapping
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from mergesync.store.bodies import CHANGES, CONTENT, check_body, hlc_of
 from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
 from mergesync.store.changes import Change
-from mergesync.store.hlc import decode_hlc
+from mergesync.store.hlc import CLIENT_PART_LENGTH, decode_hlc, encode_hlc
 from mergesync.store.merging import Merging
 from mergesync.store.stamps import NO_HLC, Stamp, hlc_in, is_live, text_in, unpack, unpacked, wire_in_text
 from mergesync.store.texts import tables_text
@@ -383,6 +384,33 @@ class MergeableStore(Merging):
         leaves = self._tree.values if table_id is None else self._find_row(table_id, row_id)
         stamp = None if leaves is None else self._find_stamp(leaves, leaf_id)
         return None if stamp is None else unpack(stamp)
+
+    def get_latest_hlc(self) -> str:
+        """No stamp that was made here, or came, is greater.
+
+        Example:
+            >>> MergeableStore("s1", get_now=lambda: 1704067200000).set_value("open", True).get_latest_hlc()
+            'Nn1JUF-----zzzzz'
+        """
+        return encode_hlc(self._clock.time, max(self._clock.counter, 0), "z" * CLIENT_PART_LENGTH)
+
+    def get_stamps_after(self, hlc: str) -> Iterator[tuple[tuple[str | None, str, str], tuple[Any, str]]]:
+        """Later leaves and tombstones: `(table id or None, row id, leaf id)`, and `(wire form, HLC)`.
+
+        Args:
+            hlc: a stamp of the clock.
+
+        Example:
+            >>> store = MergeableStore("s1", get_now=lambda: 1704067200000).set_value("open", True)
+            >>> list(store.get_stamps_after("Nn1JUF-----7JQY7"))
+            [((None, '', 'open'), (True, 'Nn1JUF-----7JQY8'))]
+        """
+        if self.get_latest_hlc() > hlc:
+            end, length = hlc.encode(), len(hlc)
+            for table_id, row_id, leaves in chain(self._tree.rows(), [(None, "", self._tree.values)]):
+                for leaf_id, stamp in leaves.stamps.items():
+                    if stamp[-length:] > end and hlc_in(stamp) > hlc:  # most are seen not to be without more ado
+                        yield (table_id, row_id, leaf_id), unpack(stamp)
 
     def get_news(self, table_id: str | None, row_id: str, leaves: Mapping[str, Any]) -> dict[str, Stamp | None]:
         """Which leaves would be taken if they were merged, with the packed stamps that they would replace, if any.

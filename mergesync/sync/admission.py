@@ -20,7 +20,7 @@ from mergesync.types import MergeableChanges
 
 __all__ = [
     "Admission", "ByRow", "Leaf", "Place", "Reason", "Split", "body_of", "changes_beyond", "correction",
-    "has_bare_containers", "has_unstamped", "is_blank", "is_empty", "leaves_of", "rows_of", "split",
+    "has_bare_containers", "has_unstamped", "is_blank", "is_empty", "leaf_size", "leaves_of", "rows_of", "split",
 ]  # fmt: skip
 
 
@@ -76,6 +76,11 @@ def body_of(leaves: dict[Leaf, Any]) -> MergeableChanges:
         else:
             tables.setdefault(table_id, [{}])[0].setdefault(row_id, [{}])[0][leaf_id] = stamp
     return [[tables], [values], 1]
+
+
+def leaf_size(leaf: Leaf, wire: Any) -> int:
+    """About how many bytes of JSON a leaf takes with its stamp."""
+    return sum(len(id_) for id_ in leaf if id_) + (len(wire) if isinstance(wire, str) else 24) + 24
 
 
 def is_empty(changes: MergeableChanges) -> bool:

@@ -25,10 +25,12 @@ from mergesync.store.diff import Room, row_stamp, stamped
 from mergesync.store.jsjson import string_text
 from mergesync.store.ranges import Ranges, RowRanges, row_fingerprint
 from mergesync.store.texts import container_text, row_text
+from mergesync.sync.admission import Leaf, body_of, leaf_size
 from mergesync.sync.packing import packed, unpacked_json
+from mergesync.sync.resuming import checked_changes
 from mergesync.types import MergeableChanges
 
-__all__ = ["Comparing", "compare", "summed_tables"]
+__all__ = ["Comparing", "changes_in", "compare", "summed_tables"]
 
 _PARTS: Final = 48
 """Into how many parts a range is cut, and how many rows are listed rather than cut: the bytes of a search are about
@@ -118,10 +120,19 @@ class _Found:
     open: list[_Range] = field(default_factory=list)
 
 
+def changes_in(body: Any) -> tuple[MergeableChanges, str] | None:
+    """The changes that come with a request, with the greatest HLC in them; raises RemoteProtocolError."""
+    match body:
+        case [_, _, _, changes]:
+            return changes, checked_changes(changes)
+        case _:
+            return None
+
+
 def summed_tables(body: Any) -> list[str]:
     """The tables of which fingerprints are needed to answer a request, if it is one."""
     match body:
-        case [_, _, [*stretches]]:
+        case [_, _, [*stretches], *_]:
             lists = [stretch for stretch in stretches if isinstance(stretch, list)]
             return [
                 stretch[0] for stretch in lists if all(map(_is_text, stretch[:1])) and any(map(_is_text, stretch[2::2]))
@@ -140,7 +151,7 @@ def compare(store: MergeableStore, ranges: Ranges, body: Any, cursor: str | None
     Args:
         store: only read.
         ranges: of the store.
-        body: `[ids of all tables or null, hashes of all values or null, ranges]`.
+        body: `[ids of all tables or null, hashes of all values or null, ranges]`, and what `changes_in` reads.
         cursor: where who has everything is, if that has a name.
 
     Returns:
@@ -150,8 +161,8 @@ def compare(store: MergeableStore, ranges: Ranges, body: Any, cursor: str | None
     Raises:
         RemoteProtocolError: it is not such a request.
     """
-    _require(isinstance(body, list) and len(body) == 3)
-    table_ids, value_hashes, stretches = body
+    _require(isinstance(body, list) and len(body) in (3, 4))
+    table_ids, value_hashes, stretches, *_ = body
     _require(table_ids is None or _is_list_of_ids(table_ids))
     _require(value_hashes is None or _is_dict_of(int, value_hashes))
     claims = list(_decoded(stretches))
@@ -238,8 +249,8 @@ class Comparing:
         store: is changed through `merge` alone.
         ranges: of the store.
         merge: merges what the other end gives.
-        give: sends changes to the other end, which merges them before it answers what is asked next.
         their_hashes: its content hashes, as far as known.
+        their_latest: a stamp that nothing there exceeds, as far as known: what is later here is given at once.
 
     Attributes:
         cursor: where the other end says that this store is, now that both are equal (see `window`).
@@ -250,19 +261,19 @@ class Comparing:
         store: MergeableStore,
         ranges: Ranges,
         merge: Merge,
-        give: Callable[[MergeableChanges], None],
         their_hashes: list[int] | None = None,
+        their_latest: str | None = None,
     ) -> None:
         self._store = store
         self._ranges = ranges
         self._merge = merge
-        self._give = give
         self._todo: list[tuple[str, str, str | None]] = []
         self._giving: deque[tuple[str, Iterator[str]]] = deque()  # rows by table
         self._newer: dict[str, Any] = {}  # cells by table and row, and values, that are newer here
         self._newer_values: dict[str, Any] = {}
         self._listed: dict[str, set[str]] = {}  # in the last request, by table
         self._hashes: Any = their_hashes
+        self._their_latest = their_latest
         self._unmerged: tuple[MergeableChanges, str] | None = None  # what came last
         self.cursor: str | None = None
 
@@ -277,11 +288,12 @@ class Comparing:
             self._hashes = None
             table_ids = list(self._store.get_mergeable_table_hashes())
             self._todo = [(table_id, "", None) for table_id in reversed(table_ids)]
-            self._take((yield [table_ids, self._store.get_mergeable_value_hashes(), self._next_ranges()]))
+            ranges = self._next_ranges()
+            self._take((yield [table_ids, self._store.get_mergeable_value_hashes(), ranges, *self._later()]))
             while self._todo or self._gives or self._hashes is None:
-                if not self._todo or sum(map(len, self._newer.values())) >= _REQUEST:
-                    self._give_page()  # little is given in a single message
-                self._take((yield [None, None, self._next_ranges()]))
+                gives = self._gives and (not self._todo or sum(map(len, self._newer.values())) >= _REQUEST)
+                page = self._next_page() if gives else []  # little is given at once
+                self._take((yield [None, None, self._next_ranges(), *page]))
             self.absorb()
             ours = self._store.get_mergeable_content_hashes()
             if self._hashes == ours:
@@ -367,8 +379,22 @@ class Comparing:
             ours = {value_id: values[value_id] for value_id in value_ids if value_id in values}
             self._newer_values |= _beyond(ours, theirs)
 
-    def _give_page(self) -> None:
-        """Give what is newer here, and as many of the rows that are wanted as one page holds."""
+    def _later(self) -> list[MergeableChanges]:
+        """What is later than anything there, if that is something, and fits a page: that need not be found first."""
+        latest, self._their_latest = self._their_latest, None
+        if latest is None:
+            return []
+        left = MAX_PAGE_BYTES
+        found: dict[Leaf, Any] = {}
+        for leaf, (wire, hlc) in self._store.get_stamps_after(latest):
+            left -= leaf_size(leaf, wire)
+            if left < 0:
+                return []
+            found[leaf] = stamped(wire, hlc)
+        return [body_of(found)] if found else []
+
+    def _next_page(self) -> list[MergeableChanges]:
+        """What is newer here, and as many of the rows that are wanted as one page holds; empty if there are none."""
         room = Room(MAX_PAGE_BYTES)
         tables, self._newer = {table_id: [rows] for table_id, rows in self._newer.items()}, {}
         values, self._newer_values = self._newer_values, {}
@@ -381,9 +407,10 @@ class Comparing:
                 self._giving.popleft()
             else:
                 self._giving[0] = (table_id, left)
-        if tables or values:
-            self._hashes = None  # those that were told are of before
-            self._give([stamped(tables, self._store.get_stamped_table_hlc(None)), [values], 1])
+        if not (tables or values):
+            return []
+        self._hashes = None  # those that were told are of before
+        return [[stamped(tables, self._store.get_stamped_table_hlc(None)), [values], 1]]
 
 
 def _beyond(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:

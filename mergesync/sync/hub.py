@@ -21,7 +21,7 @@ from mergesync.store.hlc import CLIENT_PART_LENGTH
 from mergesync.store.unsaved import no_changes
 from mergesync.sync.admission import body_of, changes_beyond, correction, is_blank, is_empty
 from mergesync.sync.ahead import Ahead
-from mergesync.sync.comparison import summed_tables
+from mergesync.sync.comparison import changes_in, summed_tables
 from mergesync.sync.messages import Message, MessageType
 from mergesync.sync.payloads import SERVER, Payload, fits_frame, remainders_of
 from mergesync.sync.resuming import checked_place
@@ -333,6 +333,15 @@ class Hub:
         else:
             self._asking.append((client_id, act))
 
+    def take_given(self, client_id: str, body: Any, now: float) -> None:
+        """Merge what a client that compares ranges of rows gives with its request; raises RemoteProtocolError."""
+        self._take(client_id, changes_in(body), now)
+
+    def _take(self, client_id: str, changes: tuple[MergeableChanges, str] | None, now: float) -> None:
+        """Merge what comes with a request: many transactions may have left it, so it has no id of one."""
+        if changes is not None and self._synchronizer is not None and not self._relay:
+            self._synchronizer.receive(client_id, Message(None, MessageType.CONTENT_DIFF, *changes), now)
+
     def compare(self, client_id: str, body: Any) -> list[Any] | None:
         """Answer a client that compares ranges of rows; None if there is nobody here who has all of the path.
 
@@ -380,7 +389,7 @@ class Hub:
             body: see `SINCE`.
             answer: called with the result; empty if there is nobody here who has all of the path.
             now: seconds.
-            begins: whether it begins to sync: what it was asked before, it has not heard.
+            begins: whether it begins to sync: what it was asked before, it has not heard, nor what time it is.
 
         Raises:
             RemoteProtocolError: it is no such body.
@@ -391,9 +400,9 @@ class Hub:
             return
         if begins:
             self._synchronizer.forget_questions(client_id)
-        if changes is not None:
-            message = Message(self._new_id(TRANSACTION_ID_LENGTH), MessageType.CONTENT_DIFF, *changes)
-            self._synchronizer.receive(client_id, message, now)
+            if changes is not None and changes[1] > self._synchronizer.store.latest_allowed_hlc():
+                changes = None  # it does not know yet what time it is here; once it does, it stamps them anew
+        self._take(client_id, changes, now)
         theirs = no_changes() if changes is None else changes[0]
         self.when_merged(client_id, lambda _: answer(self._news(client_id, place, theirs)))
 
@@ -403,7 +412,10 @@ class Hub:
         cursor, store = self._cursor(client_id), self._synchronizer.shown_to(client_id)
         leaves = None if self._window is None or cursor is None or place is None else self._window.since(*place)
         news = None if leaves is None else page_of(store, leaves, theirs)
-        return {"cursor": cursor, "changes": news, "hashes": store.get_mergeable_content_hashes()}
+        result = {"cursor": cursor, "changes": news, "hashes": store.get_mergeable_content_hashes()}
+        if news is None and cursor is not None:  # it has to compare, and what is later need not be looked for
+            result["latest"] = store.get_latest_hlc()
+        return result
 
     def _answer_questions(self) -> None:
         if self._questions and self.state is HubState.READY and not self._waiting.messages:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from mergesync.exceptions import ConnectionLostError, MergesyncError, RemoteProtocolError, RequestTimeoutError
+from mergesync.exceptions import (
+    ConnectionLostError,
+    LimitExceededError,
+    MergesyncError,
+    RemoteProtocolError,
+    RequestTimeoutError,
+)
 from mergesync.limits import MAX_PAGE_BYTES, MAX_WAITING_CONVERSATIONS
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges
@@ -18,8 +24,8 @@ from mergesync.sync.conversations import PAUSE, Answer, Conversation, Conversati
 from mergesync.sync.exchange import Heard, Pulled, everything, hashes_of, pull
 from mergesync.sync.intake import Intake
 from mergesync.sync.messages import MessageType
-from mergesync.sync.operations import COMPARE
-from mergesync.sync.payloads import SERVER
+from mergesync.sync.operations import COMPARE, Operation, operation_remainder
+from mergesync.sync.payloads import SERVER, fits_message
 from mergesync.sync.resuming import Resuming, Unconfirmed
 from mergesync.sync.review import Proposal
 from mergesync.types import MergeableChanges, NewId
@@ -50,9 +56,6 @@ class PullHost(Protocol):
 
     def send_changes(self, changes: MergeableChanges, address: str) -> bool:
         """Send changes to a peer."""
-
-    def give(self, changes: MergeableChanges, address: str) -> None:
-        """Send a peer what it lacks, which many transactions have left."""
 
     def settled(self) -> None:
         """Hear that somebody's hashes were compared with ours."""
@@ -279,14 +282,20 @@ class Pulling:
 
     def _greeted(self, transaction_id: str) -> Generator[Step, Answer, bool | None]:
         is_equal = yield from self.resuming.run(transaction_id, greets=True)
-        return is_equal if is_equal is not False else (yield from self._compared(transaction_id, None))
+        return (
+            is_equal
+            if is_equal is not False
+            else (yield from self._compared(transaction_id, None, self.resuming.latest))
+        )
 
     def _equalized(self, transaction_id: str, hashes: list[int]) -> Generator[Step, Answer, bool | None]:
         if self.resuming.cursor is not None and (yield from self.resuming.run(transaction_id, greets=False)):
             return True
         return (yield from self._compared(transaction_id, hashes))
 
-    def _compared(self, transaction_id: str, hashes: list[int] | None) -> Generator[Step, Answer, bool | None]:
+    def _compared(
+        self, transaction_id: str, hashes: list[int] | None, latest: str | None = None
+    ) -> Generator[Step, Answer, bool | None]:
         """Compare ranges of rows; None if the server cannot."""
         while not self._ranges.prepare(None):
             yield PAUSE
@@ -294,13 +303,14 @@ class Pulling:
             self._store,
             self._ranges,
             merge=partial(self._merge, SERVER),
-            give=lambda changes: self._host.give(changes, SERVER),
             their_hashes=hashes,
+            their_latest=latest,
         )
         run = comparing.run()
         try:
             body = next(run)
             while True:
+                body = self._fitting(body)
                 answer_ = yield Question(SERVER, COMPARE, body, transaction_id, meanwhile=comparing.absorb)
                 if answer_.message.body is None:
                     return None
@@ -310,6 +320,13 @@ class Pulling:
             self.resuming.settle(comparing.cursor if is_equal else None)
             self.resuming.is_checked = is_equal
             return is_equal
+
+    def _fitting(self, body: list[Any]) -> list[Any]:
+        """A request without the changes that come with it, if they are too large: nothing smaller can be sent."""
+        if len(body) == 3 or fits_message(operation_remainder(Operation(None, COMPARE, body))):
+            return body
+        self._host.blame(LimitExceededError("a row is too large to be sent", limit="socket"), SERVER)
+        return body[:3]
 
     def absorb(self, sender: str, pulled: Pulled) -> Generator[Step, Answer, None]:
         """Merge what was pulled; goes on once that is decided."""

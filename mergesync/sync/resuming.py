@@ -14,6 +14,7 @@ from mergesync.exceptions import ContentError, RemoteProtocolError
 from mergesync.limits import HASHED_AT_ONCE
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import WIRE, check_tables, check_values
+from mergesync.store.hlc import is_hlc
 from mergesync.sync.admission import is_empty
 from mergesync.sync.conversations import PAUSE, Answer, Question, Step
 from mergesync.sync.operations import HELLO, SINCE
@@ -62,6 +63,7 @@ class Resuming:
     Attributes:
         cursor: where the server said that this store is; None if nobody knows.
         writes: how often something was written here.
+        latest: a stamp that nothing on the server exceeded when it answered; None where that is not known.
         is_checked: whether both were equal at some moment since it was last asked.
     """
 
@@ -74,6 +76,7 @@ class Resuming:
     ) -> None:
         self.cursor: str | None = None
         self.writes: int = 0
+        self.latest: str | None = None
         self.is_checked: bool = False
         self._store = store
         self._merge = merge
@@ -98,6 +101,9 @@ class Resuming:
     def run(self, transaction_id: str, *, greets: bool) -> Generator[Step, Answer, bool | None]:
         """Ask what has changed, take that, and send what the server has not confirmed.
 
+        Who greets sends that at once. Should it be too far ahead for the server's clock, the server passes it over, and
+        tells the time: then it is stamped anew, counts as written meanwhile, and is sent again.
+
         Args:
             transaction_id: the first part of the ids of what is asked.
             greets: whether this is the first that is said on a connection.
@@ -113,7 +119,10 @@ class Resuming:
         self.is_checked = False
         while not self._store.hash_some(HASHED_AT_ONCE):
             yield PAUSE
-        kind, changes, is_first = HELLO if greets else SINCE, None, True
+        kind, is_first = (HELLO if greets else SINCE), True
+        changes = self._unconfirmed() if greets else None
+        if changes is not None and is_empty(changes):
+            changes = None
         for _ in range(_ROUNDS):
             writes = self.writes
             place = None if self.cursor is None else [self.cursor, self._last]
@@ -124,6 +133,8 @@ class Resuming:
             cursor, news, hashes = result.get("cursor"), result.get("changes"), result["hashes"]
             if not isinstance(cursor, str | None):
                 raise RemoteProtocolError("not a cursor")
+            latest = result.get("latest")
+            self.latest = latest if is_hlc(latest) else None
             if news is not None:
                 self._merge(news, checked_changes(news))
             is_equal = self.is_checked = bool(hashes == self._store.get_mergeable_content_hashes())
@@ -132,9 +143,8 @@ class Resuming:
                 self._answered()
             if is_equal or news is None:
                 return is_equal
-            changes = self._unconfirmed()
-            has_told_all = writes == self.writes and (not is_first or (changes is not None and is_empty(changes)))
-            if changes is None or has_told_all:
+            has_told, changes = changes is not None, self._unconfirmed()
+            if changes is None or (writes == self.writes and (has_told or is_empty(changes))):
                 self.settle(None)
                 return False
             kind, is_first = SINCE, False

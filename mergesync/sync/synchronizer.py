@@ -647,11 +647,6 @@ class Synchronizer:
             self.announce(address)
         return False
 
-    def give(self, changes: MergeableChanges, address: str) -> None:
-        """Send a peer what it lacks, of which nothing smaller can be sent; without the id that a transaction has."""
-        if not self._send(address, Message(None, MessageType.CONTENT_DIFF, changes)):
-            self._outlet.report(LimitExceededError("a row is too large to be sent", limit="socket"))
-
     def _send_new(self, address: str, kind: MessageType, body: Any) -> None:
         self._send(address, Message(self._new_id(TRANSACTION_ID_LENGTH), kind, body))
 

@@ -19,7 +19,7 @@ from mergesync.limits import MAX_PAGE_BYTES, MAX_REMEMBERED_CHANGES
 from mergesync.store import MergeableStore
 from mergesync.store.bodies import hlc_of
 from mergesync.store.diff import Room, stamped
-from mergesync.sync.admission import Leaf, body_of, leaves_of
+from mergesync.sync.admission import Leaf, body_of, leaf_size, leaves_of
 from mergesync.types import MergeableChanges
 
 __all__ = ["Window", "page_of"]
@@ -106,7 +106,7 @@ def page_of(store: MergeableStore, leaves: list[Leaf], theirs: MergeableChanges)
         if found is None or (leaf in said and hlc_of(said[leaf]) == found[1]):
             continue
         wire, hlc = found
-        if not room.take(sum(map(len, (leaf[0] or "", *leaf[1:], hlc))) + (len(wire) if isinstance(wire, str) else 24)):
+        if not room.take(leaf_size(leaf, wire)):
             return None
         news[leaf] = stamped(wire, hlc)
     return body_of(news)

@@ -96,6 +96,50 @@ async def test_join_with_everything() -> None:
         assert passed.up_bytes + passed.down_bytes < 2_000
 
 
+@pytest.mark.parametrize("rows", [ROWS, 10 * ROWS])
+@pytest.mark.parametrize("direction", ["behind", "ahead"])
+async def test_coming_back(rows: int, direction: str) -> None:
+    """One changed cell takes one round trip, and another one that it is stored where the client changed it."""
+    store, away = filled(rows), MergeableStore()
+    async with create_ws_server("127.0.0.1", 0) as server, path_with(server, store, 0):
+        proxy = CountingProxy(server.port)
+        url = f"ws://127.0.0.1:{(await proxy.start())['port']}/path"
+        async with create_ws_synchronizer(away, url) as synchronizer:
+            away.set_value("ready", True)
+            await eventually(lambda: same_content(store, away) and not synchronizer.pending)
+            proxy.cut()
+            await eventually(lambda: synchronizer.status != "live")
+            (store if direction == "behind" else away).set_cell("table", "row7", "cell0", "changed")
+            await proxy.start()
+            await eventually(lambda: synchronizer.status == "live" and same_content(store, away))
+            with pytest.raises(RequestFailedError):  # its answer comes after whatever else is on its way
+                await synchronizer.act("nothing")
+            counts = proxy.counts()
+        await proxy.close()
+    assert counts["up_messages"] + counts["down_messages"] - 2 == (2 if direction == "behind" else 4)
+    assert counts["up_bytes"] + counts["down_bytes"] < 600
+
+
+@pytest.mark.parametrize(("direction", "messages"), [("behind", 6), ("ahead", 4)])
+async def test_coming_back_without_a_cursor(direction: str, messages: int) -> None:
+    """One changed cell is found among 2,000 rows with a few KB, and what the client wrote last comes with its first."""
+    store, away = filled(10 * ROWS), MergeableStore()
+    async with create_ws_server("127.0.0.1", 0) as server, path_with(server, store, 0):
+        async with create_ws_synchronizer(away, f"ws://127.0.0.1:{server.port}/path"):
+            await eventually(lambda: same_content(store, away))
+        (store if direction == "behind" else away).set_cell("table", "row7", "cell0", "changed")
+        proxy = CountingProxy(server.port)
+        url = f"ws://127.0.0.1:{(await proxy.start())['port']}/path"
+        async with create_ws_synchronizer(away, url) as synchronizer:
+            await eventually(lambda: synchronizer.status == "live" and same_content(store, away))
+            with pytest.raises(RequestFailedError):  # its answer comes after whatever else is on its way
+                await synchronizer.act("nothing")
+            counts = proxy.counts()
+        await proxy.close()
+    assert counts["up_messages"] + counts["down_messages"] - 2 <= messages
+    assert counts["up_bytes"] + counts["down_bytes"] < 4_300
+
+
 class Written:
     """Counts the rows of a database that are written, by triggers."""
 

@@ -152,6 +152,16 @@ def test_what_a_server_may_not_have_got(monkeypatch: pytest.MonkeyPatch) -> None
     assert (driven.durability.unconfirmed(), driven.pending) == (None, [])
 
 
+def test_a_cell_that_is_too_large_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not known to be unconfirmed: ranges are compared, where what does not fit a message is reported."""
+    driven = Driven()
+    driven.durability.live(supported=True)
+    driven.store.set_value("v", "x" * 100)
+    assert driven.durability.unconfirmed() is not None
+    monkeypatch.setattr("mergesync.net.durability.MAX_PAGE_BYTES", 100)
+    assert driven.durability.unconfirmed() is None
+
+
 async def test_somebody_is_in_a_hurry() -> None:
     """One more question is asked at once, and its answer settles the earlier one, too; two hurries share one."""
     driven = Driven.live()

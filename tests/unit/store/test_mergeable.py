@@ -114,6 +114,21 @@ def test_transaction_log() -> None:
     assert store.get_transaction_log() == [False, False, {}, {}, {}, {}, {}, {}, {}, {}]
 
 
+def test_stamps_after_one() -> None:
+    """Cells, values and tombstones; not what has no stamp, whatever its text is."""
+    store = new_store().set_cell("t", "r", "c", 1).set_cell("t", "r", "d", 1)
+    store.apply_mergeable_changes([[{"t": [{"r": [{"e": ["z" * 40, ""]}]}]}], [{"w": ["z" * 40, ""]}], 1])
+    before = store.get_latest_hlc()
+    assert list(store.get_stamps_after(before)) == []
+    store.del_cell("t", "r", "d", force_del=True).set_value("v", 2)
+    assert [(leaf, wire) for leaf, (wire, _) in store.get_stamps_after(before)] == [
+        (("t", "r", "d"), TOMBSTONE),
+        ((None, "", "v"), 2),
+    ]
+    assert all(before < stamp <= store.get_latest_hlc() for _, (_, stamp) in store.get_stamps_after(before))
+    assert len(list(store.get_stamps_after(""))) == 3
+
+
 def test_get_stamp() -> None:
     """Stamps are told with tombstones; None where there is none."""
     store = new_store().set_cell("t", "r", "c", 1).del_cell("t", "r", "c").set_value("v", [1])

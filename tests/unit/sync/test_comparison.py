@@ -10,7 +10,7 @@ from mergesync.exceptions import LimitExceededError, RemoteProtocolError
 from mergesync.limits import MAX_COMPARED_RANGES
 from mergesync.store import MergeableStore
 from mergesync.store.ranges import Ranges, row_fingerprint
-from mergesync.sync.comparison import Comparing, _text, compare, summed_tables
+from mergesync.sync.comparison import Comparing, _text, changes_in, compare, summed_tables
 from mergesync.sync.messages import MessageType
 from mergesync.sync.operations import COMPARE, ERROR, HELLO, OK, Operation
 from mergesync.sync.synchronizer import SyncState
@@ -67,6 +67,7 @@ def test_what_is_no_comparison(body: Any) -> None:
     [
         (None, []),
         ([[], {}, 1], []),
+        ([[], {}, [["t", "", "x", None]], "changes"], ["t"]),
         ([None, None, [1, [], [1, "", "x", None], ["t", "", {}, None], ["u", "", None, "r", "x", None]]], ["u"]),
     ],
 )
@@ -96,7 +97,7 @@ GOOD: list[Any] = [[{}], {}, [], None, [], None, None]
 def test_what_is_no_answer(at: int, what: Any) -> None:
     """A server's answer is checked before any of it is taken."""
     store = store_of(3)
-    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    run = Comparing(store, Ranges(store), nothing).run()
     next(run)
     with pytest.raises(RemoteProtocolError):
         run.send([*GOOD[:at], what, *GOOD[at + 1 :]])
@@ -105,16 +106,26 @@ def test_what_is_no_answer(at: int, what: Any) -> None:
 def test_too_few_elements() -> None:
     """Such as none."""
     store = store_of(3)
-    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    run = Comparing(store, Ranges(store), nothing).run()
     next(run)
     with pytest.raises(RemoteProtocolError):
         run.send([])
 
 
+def test_changes_that_come_with_a_request() -> None:
+    """They are checked before anything is done with them; a request without them is one, too."""
+    changes: MergeableChanges = [[{}], [{"v": [1, hlc(1)]}], 1]
+    assert changes_in([None, None, []]) is None
+    assert changes_in([None, None, [], changes]) == (changes, hlc(1))
+    for nonsense in (None, [], [[{}], [{"v": 1}], 1]):
+        with pytest.raises(RemoteProtocolError):
+            changes_in([None, None, [], nonsense])
+
+
 def test_equal_stores() -> None:
     """One request."""
     store = store_of(100)
-    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    run = Comparing(store, Ranges(store), nothing).run()
     result = compare(store, Ranges(store), next(run), "place")
     assert result == [[{}], {}, [], [{}], [], store.get_mergeable_content_hashes(), "place"]
     with pytest.raises(StopIteration) as stop:
@@ -125,7 +136,7 @@ def test_equal_stores() -> None:
 def test_two_that_never_agree() -> None:
     """Hashes that go on to differ though nothing is lacking end it."""
     store = store_of(3)
-    run = Comparing(store, Ranges(store), nothing, nothing, [1, 1]).run()
+    run = Comparing(store, Ranges(store), nothing, [1, 1]).run()
     next(run)
     with pytest.raises(StopIteration) as stop:
         run.send([*GOOD[:5], [1, 1], None])
@@ -135,7 +146,7 @@ def test_two_that_never_agree() -> None:
 def test_hashes_that_were_not_told() -> None:
     """They are asked for, where nothing else is left to ask or give."""
     store = store_of(3)
-    run = Comparing(store, Ranges(store), nothing, nothing, [1, 1]).run()
+    run = Comparing(store, Ranges(store), nothing, [1, 1]).run()
     next(run)
     assert run.send(GOOD) == [None, None, []]
 
@@ -144,7 +155,7 @@ def test_a_server_that_gives_for_ever() -> None:
     """So does one that gives something each time."""
     store = store_of(3)
     merged: list[MergeableChanges] = []
-    run = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), nothing).run()
+    run = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes)).run()
     next(run)
     with pytest.raises(StopIteration) as stop:
         while True:
@@ -156,7 +167,7 @@ def test_a_server_that_gives_for_ever() -> None:
 def test_a_server_that_changes_for_ever() -> None:
     """So does one that is another each time, after a few rounds."""
     store = store_of(3)
-    run = Comparing(store, Ranges(store), nothing, nothing).run()
+    run = Comparing(store, Ranges(store), nothing).run()
     next(run)
     rounds = 0
     with pytest.raises(StopIteration) as stop:
@@ -170,25 +181,49 @@ def test_nothing_is_given_where_nothing_is_newer() -> None:
     """Neither for a row of which the other end has a newer cell, nor for rows that are wanted and not here."""
     store = store_of(3)
     merged: list[MergeableChanges] = []
-    given: list[MergeableChanges] = []
-    comparing = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes), given.append)
+    comparing = Comparing(store, Ranges(store), lambda changes, _: merged.append(changes))
     run = comparing.run()
     next(run)
     newer = [{"t": [{"r000": [{"c": [1, "z" * 16]}]}]}]
-    run.send([newer, {"u": ["r"]}, [["t", "r1", None, None]], None, [], None, None])
-    assert (len(merged), given) == (0, [])
+    asked = run.send([newer, {"u": ["r"]}, [["t", "r1", None, None]], None, [], None, None])
+    assert (len(merged), len(asked)) == (0, 3)
     comparing.absorb()  # while the other end makes its answer
-    assert (len(merged), given) == (1, [])
+    assert len(merged) == 1
+    assert run.send(GOOD) == [None, None, []]
+
+
+def test_what_is_later_than_anything_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given with the first request, and so is not looked for, unless it is more than a page; and only once."""
+    store = store_of(3)
+    other = new_store("other").set_mergeable_content(store.get_mergeable_content())
+    latest = other.get_latest_hlc()
+    assert len(next(Comparing(store, Ranges(store), nothing, None, latest).run())) == 3
+    store.set_cell("t", "r001", "c", "later").set_value("v", "later").del_cell("t", "r002", "c", force_del=True)
+    run = Comparing(store, Ranges(store), nothing, None, latest).run()
+    asked = next(run)
+    changes = changes_in(asked)
+    assert changes is not None
+    assert changes[0][0][0]["t"][0].keys() == {"r001", "r002"}
+    assert changes[0][1][0].keys() == {"v"}
+    other.apply_mergeable_changes(changes[0])
+    result = compare(other, Ranges(other), asked, None)
+    with pytest.raises(StopIteration) as stop:
+        run.send(result)
+    assert stop.value.value is True
+    run = Comparing(store, Ranges(store), nothing, None, latest).run()
+    next(run)
+    assert len(run.send([*GOOD[:5], [1, 1], None])) == 3  # another round
+    monkeypatch.setattr("mergesync.sync.comparison.MAX_PAGE_BYTES", 50)
+    assert len(next(Comparing(store, Ranges(store), nothing, None, latest).run())) == 3
 
 
 def test_wanted_rows_that_are_not_here() -> None:
     """They are not given."""
     store = store_of(3)
-    given: list[MergeableChanges] = []
-    run = Comparing(store, Ranges(store), nothing, given.append).run()
+    run = Comparing(store, Ranges(store), nothing).run()
     next(run)
-    assert run.send([[{}], {"t": ["r000", "other"], "u": ["r"]}, [], None, ["v"], None, None]) == [None, None, []]
-    (changes,) = given
+    *asked, changes = run.send([[{}], {"t": ["r000", "other"], "u": ["r"]}, [], None, ["v"], None, None])
+    assert asked == [None, None, []]
     assert changes[0][0]["t"][0].keys() == {"r000"}
 
 
@@ -358,7 +393,7 @@ def test_what_is_too_large_for_a_message_is_given_page_by_page(cursor: str | Non
     driven.outbox.failing = None
     driven.core.wake(1.0)
     driven.hear_result([[{}], {}, [["t", "r001", "", "r002"]], None, [], None, None], now=1.0)
-    (given,) = [body for _, kind, body in driven.outbox.take() if kind is MessageType.CONTENT_DIFF]
+    *_, given = driven.asked[-1].body
     assert given[0][0]["t"][0].keys() == {"r001"}
     driven.hear_result([*GOOD[:5], driven.store.get_mergeable_content_hashes(), cursor], now=1.0)
     driven.answer(driven.store.get_mergeable_content_hashes(), now=1.0)
@@ -367,13 +402,14 @@ def test_what_is_too_large_for_a_message_is_given_page_by_page(cursor: str | Non
     assert len(announces) == (cursor is None)
 
 
-def test_a_row_that_is_too_large() -> None:
+def test_a_row_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is reported, and the rest is given."""
     driven = live(store_of(3))
     driven.hear(MessageType.CONTENT_HASHES, [2, 2])
-    driven.outbox.failing = LimitExceededError("too large", limit="socket")
+    monkeypatch.setattr("mergesync.sync.payloads.MAX_MESSAGE_BYTES", 50)
     driven.hear_result([[{}], {"t": ["r001"]}, [], None, [], None, None])
     assert [str(error) for error in driven.outbox.errors] == ["a row is too large to be sent"]
+    assert driven.asked[-1].body == [None, None, []]
 
 
 def test_the_connection_is_lost_meanwhile() -> None:

@@ -588,7 +588,8 @@ def test_who_comes_back_is_told_what_has_changed() -> None:
     """What others wrote, and the server; not what it has just brought itself, which goes on to the others."""
     path = Path("A", "B").ready(store := new_store("server").set_value("old", 1))
     first = resumed(path, "A", [None, None])
-    assert first == {"cursor": first["cursor"], "changes": None, "hashes": store.get_mergeable_content_hashes()}
+    hashes, latest = store.get_mergeable_content_hashes(), store.get_latest_hlc()
+    assert first == {"cursor": first["cursor"], "changes": None, "hashes": hashes, "latest": latest}
     path.hear("B", DIFF, cell_changes("t", "r", c=[1, hlc(1)]))
     store.set_value("v", 2)
     brought = value_changes(mine=[3, hlc(3)])
@@ -600,6 +601,20 @@ def test_who_comes_back_is_told_what_has_changed() -> None:
     assert [(to, kind, body) for to, _, kind, body in path.take()] == [(("B",), DIFF, brought)]
     again = resumed(path, "A", [[result["cursor"], None], None])
     assert again == {"cursor": result["cursor"], "changes": [[{}], [{}], 1], "hashes": result["hashes"]}
+
+
+def test_who_begins_with_the_clock_of_yesterday() -> None:
+    """What it brings with its first words is passed over where it is too far ahead; later that is judged."""
+    path = Path("A").ready(store := new_store("server"))
+    brought = value_changes(mine=[3, hlc(3, FUTURE)])
+    results: list[dict[str, Any]] = []
+    path.hub.resume("A", [None, brought], results.append, 0.0, begins=True)
+    assert results[0]["hashes"] == [0, 0]
+    assert (store.get_values(), path.take(), path.exits.errors) == ({}, [], [])
+    path.hub.resume("A", [None, value_changes(mine=[3, hlc(3)])], results.append, 0.0, begins=True)
+    assert store.get_values() == {"mine": 3}
+    resumed(path, "A", [None, brought])
+    assert [type(error) for error in path.exits.errors] == [RefusedChangesError]
 
 
 def test_what_messages_tell_of_who_got_them() -> None:

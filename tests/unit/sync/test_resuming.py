@@ -92,18 +92,56 @@ def test_the_server_has_more() -> None:
 
 
 def test_the_server_lacks_something() -> None:
-    """It is sent what it has not confirmed, with the second question."""
+    """It is sent what it has not confirmed with the first question."""
     driven = Resumed()
-    before = driven.hashes()
     driven.store.set_value("v", 1)
     driven.unconfirmed = driven.store.get_mergeable_content()
     driven.come_back()
+    assert driven.questions() == [(HELLO, [["e.1", None], driven.unconfirmed])]
+    driven.answers(driven.hashes(), NO_CHANGES, "e.3")
+    assert driven.is_done()
+
+
+def test_an_answer_that_is_lost() -> None:
+    """What was sent is not confirmed, and so is sent again on the next connection."""
+    driven = Resumed(value_changes(v=[1, hlc(1)]))
+    for _ in range(2):
+        driven.come_back()
+        assert driven.questions() == [(HELLO, [["e.1", None], driven.unconfirmed])]
+
+
+def test_what_is_written_while_the_server_is_greeted() -> None:
+    """It is sent with a second question."""
+    driven = Resumed(value_changes(v=[1, hlc(1)]))
+    driven.come_back()
+    before = driven.hashes()
+    driven.store.set_value("v", 2)
+    driven.unconfirmed = driven.store.get_mergeable_content()
     driven.answers(before, NO_CHANGES, "e.2")
     assert driven.core.state is SyncState.LIVE
     assert driven.core.is_giving
     assert driven.questions()[1] == (SINCE, [["e.2", None], driven.unconfirmed])
     driven.answers(driven.hashes(), NO_CHANGES, "e.3")
     assert driven.is_done()
+
+
+@pytest.mark.parametrize(("latest", "given"), [(hlc(0), 1), (hlc(9, 1), 0), (None, 0), ("nonsense", 0)])
+def test_what_is_later_than_all_that_the_server_has(latest: Any, given: int) -> None:
+    """Where nothing else is known, it is given with the first request that compares."""
+    driven = Driven(new_store().set_value("v", 1), operate=(asked := []).append)  # type: ignore[var-annotated]
+    driven.core.start_sync(0.0, compares=True)
+    result = {"cursor": "e.1", "changes": None, "hashes": [1, 1], "latest": latest}
+    driven.core.receive_operation(Operation(asked[0].request_id, OK, result), 0.0)
+    assert asked[1].name == COMPARE
+    assert len(asked[1].body) == 3 + given
+
+
+def test_the_server_is_one_of_before_a_restart() -> None:
+    """It does not know the cursor, takes what is sent nevertheless, and what it has is compared."""
+    driven = Resumed(value_changes(v=[1, hlc(1)]))
+    driven.come_back()
+    driven.answers([1, 1], None, "f.1")
+    assert [name for name, _ in driven.questions()] == [HELLO, COMPARE]
 
 
 @pytest.mark.parametrize("rest", [NO_CHANGES, None])
@@ -124,8 +162,7 @@ def test_hashes_that_differ_after_all() -> None:
     driven.unconfirmed = value_changes(v=[1, hlc(1)])
     driven.come_back()
     driven.answers([1, 1], NO_CHANGES)
-    driven.answers([2, 2], NO_CHANGES)
-    assert [name for name, _ in driven.questions()] == [HELLO, SINCE, COMPARE]
+    assert [name for name, _ in driven.questions()] == [HELLO, COMPARE]
 
 
 def test_a_cursor_that_means_nothing() -> None:
