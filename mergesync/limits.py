@@ -473,6 +473,7 @@ class Limits:
         heartbeat_seconds: how often clients are pinged; who does not answer for as long again is cut off. Only on a
             port of its own; ASGI servers have settings of theirs.
         handshake_seconds: how long a client may take to ask for a socket; likewise.
+        idle_seconds: how long a client that is there may say nothing; then it is closed with 4408. Pings do not count.
     """
 
     connections: int | None = 10_000
@@ -485,6 +486,7 @@ class Limits:
     burst_seconds: float = 5.0
     heartbeat_seconds: float | None = 15.0
     handshake_seconds: float | None = 5.0
+    idle_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 LeaveReason: TypeAlias = Literal[
-    "left", "lost", "fault", "refused", "unauthorized", "ejected", "closed", "removed", "shutdown"
+    "left", "lost", "idle", "fault", "refused", "unauthorized", "ejected", "closed", "removed", "shutdown"
 ]
-"""Why a client is not on a path any more: it went; its connection broke; it, or the path, was closed for an error; a
-hook refused it; it is logged out, or its identity has expired; the application has ejected it, closed the path, or
-removed it; the server is going down."""
+"""Why a client is not on a path any more: it went; its connection broke; it has said nothing for too long; it, or the
+path, was closed for an error; a hook refused it; it is logged out, or its identity has expired; the application has
+ejected it, closed the path, or removed it; the server is going down."""
 
 CLOSE_PATH_CLOSED: Final = 4001
 CLOSE_EJECTED: Final = 4003

@@ -60,6 +60,6 @@ class Frames:
             self._closed = closed.code, closed.reason
             raise
         self._received()
-        now = asyncio.get_running_loop().time()
+        now = socket.heard_at = asyncio.get_running_loop().time()
         self._wait_seconds = max(self._messages.wait_seconds(1, now), self._bytes.wait_seconds(len(frame), now))
         return frame

@@ -35,6 +35,8 @@ class ServerSocket:
         why: it is no longer on its paths.
         turns: callbacks of the application to wait for before more is read.
         expiry: rings when the identity expires.
+        silence: rings when the client may have said nothing for too long.
+        heard_at: when it has said something, in seconds of the loop.
         renewal: of the identity, to wait for likewise.
         serving: entered while the socket is served, so that closing ends that.
         condemned: whether it is about to be closed for a fault.
@@ -42,8 +44,8 @@ class ServerSocket:
     """
 
     __slots__ = (
-        "_closing", "channel", "clients", "condemned", "connection", "expiry", "renewal", "serving", "turns",
-        "unanswered", "visitor", "why",
+        "_closing", "channel", "clients", "condemned", "connection", "expiry", "heard_at", "renewal", "serving",
+        "silence", "turns", "unanswered", "visitor", "why",
     )  # fmt: skip
 
     def __init__(self, channel: TextChannel, connection: Connection, visitor: Visitor) -> None:
@@ -54,6 +56,8 @@ class ServerSocket:
         self.why: LeaveReason = "left"
         self.turns: Turns | None = None
         self.expiry: asyncio.TimerHandle | None = None
+        self.silence: asyncio.TimerHandle | None = None
+        self.heard_at: float = asyncio.get_running_loop().time()
         self.renewal: asyncio.Task[None] | None = None
         self.serving: asyncio.Timeout = asyncio.timeout(None)
         self.condemned: bool = False
@@ -96,8 +100,9 @@ class ServerSocket:
 
     def let_go(self) -> None:
         """It is closed."""
-        if self.expiry is not None:
-            self.expiry.cancel()
+        for timer in (self.expiry, self.silence):
+            if timer is not None:
+                timer.cancel()
         if self.renewal is not None:
             self.renewal.cancel()
 

@@ -69,6 +69,7 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_RESTART = 1012
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHORIZED = 4401
+CLOSE_IDLE = 4408
 CLOSE_REPLACED = 4409
 
 _ID_LENGTH = 11
@@ -191,6 +192,7 @@ class Switchboard:
         self._by_client_id[connection.client_id] = socket
         self._nobody.clear()
         self._watch_expiry(socket)
+        self._watch_silence(socket)
         return socket
 
     def _remove_socket(self, socket: ServerSocket) -> None:
@@ -220,6 +222,17 @@ class Switchboard:
             socket.close(CLOSE_UNAUTHORIZED, "mergesync:expired", "unauthorized")
         else:
             self._watch_expiry(socket)
+
+    def _watch_silence(self, socket: ServerSocket) -> None:
+        """Close a socket whose client says nothing for too long, though it lives."""
+        if self._limits.idle_seconds is None:
+            return
+        loop = asyncio.get_running_loop()
+        wait_seconds = socket.heard_at + self._limits.idle_seconds - loop.time()
+        if wait_seconds > 0:
+            socket.silence = loop.call_later(min(wait_seconds, MAX_TIMER_SECONDS), self._watch_silence, socket)
+        else:
+            socket.close(CLOSE_IDLE, "mergesync:idle", "idle")
 
     def log_out(self, name: str) -> int:
         """Close all sockets whose identity has this name, and those about to be opened; returns how many there were."""

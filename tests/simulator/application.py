@@ -461,13 +461,14 @@ class Application:
             is_corrected = client.access.read and client.access.overwrite
             self.refusals[sentence] = is_frame and is_corrected and not self.is_slow
             raise RefusedError(sentence)
-        group = Group()
+        group, made = Group(), set()
         for row in [*(row for table in changes.tables.values() for row in table.values()), changes.values]:
             for leaf_id, cell in list(row.items()):
                 if kind_of(cell) == "drop":
                     del row[leaf_id]
                 elif kind_of(cell) == "edit":
                     row[leaf_id] = self.own_cell(path.id)
+                    made.add(row[leaf_id])
         for table in changes.tables.values():
             for row_id in [row_id for row_id, row in table.items() if not row]:
                 del table[row_id]
@@ -476,7 +477,7 @@ class Application:
                 self.tokens.allowed.add(token)
             if token is None or leaf[2] == COPIED:
                 continue
-            if kind_of(cell) == "own":
+            if token in made:  # else it brings back what was decided for another server
                 group.edits[leaf] = token
             else:
                 group.stamps[leaf] = self.tokens.stamped.get((leaf, token), "")
@@ -562,7 +563,7 @@ class Application:
             expires = self.expiries.get(link.key, math.inf)
             if link.server.is_open and now > expires + 1.0:
                 self._world.fail("expiry", f"{link.client_name} is there {now - expires} s too long")
-            if link.server.close_reason == "mergesync:expired" and now < expires:
+            if link.server.close_reason == "mergesync:expired" and now < expires - 0.001:  # clocks are in milliseconds
                 self._world.fail("expiry", f"{link.client_name} is told that it has expired, and has not")
 
     def at_rest(self) -> Iterator[str]:

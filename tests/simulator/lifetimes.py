@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from mergesync import WsServer
 from mergesync.exceptions import LoadError, PathClosedError, PathExistsError, PersisterError, SaveError
-from mergesync.store.bodies import hlc_of
 from mergesync.store.hlc import encode_hlc
 from mergesync.sync.admission import leaves_of
 
@@ -196,10 +195,13 @@ class Lifetimes:
                 self._mind_stored(path_id)
 
     def _written_so_far(self, path_id: str) -> set[str]:
-        """What is there of a path, and what clients have written to it and is stamped no later than that."""
+        """What is there of a path, and what clients have written to it by now, as their stamps say.
+
+        What a clock that is fast has stamped later than now, and the server has never seen, may come again.
+        """
         tokens, hub = self._application.tokens, self._world.replica(path_id)
         here = [] if hub is None or hub.store is None else list(leaves_of(hub.store.get_mergeable_content()))
-        latest = max([encode_hlc(self._world.server_now() - 1, 0, "app"), *(hlc_of(stamp) for _, stamp in here)])
+        latest = encode_hlc(self._world.server_now() - 1, 0, "app")
         of_clients = {token for token, hlc in tokens.latest.items() if hlc <= latest and tokens.paths[token] == path_id}
         in_store = {token for _, stamp in here if (token := token_in(stamp[0])) is not None}
         return (of_clients | in_store | set(tokens_in(self._stored(path_id)))) - self._defaults

@@ -102,7 +102,11 @@ class RoomSchedule(Schedule):
             self.any_client().clock.upset(self.random, self.world.loop.time())  # type: ignore[union-attr]
 
     def is_told_of(self, client: Client) -> bool:
-        """Not while the application thinks, nor what was written before the path was removed."""
+        """Not while the application thinks, nor what was written before the path was removed, or by who was put out."""
+        server = self.world.server
+        on_path = () if server is None else server._switchboard.on_path.get(client.path_id, ())
+        if not any(link.key in on_path for link in self.world.links_of(client)):
+            return False
         is_forgotten = self.lifetimes is not None and self.lifetimes.may_forget(client.path_id)
         return not is_forgotten and not self.application.is_slow and self.world.ends_equal(client)
 

@@ -250,14 +250,16 @@ class Schedule:
             return
         if len(links) != 1 or links[0].is_troubled:
             return
-        is_told_of = self.is_told_of(client)
+        if client.is_stock and not client.synchronizer._session._heard_server:
+            return  # live because the answer is late, and it may be that there is nobody
+        is_told_of, had = self.is_told_of(client), dict(client.held)  # its listeners may write while it leaves
         await client.synchronizer.destroy()
         client.synchronizer = None
         self.world.clients.remove(client)
         same_hub = self.world.replica(client.path_id) is hub and hub.store is not None
         if is_told_of and same_hub and not links[0].is_troubled:
             held = oracles.stamps_of(hub.store)
-            for leaf, hlc in client.held.items():
+            for leaf, hlc in had.items():
                 if held.get(leaf, "") < hlc:
                     self.world.fail("left", f"{client.name} leaves, and nobody has its {leaf} {hlc}")
 

@@ -90,14 +90,14 @@ class _Watched(Persister):
             del self.world.holders[self.server, self.path_id or ""]
 
     async def remove(self) -> None:
-        """What is stored goes, and with it all that was promised."""
+        """What is stored goes, and with it all that was promised, even if part of it cannot be removed at once."""
         if self.server is not None and self.world.holders.get((self.server, self.path_id or ""), self) is not self:
             self.world.fail("double", f"{self.path_id}: removed while another persister has it")
         try:
             await super().remove()  # type: ignore[misc]
         finally:
             self._let_go()
-        self.world.durable.pop(self.path_id or "", None)
+            self.world.durable.pop(self.path_id or "", None)
 
     async def _save(self, body: Any) -> None:
         if self.world.application is not None:

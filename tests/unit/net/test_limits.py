@@ -364,3 +364,36 @@ async def test_a_flood_of_refusals(monkeypatch: pytest.MonkeyPatch, errors: list
         await flood(4)
         assert said() == ["no", "no"]
     assert said() == ["no", "no", "2 more were refused in 60 s"]
+
+
+# --- silence
+
+
+async def test_who_says_nothing(errors: list[Exception]) -> None:
+    """It is put out though it answers pings; who says something now and then stays; nobody is to blame."""
+    left: list[tuple[str, str]] = []
+    async with create_ws_server(
+        "127.0.0.1",
+        0,
+        limits=Limits(idle_seconds=2.0, heartbeat_seconds=0.5),
+        on_leave=lambda path, client, reason: left.append((path.id, reason)),
+        on_ignored_error=errors.append,
+    ) as server:
+        async with raw(url_of(server, "silent")) as silent, raw(url_of(server, "busy")) as busy:
+            while not left:
+                await busy.send(ASK)
+                assert await within(busy.recv()) == ANSWER
+                await asyncio.sleep(0.1)
+            assert await closed_with(silent) == (4408, "mergesync:idle")
+            assert (left, server.get_path_ids()) == ([("silent", "idle")], ["busy"])
+    assert errors == []
+
+
+async def test_who_is_put_out_for_its_silence_comes_again(errors: list[Exception]) -> None:
+    """A synchronizer hears why, and comes back by itself."""
+    limits, reported = Limits(idle_seconds=0.2), list[Exception]()
+    async with create_ws_server("127.0.0.1", 0, limits=limits, on_ignored_error=errors.append) as server:
+        async with synced(MergeableStore(), url_of(server), on_ignored_error=reported.append) as synchronizer:
+            await eventually(lambda: synchronizer.status == "offline")
+            assert "4408" in str(reported[0])
+    assert errors == []
