@@ -31,8 +31,8 @@ Key: TypeAlias = tuple[str | bytes, str | bytes, str | bytes]
 """Table id, row id and cell id, as SQLite has them."""
 
 FIRST: Final[Key] = ("", "", "")
-BEYOND: Final[Key] = (b"", b"", b"")
-"""Above all that is packed: ids that are blobs are above all texts."""
+BEYOND: Final[Key] = (b"\xff" * 8, b"", b"")
+"""Above all ids: those with a lone surrogate are blobs, which are above all texts, and UTF-8 has no such bytes."""
 
 _KEY: Final = "(table_id, row_id, cell_id)"
 

@@ -150,6 +150,12 @@ async def test_odd_ids_in_parts(file: str, monkeypatch: pytest.MonkeyPatch, at_a
     loaded._check()
 
 
+async def test_a_table_whose_id_is_a_blob(file: str) -> None:
+    """It is found though there is nothing else."""
+    store = await keep(file, [[{"\ud800": [{"r": [{"a": [1, HLC]}]}]}], [{}], 1])
+    assert (await opened(file)).get_mergeable_content() == store.get_mergeable_content()
+
+
 async def test_a_row_that_is_all_read_by_itself(file: str) -> None:
     """Also where it is all there is."""
     store = await keep(file, rows_of({"a": 0.5}))
