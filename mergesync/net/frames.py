@@ -36,12 +36,12 @@ class Frames:
         self._messages = Pace(limits.messages_per_second, limits.burst_seconds, now)
         self._bytes = Pace(limits.bytes_per_second, limits.burst_seconds, now)
         self._wait_seconds = 0.0
-        self._closed: ChannelClosed | None = None
+        self._closed: tuple[int, str] | None = None  # not the error, which would keep all that has seen it
 
     def check_open(self) -> None:
         """Nothing, as long as nobody has found it closed; raises ChannelClosed."""
         if self._closed is not None:
-            raise self._closed
+            raise ChannelClosed(*self._closed)
 
     async def next(self) -> str:
         """The next frame; raises ChannelClosed."""
@@ -57,7 +57,7 @@ class Frames:
                 if not (socket.closing or socket.condemned):
                     break
         except ChannelClosed as closed:
-            self._closed = closed
+            self._closed = closed.code, closed.reason
             raise
         self._received()
         now = socket.heard_at = asyncio.get_running_loop().time()

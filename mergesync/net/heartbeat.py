@@ -44,3 +44,14 @@ class HeartbeatConnection(ServerConnection):
             self.recv_messages.put(Frame(Opcode.TEXT, text))
         if rest:
             super().data_received(rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note of the end, and leave no cycles behind: a connection that is over is freed at once.
+
+        Its garbage would make the collector, which nothing can interrupt, come sooner and take longer. The library's
+        parser keeps the error that ended it, and so its own frames; what chooses a subprotocol keeps the connection.
+        """
+        super().connection_lost(exc)
+        if self.protocol.parser_exc is not None:
+            self.protocol.parser_exc.__traceback__ = None
+        vars(self.protocol).pop("select_subprotocol", None)

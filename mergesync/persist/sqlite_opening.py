@@ -1,55 +1,91 @@
-"""Opening a path of a SQLite database: SQLite itself packs the stamps of a row, and Python puts whole rows into a tree.
+"""Opening a path of a SQLite database: SQLite itself packs the stamps of many rows, and Python puts them into a tree.
 
-The leaves of which it cannot make exactly the text that JavaScript would are read one by one: fractions and huge
-numbers, objects, arrays, strings that might be mistaken for something else, and what has a lone surrogate in it.
+A portion of cells is one row of SQL, so that SQLite packs it without Python's lock, while Python works on the portion
+before it.
+
+The leaves of which SQLite cannot make exactly the text that JavaScript would are read one by one: fractions and huge
+numbers, objects, arrays, strings that might be mistaken for something else, and what has a lone surrogate in it; also
+long strings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from orjson import loads
 
+from mergesync.exceptions import ContentError
 from mergesync.limits import MAX_INTEGER
-from mergesync.persist.sqlite_rows import READ, Row, Snapshot, from_sql_text
+from mergesync.persist.sqlite_rows import READ, Snapshot
 from mergesync.store.building import NOT_YET, Built, TreeBuilder
 from mergesync.store.bulk import collector_paused
 from mergesync.store.cells import TOMBSTONE
+from mergesync.store.stamps import Stamp
 
-__all__ = ["OPEN", "READ_THE_REST", "Opening"]
+__all__ = ["BEHIND", "BEYOND", "FIRST", "OPEN", "READ_THE_REST", "Key", "Opening", "Portion"]
 
-_STAMP: Final = f"""CASE type
-    WHEN 'string' THEN CASE WHEN value >= '' AND value < '{TOMBSTONE}' THEN json_quote(value) END
+_LONG: Final = 2_000
+"""A string of so many characters is not packed, so that a portion is far from the most that SQLite has in one text."""
+
+Key: TypeAlias = tuple[str | bytes, str | bytes, str | bytes]
+"""Table id, row id and cell id, as SQLite has them."""
+
+FIRST: Final[Key] = ("", "", "")
+BEYOND: Final[Key] = (b"\xff" * 8, b"", b"")
+"""Above all ids: those with a lone surrogate are blobs, which are above all texts, and UTF-8 has no such bytes."""
+
+_KEY: Final = "(table_id, row_id, cell_id)"
+
+_STAMP: Final = f"""CASE WHEN table_id < x'' AND row_id < x'' AND cell_id < x'' THEN CASE type
+    WHEN 'string' THEN CASE WHEN value >= '' AND value < '{TOMBSTONE}' AND length(value) < {_LONG}
+        THEN json_quote(value) END
     WHEN 'number' THEN CASE WHEN typeof(value) = 'integer' AND value BETWEEN -{MAX_INTEGER} AND {MAX_INTEGER}
         THEN value END
     WHEN 'deleted' THEN ''
     WHEN 'boolean' THEN CASE value WHEN 1 THEN 'true' WHEN 0 THEN 'false' END
     WHEN 'null' THEN 'null'
-END || ':' || hlc"""
+END || ':' || hlc END"""
 """The stamp of a leaf, or NULL for one that is read by itself. Only texts are at once above '' and below another."""
 
-_ID: Final = "CASE WHEN cell_id < x'' THEN cell_id END"
-"""A cell id, or NULL if it is a blob; those are above all texts."""
+
+def _as_json(id_: str) -> str:
+    return f"json_group_array(CASE WHEN {id_} < x'' THEN {id_} END)"
+
+
+BEHIND: Final = (
+    f"SELECT table_id, row_id, cell_id FROM mergesync_cells WHERE path = ?1 AND {_KEY} >= (?2, ?3, ?4) "
+    "ORDER BY table_id, row_id, cell_id LIMIT 1 OFFSET ?5"
+)
+"""The query for the key that is so many cells behind another."""
 
 OPEN: Final = (
-    "SELECT CAST(table_id AS BLOB), CAST(row_id AS BLOB), CAST(json_group_array(cell_id) AS BLOB), "
-    "CAST(json_group_array(stamp) AS BLOB) "
-    f"FROM (SELECT table_id, row_id, {_ID} AS cell_id, {_STAMP} AS stamp FROM mergesync_cells "
-    "WHERE path = ?1 AND changed > 0) GROUP BY table_id, row_id ORDER BY table_id, row_id"
+    f"SELECT {_as_json('table_id')}, {_as_json('row_id')}, group_concat(cell_ids, '\n'), "
+    "CAST(group_concat(stamps, '\n') AS BLOB) "
+    f"FROM (SELECT table_id, row_id, {_as_json('cell_id')} AS cell_ids, group_concat(stamp, '\n') AS stamps "
+    f"FROM (SELECT table_id, row_id, cell_id, ifnull({_STAMP}, '') AS stamp FROM mergesync_cells "
+    f"WHERE path = ?1 AND {_KEY} >= (?2, ?3, ?4) AND {_KEY} < (?5, ?6, ?7) AND changed > 0) "
+    "GROUP BY table_id, row_id ORDER BY table_id, row_id)"
 )
-"""The query for all rows of a path: table id, row id, and the ids and stamps of the cells as JSON."""
+"""The query for the portion from one key up to another: a `Portion`."""
 
-READ_THE_REST: Final = READ["cells"].replace("WHERE", f"WHERE ({_ID} IS NULL OR {_STAMP} IS NULL) AND")
+READ_THE_REST: Final = READ["cells"].replace("WHERE", f"WHERE {_STAMP} IS NULL AND")
 """The query for the leaves that have no stamp there; otherwise as `READ`."""
 
-_AT_ONCE_BYTES: Final = 500_000
-"""How much JSON is read by one call, which keeps all other threads waiting."""
 
+class Portion(NamedTuple):
+    """Cells of some rows. No JSON has a line feed in it.
 
-def _is_plain(stamps: bytes) -> bool:
-    """Whether neither NULL nor a tombstone is in the JSON of stamps; it may say no of some others."""
-    return not (b"null" in stamps or b',":' in stamps or b'[":' in stamps)  # in a string, quotes are escaped
+    Attributes:
+        table_ids: JSON, with one for each row; null for a blob.
+        row_ids: the same.
+        cell_ids: for each row a line of such JSON; None if there are no rows.
+        stamps: for each cell a line, empty if it is read by itself; None if there are no rows.
+    """
+
+    table_ids: str
+    row_ids: str
+    cell_ids: str | None
+    stamps: bytes | None
 
 
 class Opening:
@@ -62,46 +98,48 @@ class Opening:
     def __init__(self) -> None:
         self.is_complete: bool = True
         self._builder = TreeBuilder()
-        self._cell_ids: dict[bytes, list[Any]] = {}  # by their JSON: the rows of a table are of few shapes
+        self._cell_ids: dict[str, list[Any]] = {}  # by their JSON: the rows of a table are of few shapes
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Add rows, as the query gives them.
+    def add(self, portion: Portion) -> None:
+        """Add the next portion.
 
         Raises:
-            ValueError: they are damaged.
+            ValueError: it is damaged.
         """
+        if portion.cell_ids is None or portion.stamps is None:
+            return
         with collector_paused():
-            together = b",".join([text for *_, text in rows])
-            if len(together) > _AT_ONCE_BYTES and len(rows) > 1:
-                self.add(rows[: len(rows) // 2])
-                self.add(rows[len(rows) // 2 :])
-                return
-            all_plain = _is_plain(together)
-            for (table_id, row_id, cell_ids, text), stamps in zip(rows, loads(b"[%b]" % together), strict=True):
-                ids = self._cell_ids.get(cell_ids)
-                if ids is None:
-                    ids = self._cell_ids[cell_ids] = loads(cell_ids)
-                if (all_plain or _is_plain(text)) and ids[-1] is not None:  # blobs come last
-                    row = dict(zip(ids, [stamp.encode() for stamp in stamps], strict=True))
-                    self._builder.add_row(from_sql_text(table_id), from_sql_text(row_id), row, is_plain=True)
-                else:
-                    self._add_one_by_one(from_sql_text(table_id), from_sql_text(row_id), ids, stamps)
+            portion.stamps.decode()  # raises if it is not UTF-8
+            packed = portion.stamps.split(b"\n")
+            shapes = [self._parsed(cell_ids) for cell_ids in portion.cell_ids.split("\n")]
+            if len(packed) != sum(map(len, shapes)):
+                raise ContentError("a stamp with a line feed in it")
+            add = self._add_plain if _are_plain(portion.stamps) else self._add_any
+            table_ids, row_ids, stamps = loads(portion.table_ids), loads(portion.row_ids), iter(packed)
+            for table_id, row_id, cell_ids in zip(table_ids, row_ids, shapes, strict=True):
+                add(table_id, row_id, dict(zip(cell_ids, stamps, strict=False)))
 
-    def _add_one_by_one(self, table_id: str, row_id: str, ids: list[Any], stamps: list[Any]) -> None:
-        if None in stamps or None in ids:
+    def _parsed(self, cell_ids: str) -> list[Any]:
+        ids = self._cell_ids.get(cell_ids)
+        if ids is None:
+            ids = self._cell_ids[cell_ids] = loads(cell_ids)
+        return ids
+
+    def _add_plain(self, table_id: str, row_id: str, row: dict[str, Stamp]) -> None:
+        self._builder.add_row(table_id, row_id, row, is_plain=True)
+
+    def _add_any(self, table_id: str | None, row_id: str | None, row: dict[Any, Stamp]) -> None:
+        if NOT_YET in row.values():
             self.is_complete = False
-        row = {
-            cell_id: NOT_YET if stamp is None else stamp.encode()
-            for cell_id, stamp in zip(ids, stamps, strict=True)
-            if cell_id is not None
-        }
-        self._builder.add_row(table_id, row_id, row, is_plain=False)
+        if table_id is not None and row_id is not None:
+            row.pop(None, None)
+            self._builder.add_row(table_id, row_id, row, is_plain=False)
 
     def finish(self, rest: Snapshot) -> Built:
         """The tree.
 
         Args:
-            rest: what is not in the rows.
+            rest: what is not in the portions.
 
         Raises:
             ValueError: something is damaged.
@@ -109,3 +147,9 @@ class Opening:
         with collector_paused():
             self._builder.lay(rest.changes)
             return self._builder.finish()
+
+
+def _are_plain(stamps: bytes) -> bool:
+    """Whether none of these lines is empty or a tombstone."""
+    lines = b"\n%b\n" % stamps
+    return b"\n\n" not in lines and b"\n:" not in lines

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from mergesync.exceptions import LoadError
 from mergesync.limits import SQLITE_PAGE_BYTES, SQLITE_WAL_BYTES
-from mergesync.persist.sqlite_opening import OPEN, READ_THE_REST, Opening
+from mergesync.persist.sqlite_opening import BEHIND, BEYOND, FIRST, OPEN, READ_THE_REST, Key, Opening, Portion
 from mergesync.persist.sqlite_rows import (
     FORMAT,
     LOOK,
@@ -37,8 +37,8 @@ __all__ = ["check", "number", "open_path", "path_ids", "prepare", "read_rows", "
 ROWS_AT_A_TIME: Final = 50_000
 """Enough that the hops between threads cost nothing, and little to hold."""
 
-STORE_ROWS_AT_A_TIME: Final = 2_000
-"""The same where a row holds all cells of a row of the store."""
+CELLS_AT_A_TIME: Final = 30_000
+"""The same where SQLite packs them while Python works; no call for so many keeps Python's lock for long."""
 
 _WAL_ATTEMPTS: Final = 50
 _WAL_WAIT_SECONDS: Final = 0.02
@@ -119,13 +119,36 @@ async def open_path(connection: Connection, path_id: str) -> tuple[Snapshot, Bui
     opening = Opening()
     rest = {name: sql for (name, sql), is_there in zip(READ.items(), found, strict=True) if is_there}
     if "cells" in rest:
-        await _read(connection, OPEN, (path,), opening.add, STORE_ROWS_AT_A_TIME)
+        await _read_cells(connection, path, opening)
         if opening.is_complete:
             del rest["cells"]
         else:
             rest["cells"] = READ_THE_REST
     await _add_rows(connection, snapshot, rest, (path, 0))
     return snapshot, await asyncio.to_thread(opening.finish, snapshot)
+
+
+async def _read_cells(connection: Connection, path: str | bytes, opening: Opening) -> None:
+    """Add all cells to a tree: SQLite packs a portion while Python adds the one before."""
+    portion = Portion("[]", "[]", None, None)
+    key, following = FIRST, await _behind(connection, path, FIRST)
+    while key != BEYOND:
+        packing = _packed(connection, path, key, following)
+        key = following
+        (portion, following), _ = await asyncio.gather(packing, asyncio.to_thread(opening.add, portion))
+    await asyncio.to_thread(opening.add, portion)
+
+
+async def _packed(connection: Connection, path: str | bytes, key: Key, up_to: Key) -> tuple[Portion, Key]:
+    """A portion, and the key up to which the next one goes."""
+    [packed] = await connection.execute_fetchall(OPEN, (path, *key, *up_to))
+    return Portion(*packed), await _behind(connection, path, up_to)
+
+
+async def _behind(connection: Connection, path: str | bytes, key: Key) -> Key:
+    """The key that is a portion behind another."""
+    found = list(await connection.execute_fetchall(BEHIND, (path, *key, CELLS_AT_A_TIME)))
+    return cast("Key", found[0]) if found else BEYOND
 
 
 async def read_rows(connection: Connection, path_id: str, since: int) -> Snapshot:

@@ -178,12 +178,13 @@ class TreeBuilder:
         """
         row = self._row(table_id, row_id)
         if row.stamps:
-            row.stamps.update(stamps)
+            row.lay(stamps)
             is_plain = False
         else:
             row.stamps = stamps
         if is_plain:
             self._unchecked += stamps.values()
+            row.hash()
         else:
             self._not_plain.add(row)
             self._unchecked += [stamp for stamp in stamps.values() if stamp is not NOT_YET]
@@ -204,7 +205,7 @@ class TreeBuilder:
             for row_id, said in table[0].items():
                 row = self._row(table_id, row_id)
                 row.hlc = hlc_of(said)
-                row.stamps.update(_packed(said[0]))
+                row.lay(_packed(said[0]))
                 self._not_plain.add(row)
         tree.values.stamps.update(_packed(changes[1][0]))
 

@@ -11,7 +11,7 @@ named without leaves. A container without anything in it has no hash, and adds n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from mergesync.store.jsjson import fnv1a
@@ -105,6 +105,11 @@ class Leaves:
         else:
             for leaf_id, old in before.items():
                 self._stale.setdefault(leaf_id, old)
+
+    def lay(self, stamps: Mapping[str, Stamp]) -> None:
+        """Put stamps over what is there while the tree is made, when no other has the hash."""
+        self.stamps.update(stamps)
+        self._hash = None
 
     def set_hlc(self, hlc: str) -> None:
         """Change the container's own stamp."""

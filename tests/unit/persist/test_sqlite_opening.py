@@ -9,12 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from mergesync.exceptions import LoadError
-from mergesync.persist import SqlitePersister, sqlite_opening, sqlite_statements
-from mergesync.persist.sqlite_opening import OPEN
+from mergesync.persist import SqlitePersister, sqlite_statements
+from mergesync.persist.sqlite_opening import BEYOND, FIRST, OPEN
 from mergesync.store import MergeableStore
 from mergesync.store.cells import ENCODED, TOMBSTONE
 
@@ -32,6 +31,7 @@ LEAVES: dict[str, Any] = {
     "encoded prefix": ENCODED,
     "above": "\U0001f600",
     "surrogate": "\ud800",
+    "long": "\x01" * 3000,
     "whole": 7,
     "minus": -7,
     "largest": 2**53,
@@ -94,8 +94,8 @@ def all_of(store: MergeableStore) -> Any:
 
 @pytest.mark.parametrize("at_a_time", [1, 2, 1000])
 async def test_every_kind_of_leaf(file: str, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
-    """Alone, together, and among plain ones; also with few rows at a time."""
-    monkeypatch.setattr(sqlite_statements, "STORE_ROWS_AT_A_TIME", at_a_time)
+    """Alone, together, and among plain ones; also with few cells at a time, so that rows come in parts."""
+    monkeypatch.setattr(sqlite_statements, "CELLS_AT_A_TIME", at_a_time)
     rows = [LEAVES, *({leaf_id: wire} for leaf_id, wire in LEAVES.items())]
     rows += [{"a": "plain", leaf_id: wire, "z": 1} for leaf_id, wire in LEAVES.items()]
     store = await keep(file, rows_of(*rows))
@@ -138,19 +138,38 @@ async def test_odd_ids(file: str) -> None:
     assert loaded.get_tables() == store.get_tables()
 
 
-async def test_much_json_is_read_in_parts(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No single call reads more than a bound, unless it is one row."""
-    sizes: list[int] = []
+@pytest.mark.parametrize("at_a_time", [1, 2, 7, 1000])
+async def test_odd_ids_in_parts(file: str, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    """Portions may begin and end at any key, of a blob, too."""
+    monkeypatch.setattr(sqlite_statements, "CELLS_AT_A_TIME", at_a_time)
+    ids = ["", "a", "\ud800", "\udfff"]
+    said = {id_: [{id_: ["x", HLC] for id_ in ids}] for id_ in ids}
+    store = await keep(file, [[{id_: [said] for id_ in ids}], [{}], 1])
+    loaded = await opened(file)
+    assert loaded.get_mergeable_content() == store.get_mergeable_content()
+    loaded._check()
 
-    def counted(text: bytes) -> Any:
-        sizes.append(len(text))
-        return orjson.loads(text)
 
-    monkeypatch.setattr(sqlite_opening, "_AT_ONCE_BYTES", 500)
-    monkeypatch.setattr(sqlite_opening, "loads", counted)
-    store = await keep(file, rows_of(*({"text": "x" * size} for size in (1, 10, 100, 1000, 100, 10, 1) * 3)))
+async def test_a_table_whose_id_is_a_blob(file: str) -> None:
+    """It is found though there is nothing else."""
+    store = await keep(file, [[{"\ud800": [{"r": [{"a": [1, HLC]}]}]}], [{}], 1])
     assert (await opened(file)).get_mergeable_content() == store.get_mergeable_content()
-    assert sum(size > 502 for size in sizes) == 3
+
+
+async def test_a_row_that_is_all_read_by_itself(file: str) -> None:
+    """Also where it is all there is."""
+    store = await keep(file, rows_of({"a": 0.5}))
+    assert (await opened(file)).get_mergeable_content() == store.get_mergeable_content()
+
+
+async def test_nothing_but_edits(file: str) -> None:
+    """There are cells, but none of them was written by mergesync."""
+    await keep(file, [[{}], [{}], 1])
+    sql(file, "INSERT INTO mergesync_cells(path, table_id, row_id, cell_id, value) VALUES('p', 't', 'r', 'a', 5)")
+    persister = SqlitePersister(new_store("s2"), file, "p")
+    await persister.load()
+    assert persister.store.get_tables() == {"t": {"r": {"a": 5}}}
+    await persister.destroy()
 
 
 @pytest.mark.parametrize(
@@ -159,6 +178,7 @@ async def test_much_json_is_read_in_parts(file: str, monkeypatch: pytest.MonkeyP
         "hlc = 'bad'",
         "hlc = hlc || 'x'",
         "hlc = '\"' || hlc",
+        "hlc = hlc || char(10) || '1:' || hlc",
         "value = CAST(x'ff' AS TEXT)",
         "type = 'unknown'",
         "type = 'number', value = 9e999",
@@ -204,7 +224,10 @@ async def test_written_while_it_is_read(file: str) -> None:
 
 
 async def test_reading_needs_no_sorting(file: str) -> None:
-    """The rows come in the order of the key, so that the first are there at once, whatever there is."""
+    """The rows come in the order of the key, and no others are looked at than those of the portion."""
     await keep(file, rows_of({"a": "b"}))
-    plan = sql(file, f"EXPLAIN QUERY PLAN {OPEN}", "p")
-    assert [step for *_, step in plan] == ["SEARCH mergesync_cells USING PRIMARY KEY (path=?)"]
+    plan = sql(file, f"EXPLAIN QUERY PLAN {OPEN}", "p", *FIRST, *BEYOND)
+    key = "(table_id,row_id,cell_id)"
+    search = f"SEARCH mergesync_cells USING PRIMARY KEY (path=? AND {key}>(?,?,?) AND {key}<(?,?,?))"
+    assert [step for *_, step in plan if "mergesync" in step] == [search]
+    assert not any("TEMP B-TREE" in step for *_, step in plan)
