@@ -51,6 +51,7 @@ class Durability:
         self._knows_nothing = True  # nobody knows what the server has stored of what was there before
         self._has_told_all = False  # the server has got all that is not in `_unsaved` or asked about
         self._worth_asking = False  # something was written since the last question, or somebody wants to know
+        self._has_failed = False  # and nothing was written since; it is asked again on the next connection
         self._waiters: list[asyncio.Future[None]] = []
         self._asked: dict[str, _Question] = {}
         self._supported: bool | None = None  # while a connection is live
@@ -126,7 +127,7 @@ class Durability:
     def lost(self) -> None:
         """There is no live connection; what was not answered is asked again on the next."""
         self._supported = None
-        self._worth_asking |= bool(self._asked)
+        self._worth_asking |= self._has_failed or bool(self._asked)
         for question in reversed(self._asked.values()):
             self._put_back(question)
             self._waiters = question.waiters + self._waiters
@@ -151,6 +152,7 @@ class Durability:
             return
         question = _Question(self._unsaved, self._knows_nothing, self._waiters)
         self._unsaved, self._waiters, self._worth_asking, self._knows_nothing = Unsaved(), [], False, False
+        self._has_failed = False
         self._asked[self._ask(hurry)] = question
 
     def answered(self, operation: Operation) -> None:
@@ -166,6 +168,7 @@ class Durability:
             question = self._asked.pop(operation.request_id)
             self._put_back(question)
             settle(question.waiters, _not_durable(operation.body))
+            self._has_failed = True
         self._ask_if_needed()
 
     def _put_back(self, question: _Question) -> None:

@@ -133,7 +133,8 @@ class Lifetimes:
                         pass
                 except (LoadError, PathClosedError):
                     return False
-        return True
+        await asyncio.sleep(1.0)  # one that the application is just making may not come to be
+        return self._world.server is server and all(map(server._life.is_made, path_ids))
 
     # --- removing
 

@@ -78,6 +78,22 @@ async def begun(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return task
 
 
+async def test_what_failed_is_asked_again_on_the_next_connection() -> None:
+    """Not at once, as it may fail again; but without a write, and without anybody who looks.
+
+    Found by schedule 304240 of the simulator.
+    """
+    driven = Driven.live()
+    driven.store.set_value("v", 1)
+    driven.answer("1", ERROR, ["incomplete", "the server could not get all"])
+    assert driven.asked == {"1": False}
+    driven.durability.lost()
+    driven.durability.live(supported=True)
+    assert driven.asked == {"1": False, "2": False}
+    driven.answer("2")
+    assert driven.pending == []
+
+
 def test_before_the_first_confirmation_all_is_pending() -> None:
     """Nobody knows what the server has of it."""
     driven = Driven()
