@@ -98,7 +98,8 @@ class Application:
     Attributes:
         tokens: what was written, and what of it was let through.
         grants: by the id of a socket's client.
-        expiries: by the same, when its identity expires, in seconds of the loop.
+        expiries: by the same, when its identity expires at the soonest and at the latest, in seconds of the loop:
+            while a token is shown, the one before may still count.
         accesses: by path and name of identity; who is not there may do everything.
         calm: whether nothing expires any more.
         there: the clients on paths, of whom it was told that they came and not that they went.
@@ -114,7 +115,7 @@ class Application:
     def __init__(self, world: World, random: Random, *, lives: bool) -> None:
         self.tokens = Tokens()
         self.grants: dict[str, Grant] = {}
-        self.expiries: dict[str, float] = {}
+        self.expiries: dict[str, tuple[float, float]] = {}
         self.accesses: dict[tuple[str, str], Access | None] = {}
         self.calm = False
         self.there: dict[RoomClient, str] = {}
@@ -218,10 +219,11 @@ class Application:
         await self._take_time()
         if int(serial) <= self._revoked.get(name, 0):
             raise RefusedError("logged out")
-        self.expiries.pop(info.client_id, None)
+        at = float(expires or "inf")
+        soonest, latest = self.expiries.get(info.client_id, (at, at))
+        self.expiries[info.client_id] = min(at, soonest), max(at, latest)
         if not expires:
             return Identity(name, data=int(serial))
-        self.expiries[info.client_id] = float(expires)
         seconds = self._world.server_clock.read(float(expires)) / 1000
         return Identity(name, expires_at_seconds=seconds, data=int(serial))
 
@@ -560,10 +562,10 @@ class Application:
         """Whose identity has expired is not there any more; nobody else is told that."""
         now = self._world.loop.time()
         for link in self._world.network.links:
-            expires = self.expiries.get(link.key, math.inf)
-            if link.server.is_open and now > expires + 1.0:
-                self._world.fail("expiry", f"{link.client_name} is there {now - expires} s too long")
-            if link.server.close_reason == "mergesync:expired" and now < expires - 0.001:  # clocks are in milliseconds
+            soonest, latest = self.expiries.get(link.key, (math.inf, math.inf))
+            if link.server.is_open and now > latest + 1.0:
+                self._world.fail("expiry", f"{link.client_name} is there {now - latest} s too long")
+            if link.server.close_reason == "mergesync:expired" and now < soonest - 0.001:  # clocks are in milliseconds
                 self._world.fail("expiry", f"{link.client_name} is told that it has expired, and has not")
 
     def at_rest(self) -> Iterator[str]:
