@@ -788,6 +788,6 @@ async def test_fragments(server: ListeningWsServer) -> None:
         one, two = MergeableStore().set_value("v", "ü" * 10_000), MergeableStore().set_value("w", "€" * 10_000)
         async with synced(one, url_of(pieces), fragment_size=500), synced(two, url_of(pieces)):
             await eventually(lambda: same_content(one, two))
-            one.set_value("x", "y" * 5000)
+            one.set_value("x", "y" * 20_000)
             await eventually(lambda: two.has_value("x"))
         assert pieces.get_stats().receives > 40

@@ -217,6 +217,22 @@ def test_what_is_later_than_anything_there(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(next(Comparing(store, Ranges(store), nothing, None, latest).run())) == 3
 
 
+def test_a_cell_that_is_newer_here() -> None:
+    """Of a row that both have it is given with the next question, where nobody knows what is latest there."""
+    store = store_of(3)
+    other = new_store("other").set_mergeable_content(store.get_mergeable_content())
+    store.set_cell("t", "r001", "c", "newer")
+    run = Comparing(store, Ranges(store), nothing).run()
+    asked = run.send(compare(other, Ranges(other), next(run), None))
+    changes = changes_in(asked)
+    assert changes is not None
+    assert changes[0][0][0] == {"t": [{"r001": [{"c": list(store.get_stamp("t", "r001", "c") or ())}]}]}
+    other.apply_mergeable_changes(changes[0])
+    with pytest.raises(StopIteration) as stop:
+        run.send(compare(other, Ranges(other), asked, None))
+    assert stop.value.value is True
+
+
 def test_wanted_rows_that_are_not_here() -> None:
     """They are not given."""
     store = store_of(3)
