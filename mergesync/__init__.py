@@ -33,9 +33,10 @@ from mergesync.exceptions import (
 from mergesync.limits import Limits
 from mergesync.net.client import SyncStatus, WsClient, WsSynchronizer, create_ws_synchronizer
 from mergesync.net.gateway import Gateway, GatewaySocket
+from mergesync.net.listening import create_ws_server
 from mergesync.net.local import LocalNetwork, LocalSynchronizer, create_local_synchronizer
 from mergesync.net.member import Member
-from mergesync.net.server import WsServer, create_ws_server
+from mergesync.net.server import WsServer
 from mergesync.net.server_path import ServerPath
 from mergesync.rooms.access import Access, Client, ClientInfo, Identity
 from mergesync.rooms.changes import Changes

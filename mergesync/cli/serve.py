@@ -18,7 +18,7 @@ from mergesync.cli.logs import log, log_error, start_logging
 from mergesync.cli.storage import Persisters, Storage, opened
 from mergesync.limits import Limits
 from mergesync.net.gateway import Gateway
-from mergesync.net.server import ListeningWsServer, create_ws_server
+from mergesync.net.listening import ListeningWsServer, create_ws_server
 from mergesync.net.switchboard import CLOSE_RESTART
 from mergesync.net.tls import Certificate, TlsFiles
 from mergesync.rooms.access import ClientInfo

@@ -35,7 +35,7 @@ from mergesync import (
     create_ws_server,
     create_ws_synchronizer,
 )
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.persist import json_file_persisters
 from mergesync.store import jsjson
 

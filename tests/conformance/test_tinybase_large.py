@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mergesync import MergeableStore, create_ws_server
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.persist.base import Persister
 from mergesync.sync import answering, exchange
 from tests.unit.net.kit import url_of

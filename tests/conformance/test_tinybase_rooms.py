@@ -22,7 +22,7 @@ from mergesync import (
     allow_write,
     create_ws_server,
 )
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import eventually
 
 from .nodepeer import NodeError, NodePeer, NodeStore

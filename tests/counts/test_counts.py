@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.proxy import CountingProxy
 from mergesync import MergeableStore, RequestFailedError, create_ws_server, create_ws_synchronizer
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.persist import sqlite_persisters
 from tests.support import eventually, same_content
 

@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from mergesync import LimitExceededError, Limits, MergeableStore, MergesyncError, create_ws_server
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.persist import json_file_persisters, sqlite_persisters
 from tests.support import eventually, same_content, within
 from tests.unit.net.kit import closed_with, diff_frame, mux, pet, raw, subscribed, synced, url_of

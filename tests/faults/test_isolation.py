@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mergesync import ClientInfo, LoadError, MergeableStore, SaveError, create_ws_server
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import eventually, same_content
 from tests.unit.net.kit import Backend, Persister, closed_with, raw, synced, url_of
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mergesync import ConnectionLostError, MergeableStore, WsClient, create_ws_server
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import eventually, same_content, within
 from tests.unit.net.kit import Proxy, pet, raw, synced, url_of
 

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from mergesync import create_ws_server
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import within
 
 pytestmark = pytest.mark.usefixtures("leftovers")

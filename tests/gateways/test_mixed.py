@@ -30,7 +30,7 @@ from mergesync import (
     create_ws_server,
 )
 from mergesync.gateways import message_broker, room_server, state_sync, wsss
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import eventually, within
 from tests.unit.net.kit import closed_with, raw, synced
 

@@ -12,7 +12,7 @@ import pytest
 
 from mergesync import Access, Changes, Client, Limits, MergeableStore, RefusedError, RequestFailedError, ServerPath
 from mergesync.gateways import message_broker, room_server, state_sync, wsss
-from mergesync.net.server import ListeningWsServer, create_ws_server
+from mergesync.net.listening import ListeningWsServer, create_ws_server
 from tests.support import eventually
 
 from .replay import Replay

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mergesync import create_ws_server
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 
 
 @pytest.fixture

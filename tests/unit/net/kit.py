@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from mergesync import MergeableStore, WsServer
 from mergesync.net.client import WsClient, create_ws_synchronizer
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.sync.subprotocols import CHANNELS
 from tests.support import eventually, within
 

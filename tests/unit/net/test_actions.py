@@ -27,7 +27,7 @@ from mergesync import (
 )
 from mergesync.net import actions as actions_module
 from mergesync.net.actions import Actions
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.sync.subprotocols import EXTENDED
 from tests.support import eventually, within
 

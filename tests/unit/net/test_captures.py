@@ -27,7 +27,7 @@ from mergesync import (
     create_ws_server,
 )
 from mergesync.gateways import message_broker, room_server, state_sync, wsss
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.store.jsjson import dumps
 from mergesync.sync.payloads import fragments_of
 from mergesync.sync.subprotocols import EXTENDED, EXTENDED_CHANNELS

@@ -27,7 +27,7 @@ from mergesync import (
     create_ws_synchronizer,
 )
 from mergesync.limits import MAX_CHANNELS, MAX_FRAME_BYTES
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import Leftovers, eventually, same_content, within
 from tests.unit.net.kit import Backend, Proxy, diff_frame, pet, synced, url_of
 

@@ -24,7 +24,7 @@ from mergesync import (
     StaleVersionError,
     create_ws_server,
 )
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.sync.messages import MessageType
 from mergesync.sync.subprotocols import EXTENDED
 from mergesync.sync.versions import version_of

@@ -25,7 +25,7 @@ async def test_a_connection_that_is_over_is_no_garbage(monkeypatch: pytest.Monke
             super().__init__(*arguments, **options)  # type: ignore[arg-type]
             made.append(weakref.ref(self, lambda _: gone.set()))
 
-    monkeypatch.setattr("mergesync.net.server.HeartbeatConnection", Watched)
+    monkeypatch.setattr("mergesync.net.listening.HeartbeatConnection", Watched)
     async with create_ws_server("127.0.0.1", 0) as server:
         gc.disable()
         try:

@@ -40,7 +40,7 @@ from mergesync import (
 )
 from mergesync.limits import MAX_CHANNELS, MAX_READ_BYTES, MAX_UNANSWERED_OPERATIONS
 from mergesync.net.gateway import Gateways
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import eventually, same_content, within
 
 from .kit import Backend, asgi_app, closed_with, raw, synced, url_of, uvicorn_port

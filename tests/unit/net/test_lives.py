@@ -32,8 +32,8 @@ from mergesync import (
 )
 from mergesync.limits import MAX_REMEMBERED_REMOVALS, REMOVAL_REMEMBERED_SECONDS, REMOVAL_RETRY_SECONDS
 from mergesync.net.lifecycle import LifeCycle
+from mergesync.net.listening import ListeningWsServer
 from mergesync.net.lives import Life, Lives
-from mergesync.net.server import ListeningWsServer
 from mergesync.persist import json_file_persisters, sqlite_persisters
 from mergesync.persist.files import FileSystem
 from mergesync.store.hlc import encode_hlc

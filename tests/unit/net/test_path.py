@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mergesync import LoadError, MergeableStore, SaveError, WsClient, create_ws_server, create_ws_synchronizer
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.persist import json_file_persisters, sqlite_persisters
 from mergesync.sync.messages import MessageType
 from mergesync.sync.subprotocols import EXTENDED_CHANNELS

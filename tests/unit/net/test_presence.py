@@ -30,8 +30,8 @@ from mergesync import (
     create_ws_server,
 )
 from mergesync.limits import CLOSE_TIMEOUT_SECONDS, MAX_DEPARTED_CLIENTS, MAX_PRESENCE_BYTES, MAX_PRESENCE_CELLS
+from mergesync.net.listening import ListeningWsServer
 from mergesync.net.presence import Presence
-from mergesync.net.server import ListeningWsServer
 from mergesync.rooms.access import ClientInfo
 from mergesync.sync.subprotocols import EXTENDED, EXTENDED_CHANNELS
 from tests.support import eventually, within

@@ -27,7 +27,7 @@ from mergesync import (
 from mergesync.limits import MAX_BANS, PUT_OUT_RETRY_SECONDS, RECONNECT_FIRST_SECONDS, RECONNECT_STABLE_SECONDS
 from mergesync.net.bans import Bans, is_the_same
 from mergesync.net.comeback import Comeback
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.persist import sqlite_persisters
 from mergesync.rooms.access import Access, ClientInfo
 from mergesync.sync.subprotocols import EXTENDED_CHANNELS

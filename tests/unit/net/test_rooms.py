@@ -43,7 +43,7 @@ from mergesync import (
 from mergesync.limits import Limits
 from mergesync.net import switchboard
 from mergesync.net.client import WsClient
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from tests.support import TIMEOUT_SECONDS, Leftovers, eventually, same_content, within
 from tests.unit.net.kit import (
     HLC,

@@ -29,7 +29,7 @@ from mergesync import (
     create_ws_server,
 )
 from mergesync.net.client import WsClient
-from mergesync.net.server import ListeningWsServer
+from mergesync.net.listening import ListeningWsServer
 from mergesync.sync.payloads import fragments_of
 from mergesync.system import get_now, new_id
 from tests.support import eventually, same_content, within

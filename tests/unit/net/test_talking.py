@@ -25,9 +25,9 @@ from mergesync import (
     create_ws_server,
 )
 from mergesync.limits import MAX_MESSAGES_BEING_ANSWERED, MAX_NAME_BYTES, MAX_UNANSWERED_OPERATIONS
+from mergesync.net.listening import ListeningWsServer
 from mergesync.net.naming import Naming
 from mergesync.net.requests import send_result
-from mergesync.net.server import ListeningWsServer
 from mergesync.sync.operations import operation_remainder
 from mergesync.sync.subprotocols import EXTENDED
 from tests.support import eventually, within
