@@ -69,6 +69,7 @@ __all__ = [
     "ServerOptions",
     "ServerStats",
     "WsServer",
+    "target_of",
 ]
 
 _CLOSE_POLICY = 1008

@@ -219,7 +219,6 @@ _LIVES = (
     Mutant("time to live is forgotten", "net.lives:Lives.make", "ends=None if ttl_seconds is None else now + ttl_seconds", "ends=None"),
     Mutant("nobody looks after deadlines", "net.lifecycle:LifeCycle._wake", 'self.begin_removal(path_id, "its time is over")', "pass"),
     Mutant("a path begins without its content", "net.lifecycle:LifeCycle._fill", "store.set_default_content(content)", "pass"),
-    Mutant("a start that was cancelled is not tried again", "net.lifecycle:LifeCycle._start", "except (LoadError, PathClosedError):", "except LoadError:"),
     Mutant("what is being removed is made anew", "net.lifecycle:LifeCycle.make", "if self._lives.is_alive(path_id):  #", "if True:  #"),
     Mutant("a server that stops gives no reason", "net.switchboard:Switchboard.destroy", 'socket.close(code, reason, "shutdown")', 'socket.close(CLOSE_INTERNAL_ERROR, reason, "shutdown")'),
 )  # fmt: skip
