@@ -16,7 +16,7 @@ from mergesync.exceptions import NotDurableError, NotSupportedError
 from mergesync.limits import MAX_PAGE_BYTES
 from mergesync.store import MergeableStore
 from mergesync.store.unsaved import Unsaved
-from mergesync.sync.admission import Leaf, body_of, is_empty, leaf_size, leaves_of
+from mergesync.sync.admission import body_within, is_empty, leaves_of
 from mergesync.sync.operations import OK, Operation
 from mergesync.types import MergeableChanges
 from mergesync.waiting import settle
@@ -74,14 +74,7 @@ class Durability:
         """What the server may not have got; None if nobody knows, or it is more than a page."""
         if not self._has_told_all:
             return None
-        left = MAX_PAGE_BYTES
-        leaves: dict[Leaf, Any] = {}
-        for leaf, stamp in chain.from_iterable(map(leaves_of, self._parts())):
-            left -= leaf_size(leaf, stamp[0])
-            if left < 0:
-                return None
-            leaves[leaf] = stamp
-        return body_of(leaves)
+        return body_within(MAX_PAGE_BYTES, chain.from_iterable(map(leaves_of, self._parts())))
 
     def _parts(self) -> list[MergeableChanges]:
         return [*(question.unsaved.changes for question in self._asked.values()), self._unsaved.changes]

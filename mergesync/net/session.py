@@ -309,7 +309,10 @@ class Session:
     def _greet(self) -> None:
         """Say hello, unless syncing has begun with it, as it has where it was started at once."""
         if not self._wants_sync:
-            self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
+            self._say_hello()
+
+    def _say_hello(self) -> None:
+        self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
 
     def closed(self) -> None:
         """The connection is gone; syncing begins again with the next one."""
@@ -456,7 +459,7 @@ class Session:
         hlc = min((hlc_of(stamp) for _, stamp in leaves_of(changes)), default="")
         if hlc > self._store.latest_allowed_hlc() and self.greeting.too_early is None:
             self.greeting.too_early = hlc
-            self._operate(Operation(self.greeting.ask(_now()), HELLO, None))
+            self._say_hello()
 
     def _mind_what_came_too_early(self) -> None:
         """Begin anew with a server whose time allows now what was refused."""

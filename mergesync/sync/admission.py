@@ -7,7 +7,7 @@ other leaves are taken, the refusal is reported, and whoever wrote the stamp is 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,7 +19,7 @@ from mergesync.store.jsjson import dumps
 from mergesync.types import MergeableChanges
 
 __all__ = [
-    "Admission", "ByRow", "Leaf", "Place", "Reason", "Split", "body_of", "changes_beyond", "correction",
+    "Admission", "ByRow", "Leaf", "Place", "Reason", "Split", "body_of", "body_within", "changes_beyond", "correction",
     "has_bare_containers", "has_unstamped", "is_blank", "is_empty", "leaf_size", "leaves_of", "rows_of", "split",
 ]  # fmt: skip
 
@@ -81,6 +81,17 @@ def body_of(leaves: dict[Leaf, Any]) -> MergeableChanges:
 def leaf_size(leaf: Leaf, wire: Any) -> int:
     """About how many bytes of JSON a leaf takes with its stamp."""
     return sum(len(id_) for id_ in leaf if id_) + (len(wire) if isinstance(wire, str) else 24) + 24
+
+
+def body_within(max_bytes: int, leaves: Iterable[tuple[Leaf, Any]]) -> MergeableChanges | None:
+    """Changes of these leaves, the last of each; None if they are more than so many bytes."""
+    found: dict[Leaf, Any] = {}
+    for leaf, stamp in leaves:
+        max_bytes -= leaf_size(leaf, stamp[0])
+        if max_bytes < 0:
+            return None
+        found[leaf] = stamp
+    return body_of(found)
 
 
 def is_empty(changes: MergeableChanges) -> bool:

@@ -25,7 +25,7 @@ from mergesync.store.diff import Room, row_stamp, stamped
 from mergesync.store.jsjson import string_text
 from mergesync.store.ranges import Ranges, RowRanges, row_fingerprint
 from mergesync.store.texts import container_text, row_text
-from mergesync.sync.admission import Leaf, body_of, leaf_size
+from mergesync.sync.admission import body_within, is_empty
 from mergesync.sync.packing import packed, unpacked_json
 from mergesync.sync.resuming import checked_changes
 from mergesync.types import MergeableChanges
@@ -384,14 +384,9 @@ class Comparing:
         latest, self._their_latest = self._their_latest, None
         if latest is None:
             return []
-        left = MAX_PAGE_BYTES
-        found: dict[Leaf, Any] = {}
-        for leaf, (wire, hlc) in self._store.get_stamps_after(latest):
-            left -= leaf_size(leaf, wire)
-            if left < 0:
-                return []
-            found[leaf] = stamped(wire, hlc)
-        return [body_of(found)] if found else []
+        later = ((leaf, stamped(wire, hlc)) for leaf, (wire, hlc) in self._store.get_stamps_after(latest))
+        found = body_within(MAX_PAGE_BYTES, later)
+        return [] if found is None or is_empty(found) else [found]
 
     def _next_page(self) -> list[MergeableChanges]:
         """What is newer here, and as many of the rows that are wanted as one page holds; empty if there are none."""

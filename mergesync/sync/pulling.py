@@ -282,11 +282,9 @@ class Pulling:
 
     def _greeted(self, transaction_id: str) -> Generator[Step, Answer, bool | None]:
         is_equal = yield from self.resuming.run(transaction_id, greets=True)
-        return (
-            is_equal
-            if is_equal is not False
-            else (yield from self._compared(transaction_id, None, self.resuming.latest))
-        )
+        if is_equal is False:
+            is_equal = yield from self._compared(transaction_id, None, self.resuming.latest)
+        return is_equal
 
     def _equalized(self, transaction_id: str, hashes: list[int]) -> Generator[Step, Answer, bool | None]:
         if self.resuming.cursor is not None and (yield from self.resuming.run(transaction_id, greets=False)):

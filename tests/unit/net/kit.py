@@ -13,7 +13,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from mergesync import MergeableStore, WsServer
+from mergesync import MergeableStore, WsServer, WsSynchronizer
 from mergesync.net.client import WsClient, create_ws_synchronizer
 from mergesync.net.listening import ListeningWsServer
 from mergesync.sync.subprotocols import CHANNELS
@@ -24,6 +24,7 @@ __all__ = [
     "Persister",
     "Proxy",
     "asgi_app",
+    "away",
     "closed_with",
     "diff_frame",
     "mux",
@@ -338,3 +339,13 @@ class Proxy:
                 heard += data
                 writer.write(data)
                 await writer.drain()
+
+
+@asynccontextmanager
+async def away(proxy: Proxy, synchronizer: WsSynchronizer) -> AsyncIterator[None]:
+    """There is no connection through a proxy meanwhile; afterwards the synchronizer comes back by itself."""
+    proxy.refusing = True
+    proxy.cut()
+    await eventually(lambda: synchronizer.status != "live")
+    yield
+    proxy.refusing = False
