@@ -426,6 +426,8 @@ class WsServer:
             PathExistsError: there is one of this id, or something is stored for it.
             ValueError: with storage, a time to live needs `lives=True`, as it could not survive a restart.
             LoadError: the storage cannot be read for now.
+            SaveError: it could not be stored at once. After this, or an error of a listener of its store, the path is
+                not made, and its content may be stored nevertheless: see to it with `open_path` or `remove_path`.
             PathClosedError: the server is destroyed, or the path is just being removed.
 
         Example:

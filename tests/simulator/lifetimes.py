@@ -67,6 +67,7 @@ class Lifetimes:
         self._application = application
         self._only_here = random.random() < 0.4
         self._made: dict[str, _Made] = {}
+        self._making: list[WsServer] = []  # on which one is just being made, once for each
         self._pending: dict[str, tuple[WsServer, set[str]]] = {}  # what dies with paths whose removal is tried again
         self._loads: Counter[str] = Counter()
         self._defaults: set[str] = set()  # what paths begin with has no stamp: clients may bring it at any time
@@ -109,6 +110,7 @@ class Lifetimes:
         self._defaults.add(token)
         content: Any = ({"init": {"1": {"c": token}}}, {})
         since, removals = self._world.loop.time(), self.removals.get(path_id, 0)
+        self._making.append(server)
         try:
             await server.create_path(
                 path_id, content=content, ttl_seconds=ttl_seconds, idle_ttl_seconds=idle_ttl_seconds
@@ -116,6 +118,8 @@ class Lifetimes:
         except (PathExistsError, PathClosedError, PersisterError) as error:
             self._world.errors.append(error)
             return
+        finally:
+            self._making.remove(server)
         if removals == self.removals.get(path_id, 0):  # else it may have been removed before this was told
             self._made[path_id] = _Made(server, token, ttl_seconds, idle_ttl_seconds, since)
 
@@ -133,7 +137,9 @@ class Lifetimes:
                         pass
                 except (LoadError, PathClosedError):
                     return False
-        await asyncio.sleep(1.0)  # one that the application is just making may not come to be
+        await asyncio.sleep(1.0)
+        if server in self._making:  # what it is just making may not come to be
+            return False
         return self._world.server is server and all(map(server._life.is_made, path_ids))
 
     # --- removing
