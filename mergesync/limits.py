@@ -72,6 +72,7 @@ __all__ = [
     "MAX_TIMER_SECONDS",
     "MAX_TOTAL_CHANGES_OUTBOX_BYTES",
     "MAX_UNACCEPTED_CONNECTIONS",
+    "MAX_UNANSWERED_BYTES",
     "MAX_UNANSWERED_OPERATIONS",
     "MAX_UNREADABLE_COPIES",
     "MAX_WAITING_CONVERSATIONS",
@@ -269,6 +270,9 @@ MAX_PENDING_REQUESTS: Final = 100
 
 MAX_UNANSWERED_OPERATIONS: Final = 2 * MAX_CHANNELS
 """Operations of one socket that the server has not answered: a client asks twice per channel, once in a hurry."""
+
+MAX_UNANSWERED_BYTES: Final = MAX_CHANNELS * MAX_PAGE_BYTES + MAX_FRAME_BYTES
+"""Characters of these: who comes back gives a page per channel while the paths load, or asks for something large."""
 
 MAX_ASK_SECONDS: Final = 3600.0
 """How long a question between clients may stay open (wsmsgbroker keeps all for an hour); it counts as an unanswered

@@ -528,7 +528,7 @@ class Network:
         """A client says something."""
         self.hubs[path_id].receive(connection.client_id, address, payload, self.now)
 
-    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation, size: int) -> None:
         """A client asks the server itself; only `mergesync.net` answers that."""
         raise AssertionError(f"an operation: {operation}")
 

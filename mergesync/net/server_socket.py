@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from mergesync.net.channel import TextChannel, wait_while_open
 from mergesync.net.gateway import GatewayConnection
@@ -15,10 +15,17 @@ from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
 from mergesync.sync.server_connection import ServerConnection
 
-__all__ = ["Connection", "ServerSocket"]
+__all__ = ["Connection", "Question", "ServerSocket"]
 
 Connection: TypeAlias = ServerConnection | GatewayConnection
 """What is said on a socket."""
+
+
+class Question(NamedTuple):
+    """What a client has asked: on which path, and in how many characters."""
+
+    path_id: str
+    size: int
 
 
 class ServerSocket:
@@ -40,7 +47,7 @@ class ServerSocket:
         renewal: of the identity, to wait for likewise.
         serving: entered while the socket is served, so that closing ends that.
         condemned: whether it is about to be closed for a fault.
-        unanswered: questions under way, each with its path.
+        unanswered: what it has asked, by how it will be answered.
     """
 
     __slots__ = (
@@ -61,13 +68,18 @@ class ServerSocket:
         self.renewal: asyncio.Task[None] | None = None
         self.serving: asyncio.Timeout = asyncio.timeout(None)
         self.condemned: bool = False
-        self.unanswered: dict[Answer, str] = {}
+        self.unanswered: dict[Answer, Question] = {}
         self._closing: asyncio.Task[None] | None = None
 
     @property
     def info(self) -> ClientInfo:
         """What is known of the client."""
         return self.visitor.info
+
+    @property
+    def unanswered_size(self) -> int:
+        """Characters of what it has asked and is not answered yet."""
+        return sum(question.size for question in self.unanswered.values())
 
     @property
     def closing(self) -> bool:

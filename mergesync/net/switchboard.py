@@ -26,6 +26,7 @@ from mergesync.limits import (
     MAX_FRAME_BYTES,
     MAX_OUTBOX_BYTES,
     MAX_TIMER_SECONDS,
+    MAX_UNANSWERED_BYTES,
     MAX_UNANSWERED_OPERATIONS,
     QUOTA_RETRY_SECONDS,
     Limits,
@@ -44,7 +45,7 @@ from mergesync.net.presence import Presence, companion_of, main_of
 from mergesync.net.reception import Reception, Visitor
 from mergesync.net.reporting import note_place
 from mergesync.net.rounds import Rounds
-from mergesync.net.server_socket import Connection, ServerSocket
+from mergesync.net.server_socket import Connection, Question, ServerSocket
 from mergesync.net.turns import Turns
 from mergesync.rooms.access import Client, ClientInfo
 from mergesync.sync.operations import (
@@ -479,8 +480,8 @@ class Switchboard:
         socket = clients.pop(connection.client_id, None)
         if socket is None:
             return
-        for question in [question for question, place in socket.unanswered.items() if place == path_id]:
-            del socket.unanswered[question]
+        for answer in [answer for answer, asked in socket.unanswered.items() if asked.path_id == path_id]:
+            del socket.unanswered[answer]
         socket.clients.pop(path_id, None)
         self._tell("client", path_id, connection.client_id, -1)
         if not clients:
@@ -499,7 +500,7 @@ class Switchboard:
         if path.reviews(connection.client_id):
             self._sockets[connection].turns = path.turns
 
-    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation, size: int) -> None:
         """A client asks the server itself, or answers what it was asked.
 
         Raises:
@@ -516,6 +517,8 @@ class Switchboard:
         else:
             if len(socket.unanswered) >= MAX_UNANSWERED_OPERATIONS:
                 raise LimitExceededError(f"more than {MAX_UNANSWERED_OPERATIONS} unanswered", limit="requests")
+            if size + socket.unanswered_size > MAX_UNANSWERED_BYTES:
+                raise LimitExceededError(f"more than {MAX_UNANSWERED_BYTES} bytes unanswered", limit="requests")
 
             asked_at = asyncio.get_running_loop().time()
 
@@ -526,7 +529,7 @@ class Switchboard:
                         body = {**self._greeting(client_id, held_seconds), **body}
                     self._answer(socket, path_id, operation, name, body)
 
-            socket.unanswered[answer] = path_id
+            socket.unanswered[answer] = Question(path_id, size)
             path = self._paths[path_id]
             path.operate(client_id, operation, answer)
             if operation.name not in EXCHANGES or path.reviews(client_id):

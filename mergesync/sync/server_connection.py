@@ -48,8 +48,8 @@ class Switchboard(Protocol):
     def receive(self, path_id: str, connection: ServerConnection, address: str, payload: Payload) -> None:
         """The client says something on a path."""
 
-    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
-        """The client asks the server itself for something."""
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation, size: int) -> None:
+        """The client asks the server itself for something, in so many characters."""
 
     def send_to(self, connection: ServerConnection, frame: str) -> None:
         """Send a frame to the socket."""
@@ -164,7 +164,7 @@ class ServerConnection:
     def _receive_inner(self, channel_id: str, path_id: str, frame: str, now: float) -> None:
         address, remainder = split_frame(frame)
         if self.extended and address == OPERATIONS:
-            self._switchboard.operate(path_id, self, decode_operation(remainder))
+            self._switchboard.operate(path_id, self, decode_operation(remainder), len(remainder))
             return
         payload = self._fragments.receive(channel_id, address, remainder, now)
         if payload is not None:

@@ -15,6 +15,7 @@ import websockets
 
 from mergesync import (
     ConnectionLostError,
+    LimitExceededError,
     MergeableStore,
     NotDurableError,
     NotSupportedError,
@@ -381,6 +382,29 @@ async def test_a_client_that_asks_too_much() -> None:
                 await socket.send(f'X\n["{number}","stored",true]')
             assert await closed_with(socket) == (1013, "tinybase:15:requests")
         backend.flush_gate.set()
+
+
+async def test_a_client_that_asks_at_too_great_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not answered yet is held, and only so much of it."""
+    asks = '["1","stored",true]'
+    monkeypatch.setattr("mergesync.net.switchboard.MAX_UNANSWERED_BYTES", 2 * len(asks))
+    backend = Backend()
+    ignored: list[Exception] = []
+    async with create_ws_server("127.0.0.1", 0, backend, on_ignored_error=ignored.append) as server:
+        async with raw(url_of(server), subprotocols=[EXTENDED]) as socket:
+            for _ in range(2):
+                backend.flush_gate.clear()
+                await socket.send(f"X\n{asks}")
+                await socket.send(f"X\n{asks}")
+                backend.flush_gate.set()
+                for _ in range(2):
+                    assert '"ok"' in str(await within(socket.recv()))
+            backend.flush_gate.clear()
+            await socket.send(f"X\n{asks}")
+            await socket.send(f"X\n{asks[:-1]} ]")
+            assert await closed_with(socket) == (1013, "tinybase:15:requests")
+        backend.flush_gate.set()
+    assert [type(error) for error in ignored] == [LimitExceededError]
 
 
 async def test_what_was_asked_on_a_channel_that_is_left() -> None:

@@ -49,7 +49,7 @@ class Board:
         """The client says something."""
         self.told.append((path_id, connection.client_id, address, *payload.remainders))
 
-    def operate(self, path_id: str, connection: ServerConnection, operation: Operation) -> None:
+    def operate(self, path_id: str, connection: ServerConnection, operation: Operation, size: int) -> None:
         """The client asks the server itself."""
         self.told.append((path_id, connection.client_id, str(operation.request_id), operation.name, operation.body))
 
