@@ -368,7 +368,8 @@ class Comparing:
         """Of the rows that both have otherwise, the cells that are newer here are to be given."""
         for table_id, table in theirs[0].items():
             rows = self._store.get_stamped_rows(table_id)
-            for row_id in self._listed.get(table_id, set()) & table[0].keys():
+            listed = self._listed.get(table_id, set())
+            for row_id in (row_id for row_id in table[0] if row_id in listed):
                 cells = _beyond(row_stamp(rows[row_id])[0], table[0][row_id][0])
                 if cells:
                     self._newer.setdefault(table_id, {})[row_id] = [cells]

@@ -1,7 +1,7 @@
 """The simulator by hand.
 
 python -m tests.simulator --seeds 0:2000     run schedules, and print every one that fails
-python -m tests.simulator --replay 100       run schedules twice each, and compare their traces
+python -m tests.simulator --replay 100       run schedules in three processes, and compare their traces
 python -m tests.simulator --mutants 500      plant each bug, and look for it in so many schedules
 python -m tests.simulator --shrink 23        leave out steps of a failing schedule
 """
@@ -19,7 +19,7 @@ import time
 
 from .mutants import MUTANTS, SEEDS, record
 from .mutation import find
-from .running import run_schedule
+from .running import run_schedule, traces_elsewhere
 from .shrink import shrink
 
 _SEEDS_AT_A_TIME = 4
@@ -54,7 +54,9 @@ def _run_seeds(first: int, last: int, stop_at: int, processes: int) -> bool:
 
 
 def _replay(count: int) -> bool:
-    differing = [seed for seed in range(count) if run_schedule(seed).trace_hash != run_schedule(seed).trace_hash]
+    here = [run_schedule(seed).trace_hash for seed in range(count)]
+    elsewhere = [traces_elsewhere(count, hash_seed) for hash_seed in (1, 2)]
+    differing = [seed for seed, traces in enumerate(zip(here, *elsewhere, strict=True)) if len({*traces}) > 1]
     print(f"{count - len(differing)} of {count} schedules have the same trace again", *differing)
     return not differing
 

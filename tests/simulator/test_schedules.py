@@ -6,10 +6,11 @@ import os
 
 import pytest
 
-from .running import run_schedule
+from .running import run_schedule, traces_elsewhere
 
 SCHEDULES = int(os.environ.get("MERGESYNC_SCHEDULES", "2000"))
 BATCH = 100
+REPLAYED = 30
 
 
 @pytest.mark.timeout(600)
@@ -24,7 +25,7 @@ def test_schedules(first: int) -> None:
     assert not failures
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_same_seed_same_trace(seed: int) -> None:
-    """A schedule can be run again exactly."""
-    assert run_schedule(seed).trace_hash == run_schedule(seed).trace_hash
+def test_same_seed_same_trace() -> None:
+    """A schedule can be run again exactly, also where sets have another order (500001 could not)."""
+    here = [run_schedule(seed).trace_hash for seed in range(REPLAYED)]
+    assert here == traces_elsewhere(REPLAYED, hash_seed=1) == traces_elsewhere(REPLAYED, hash_seed=2)
