@@ -506,6 +506,8 @@ class Application:
         for leaf, stamp in leaves_of(store.get_transaction_mergeable_changes()):
             if hlc_of(stamp) > store.latest_allowed_hlc():
                 self._world.fail("future", f"{path_id}: {leaf} {stamp} is merged")
+            if (token := token_in(stamp[0])) is not None:
+                self.tokens.latest.setdefault(token, hlc_of(stamp))
             group = self._groups.pop((path_id, leaf, token_in(stamp[0]) or ""), None)
             for other, hlc in {} if group is None else group.stamps.items():
                 if _stamp(store, other) < hlc:

@@ -204,14 +204,17 @@ class Lifetimes:
     def _written_so_far(self, path_id: str) -> set[str]:
         """What is there of a path, and what clients have written to it by now, as their stamps say.
 
-        What a clock that is fast has stamped later than now, and the server has never seen, may come again.
+        What a clock that is fast has stamped later than now, and is not in the store, may come again (docs/paths.md).
         """
         tokens, hub = self._application.tokens, self._world.replica(path_id)
         here = [] if hub is None or hub.store is None else list(leaves_of(hub.store.get_mergeable_content()))
         latest = encode_hlc(self._world.server_now() - 1, 0, "app")
         of_clients = {token for token, hlc in tokens.latest.items() if hlc <= latest and tokens.paths[token] == path_id}
         in_store = {token for _, stamp in here if (token := token_in(stamp[0])) is not None}
-        return (of_clients | in_store | set(tokens_in(self._stored(path_id)))) - self._defaults
+        stored = set(tokens_in(self._stored(path_id)))
+        if here:  # of what is stored, some may have been written over since
+            stored = {token for token in stored if tokens.latest.get(token, "") <= latest}
+        return (of_clients | in_store | stored) - self._defaults
 
     def _is_gone(self, path_id: str, dead: set[str]) -> None:
         self._application.tokens.dead |= dead
