@@ -58,15 +58,11 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     Args:
         draw_delay: how long, in seconds, the next piece of work in a thread takes.
-
-    Attributes:
-        unheard: how work in threads failed for which nobody waited any more, as whoever did was cancelled.
     """
 
     def __init__(self, draw_delay: Callable[[], float]) -> None:
         self._virtual = _VirtualSelector()
         self._draw_delay = draw_delay
-        self.unheard: list[Exception] = []
         super().__init__(self._virtual)
 
     def time(self) -> float:
@@ -81,18 +77,17 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         try:
             result = function(*arguments)
         except Exception as error:
-            self.call_later(self._draw_delay(), self._set_exception, future, error)
+            self.call_later(self._draw_delay(), _set_exception, future, error)
         else:
             self.call_later(self._draw_delay(), _set_result, future, result)
         return future
-
-    def _set_exception(self, future: asyncio.Future[Any], error: Exception) -> None:
-        if future.done():
-            self.unheard.append(error)
-        else:
-            future.set_exception(error)
 
 
 def _set_result(future: asyncio.Future[Any], result: Any) -> None:
     if not future.done():
         future.set_result(result)
+
+
+def _set_exception(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -183,8 +183,8 @@ def errors(world: World) -> Iterator[str]:
         if not isinstance(error, MergesyncError | OSError | sqlite3.Error) and not injected_only(error) | is_cancelled:
             yield f"errors: {type(error).__name__}: {error}"
     told = [error for error in world.errors if isinstance(error, LoadError | SaveError | OSError)]
-    unheard = sum(FULL in str(error) for error in world.loop.unheard)  # of reading what was wanted no more
-    if world.disk.failures > unheard and not world.server_died and not any(FULL in str(error) for error in told):
+    has_failed = world.disk.failures > world.unheard_failures and not world.server_died
+    if has_failed and not any(FULL in str(error) for error in told):
         yield "errors: a disk failed, and nobody was told"
     if world.has_cut and not any(isinstance(error, ConnectionLostError) for error in world.errors):
         yield "errors: links were cut, and nobody was told"

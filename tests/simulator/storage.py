@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -59,7 +60,12 @@ class _Watched(Persister):
             if holder is not self:
                 self.world.fail("double", f"{self.path_id}: loaded while another persister has it")
         durable = dict(self.world.durable.get(self.path_id or "", {}))
-        await super().load(initial_content)
+        failures = self.world.disk.failures
+        try:
+            await super().load(initial_content)
+        except asyncio.CancelledError:  # nobody wants to know any more what there is
+            self.world.unheard_failures += self.world.disk.failures - failures
+            raise
         loaded = stamps_in(self.store.get_mergeable_content())
         for leaf, hlc in durable.items():
             if loaded.get(leaf, "") < hlc:

@@ -160,6 +160,7 @@ class World:
         self.errors: list[Exception] = []
         self.unexpected: list[str] = []
         self.has_cut = False  # links to clients that live on
+        self.unheard_failures = 0  # of the disk, in loads that were cancelled
         self.server_died = False
         self.hears_strangers = False  # whether others than clients make stamps: a liar, a listener of the server
         self._trace = hashlib.sha256()
