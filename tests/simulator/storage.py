@@ -72,9 +72,9 @@ class _Watched(Persister):
                 self.world.fail("durable", f"{self.path_id}: {leaf} {hlc} was stored; {loaded.get(leaf)} is loaded")
 
     async def flush(self) -> None:
-        before = stamps_in(self.store.get_mergeable_content())
+        before, durable = stamps_in(self.store.get_mergeable_content()), self._durable()
         await super().flush()
-        self._note(before)
+        _note(durable, before)
 
     async def destroy(self) -> None:
         was_saving = self.is_auto_saving
@@ -109,12 +109,16 @@ class _Watched(Persister):
         if self.world.application is not None:
             self.world.application.stored(self.path_id or "", body)
         await super()._save(body)  # type: ignore[safe-super]
-        self._note(stamps_in(body))
+        _note(self._durable(), stamps_in(body))
 
-    def _note(self, stored: Durable) -> None:
-        known = self.world.durable.setdefault(self.path_id or "", {})
-        for leaf, hlc in stored.items():
-            known[leaf] = max(hlc, known.get(leaf, ""))
+    def _durable(self) -> Durable:
+        """What is stored, until it is removed."""
+        return self.world.durable.setdefault(self.path_id or "", {})
+
+
+def _note(durable: Durable, stored: Durable) -> None:
+    for leaf, hlc in stored.items():
+        durable[leaf] = max(hlc, durable.get(leaf, ""))
 
 
 class WatchedJsonPersister(_Watched, JsonFilePersister):
