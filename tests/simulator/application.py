@@ -120,7 +120,8 @@ class Application:
         self.calm = False
         self.there: dict[RoomClient, str] = {}
         self.bans: dict[tuple[str, str], float] = {}
-        self._admitted_before: dict[tuple[str, str], set[str]] = {}  # who is told of late may have come before the ban
+        # Of whom it is told late, as hooks have their turns, may have come before the ban, or (no path) the logout.
+        self._admitted_before: dict[tuple[str | None, str], set[str]] = {}
         self.refusals: dict[str, bool] = {}
         self.said: dict[str, dict[str, Any] | None] = {}
         self.has_rules = random.random() < 0.5
@@ -200,6 +201,7 @@ class Application:
     def revoke(self, name: str) -> None:
         """No token of somebody made so far is good any more."""
         self._revoked[name] = self._serial
+        self._admitted_before[None, name] = set(self.grants)
 
     def cell(self, client: Client, random: Random) -> str:
         """Something for a client to write; what is to become of it is said in it."""
@@ -308,7 +310,8 @@ class Application:
         name = _name_of(client)
         if client.id not in self.grants:
             self._world.fail("admit", f"{path_id}: {client.id} comes, and was not admitted")
-        if client.identity is not None and client.identity.data <= self._revoked.get(name, 0):
+        is_revoked = client.identity is not None and client.identity.data <= self._revoked.get(name, 0)
+        if is_revoked and client.id not in self._admitted_before[None, name]:
             self._world.fail("logout", f"{path_id}: {client.id} of {name} comes with a token that is not good any more")
         is_late = client.id in self._admitted_before.get((path_id, name), ())
         if self._world.loop.time() < self.bans.get((path_id, name), 0.0) and not is_late:
@@ -523,7 +526,9 @@ class Application:
         if mine:
             self.tokens.note_transaction(mine)
         for leaf in leaves.keys() - mine.keys():
-            self._mind_allowed(f"{client.path_id}: {client.name} gets {leaf}", token_in(leaves[leaf][0]))
+            token = token_in(leaves[leaf][0])
+            self._mind_allowed(f"{client.path_id}: {client.name} gets {leaf}", token)
+            self.tokens.told.add(token or "")
 
     def stored(self, path_id: str, body: Any) -> None:
         """Something is being stored."""

@@ -15,6 +15,7 @@ from mergesync import WsServer
 from mergesync.exceptions import LoadError, PathClosedError, PathExistsError, PersisterError, SaveError
 from mergesync.store.hlc import encode_hlc
 from mergesync.sync.admission import leaves_of
+from mergesync.types import MISSING
 
 from .tokens import token_in, tokens_in
 
@@ -284,7 +285,8 @@ class Lifetimes:
             yield f"ttl: {path_id}: it is there, {self._world.loop.time() - made.since} s after it was made"
         content = [] if hub is None or hub.store is None else leaves_of(hub.store.get_mergeable_content())
         here = {token_in(stamp[0]) for _, stamp in content}
-        if made.token in here or made.token in tokens_in(self._stored(path_id)):
+        is_there = made.token in here or made.token in tokens_in(self._stored(path_id))
+        if is_there and made.token not in self._application.tokens.told:  # else a client may have brought it again
             yield f"ttl: {path_id}: {made.token} is there, {self._world.loop.time() - made.since} s after it was made"
 
     def _mind_beginning(self, path_id: str, made: _Made) -> Iterator[str]:
@@ -293,5 +295,7 @@ class Lifetimes:
             return
         found = hub.store.get_cell("init", "1", "c")
         # Clients may bring what a path of former times began with, after a removal, or if the server has forgotten it.
-        if found != made.token and found not in self._defaults:
+        # If the application does not let that through it is deleted, which counts for more than what has no time.
+        is_deleted = found is MISSING and hub.store.get_stamp("init", "1", "c") is not None
+        if found != made.token and found not in self._defaults and not is_deleted:
             yield f"created: {path_id}: {found} is there, and it began with {made.token}"

@@ -107,8 +107,11 @@ class RoomSchedule(Schedule):
         on_path = () if server is None else server._switchboard.on_path.get(client.path_id, ())
         if not any(link.key in on_path for link in self.world.links_of(client)):
             return False
-        is_forgotten = self.lifetimes is not None and self.lifetimes.may_forget(client.path_id)
-        return not is_forgotten and not self.application.is_slow and self.world.ends_equal(client)
+        is_told_at_once = not self.application.is_slow and not self.is_removed(client.path_id)
+        return is_told_at_once and self.world.ends_equal(client)
+
+    def is_removed(self, path_id: str) -> bool:
+        return self.lifetimes is not None and self.lifetimes.may_forget(path_id)
 
     # --- what the application does
 

@@ -35,6 +35,7 @@ class Tokens:
 
     Attributes:
         allowed: those that an application has let through, or written itself: nobody but their writers may have others.
+        told: those that a client has got from others.
         dead: those that were written to a path before it was removed: nobody may have them any more.
         stamped: with which stamp a leaf was given one by a client.
         together: by leaf and token, the stamps of all leaves of the transaction.
@@ -44,6 +45,7 @@ class Tokens:
 
     def __init__(self) -> None:
         self.allowed: set[str] = set()
+        self.told: set[str] = set()
         self.dead: set[str] = set()
         self.stamped: dict[tuple[Leaf, str], str] = {}
         self.together: dict[tuple[Leaf, str], dict[Leaf, str]] = {}
