@@ -20,7 +20,7 @@ from unittest import mock
 from websockets.exceptions import InvalidStatus
 
 from mergesync import MergeableStore, WsServer
-from mergesync.exceptions import MergesyncError
+from mergesync.exceptions import MergesyncError, RefusedChangesError
 from mergesync.net import link as net_link
 from mergesync.net import lives as net_lives
 from mergesync.net import path as net_path
@@ -31,7 +31,7 @@ from mergesync.net.client import WsSynchronizer, create_ws_synchronizer
 from mergesync.persist import Persister, SqliteDatabase, poller, sqlite
 from mergesync.store.hlc import client_part, latest_allowed
 from mergesync.sync import hub, synchronizer
-from mergesync.sync.admission import Leaf, leaves_of
+from mergesync.sync.admission import Leaf, Reason, leaves_of
 from mergesync.sync.subprotocols import choose
 
 from .application import GUEST, Application, Grant
@@ -67,6 +67,7 @@ class Client:
         made: all that it has made.
         told_status: what the status listener heard last.
         connections: how often it went online.
+        is_behind: whether it has refused what others have, as being too far in the future.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Client:
     made: set[str] = field(default_factory=set)
     told_status: str = "offline"
     connections: int = 0
+    is_behind: bool = False
 
     @property
     def address(self) -> str:
@@ -321,7 +323,7 @@ class World:
             channel_id,
             wait=False,
             fragment_size=self.options.fragment_size,
-            on_ignored_error=self.report,
+            on_ignored_error=partial(self._report_of, client),
             token=None if self.application is None else partial(self.application.token_for, client),
             name=None if self.application is None else client.name,
         )
@@ -330,6 +332,10 @@ class World:
         client.told_status = client.synchronizer.status
         client.synchronizer.add_status_listener(lambda told_by, status: self._note_status(client, told_by, status))
         self.spawn(client.synchronizer.start_sync())
+
+    def _report_of(self, client: Client, error: Exception) -> None:
+        client.is_behind |= isinstance(error, RefusedChangesError) and Reason.FUTURE.value in error.reasons
+        self.report(error)
 
     def _note_status(self, client: Client, told_by: WsSynchronizer, status: str) -> None:
         if told_by is client.synchronizer:
@@ -373,17 +379,8 @@ class World:
         """Whether a client that is on its path is to end equal to the server."""
         grant = self.grant_of(client)
         is_let = self.application is None or (grant is not None and grant.ends_equal)
-        return is_let and not self._is_behind(client)
-
-    def _is_behind(self, client: Client) -> bool:
-        """Whether the clock of a TinyBase client is so slow that it refuses what others have.
-
-        That comes about although clocks are tame: those of clients of ours are off from the server's by how far they have
-        drifted since these were told its time.
-        """
-        latest = latest_allowed(client.clock.read(self.loop.time()))
-        others = (other for other in self.clients if client.is_stock and other.path_id == client.path_id)
-        return any(other.store.get_latest_hlc() > latest for other in others)
+        # Tame clocks add up: one that drifts after it was told the time, and that of a TinyBase client (632845).
+        return is_let and not (client.is_behind and client.is_stock and not self.options.has_far_clocks)
 
     def spawn(self, work: Awaitable[Any]) -> None:
         """Do something meanwhile; errors of mergesync are part of life, all others are not."""
