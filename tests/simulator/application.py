@@ -510,7 +510,7 @@ class Application:
             if hlc_of(stamp) > store.latest_allowed_hlc():
                 self._world.fail("future", f"{path_id}: {leaf} {stamp} is merged")
             if (token := token_in(stamp[0])) is not None:
-                self.tokens.latest.setdefault(token, hlc_of(stamp))
+                self.tokens.latest[token] = max(hlc_of(stamp), self.tokens.latest.get(token, ""))
             group = self._groups.pop((path_id, leaf, token_in(stamp[0]) or ""), None)
             for other, hlc in {} if group is None else group.stamps.items():
                 if _stamp(store, other) < hlc:

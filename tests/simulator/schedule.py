@@ -258,7 +258,8 @@ class Schedule:
         client.synchronizer = None
         self.world.clients.remove(client)
         same_hub = self.world.replica(client.path_id) is hub and hub.store is not None
-        if was_told_of and same_hub and not self.is_removed(client.path_id) and not links[0].is_troubled:
+        is_put_out = (links[0].server.close_reason or "").startswith("mergesync:")
+        if was_told_of and same_hub and not (is_put_out or self.is_removed(client.path_id) or links[0].is_troubled):
             held = oracles.stamps_of(hub.store)
             for leaf, hlc in had.items():
                 if held.get(leaf, "") < hlc:

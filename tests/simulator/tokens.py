@@ -39,7 +39,7 @@ class Tokens:
         dead: those that were written to a path before it was removed: nobody may have them any more.
         stamped: with which stamp a leaf was given one by a client.
         together: by leaf and token, the stamps of all leaves of the transaction.
-        latest: the greatest of these stamps; the first one, for what clients have not written.
+        latest: the greatest stamp of each, as its writer has made it, or a server has given it a newer one.
         paths: the path of each.
     """
 
