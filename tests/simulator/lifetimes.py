@@ -218,7 +218,10 @@ class Lifetimes:
         return (of_clients | in_store | stored) - self._defaults
 
     def _is_gone(self, path_id: str, dead: set[str]) -> None:
-        self._application.tokens.dead |= dead
+        server, tokens = self._world.server, self._application.tokens
+        life = None if server is None else server._life._lives.get(path_id)
+        born_after = "" if life is None else life.born_after
+        tokens.dead |= {token for token in dead if tokens.copies.get(token, "") <= born_after}
         self._pending.pop(path_id, None)
         self._world.unexpected += self._left_of(path_id)
 

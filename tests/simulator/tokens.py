@@ -40,6 +40,7 @@ class Tokens:
         stamped: with which stamp a leaf was given one by a client.
         together: by leaf and token, the stamps of all leaves of the transaction.
         latest: the greatest stamp of each, as its writer has made it, or a server has given it a newer one.
+        copies: the greatest stamp with which listeners of clients have written each once more.
         paths: the path of each.
     """
 
@@ -50,6 +51,7 @@ class Tokens:
         self.stamped: dict[tuple[Leaf, str], str] = {}
         self.together: dict[tuple[Leaf, str], dict[Leaf, str]] = {}
         self.latest: dict[str, str] = {}
+        self.copies: dict[str, str] = {}
         self.paths: dict[str, str] = {}
         self._count = 0
 
@@ -64,7 +66,10 @@ class Tokens:
         """A client has written these: wire forms and stamps."""
         stamps = {leaf: hlc for leaf, (_, hlc) in leaves.items()}
         for leaf, (wire, hlc) in leaves.items():
-            if (token := token_in(wire)) is not None and leaf[2] != COPIED:
+            if (token := token_in(wire)) is not None and leaf[2] == COPIED:
+                self.copies[token] = max(hlc, self.copies.get(token, ""))
+                self.dead.discard(token)
+            elif token is not None:
                 self.stamped[leaf, token] = hlc
                 self.latest[token] = max(hlc, self.latest.get(token, ""))
                 self.together[leaf, token] = stamps
