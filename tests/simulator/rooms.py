@@ -107,10 +107,10 @@ class RoomSchedule(Schedule):
         on_path = () if server is None else server._switchboard.on_path.get(client.path_id, ())
         if not any(link.key in on_path for link in self.world.links_of(client)):
             return False
-        is_told_at_once = not self.application.is_slow and not self.is_removed(client.path_id)
+        is_told_at_once = not self.application.is_slow and not self.may_be_removed(client.path_id)
         return is_told_at_once and self.world.ends_equal(client)
 
-    def is_removed(self, path_id: str) -> bool:
+    def may_be_removed(self, path_id: str) -> bool:
         return self.lifetimes is not None and self.lifetimes.may_forget(path_id)
 
     # --- what the application does
@@ -322,7 +322,7 @@ class RoomSchedule(Schedule):
         for client in list(self.world.clients):
             error = None if client.synchronizer is None else client.synchronizer.error
             is_told = isinstance(error, RefusedConnectionError) and error.status == _GONE_FOR_GOOD
-            may_be_late = self.lifetimes is not None and self.lifetimes.may_forget(client.path_id)
+            may_be_late = self.may_be_removed(client.path_id)
             if is_told and not may_be_late:
                 self.world.fail("code", f"{client.name} is told that {client.path_id} was removed, and it was not")
             # Before there is a socket, 410 is not the end: a client tries again, more and more seldom (docs/limits.md).

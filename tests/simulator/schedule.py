@@ -252,20 +252,19 @@ class Schedule:
             return
         if client.is_stock and not client.synchronizer._session._heard_server:
             return  # live because the answer is late, and it may be that there is nobody
-        had = dict(client.held)  # its listeners may write while it leaves
-        was_told_of = self.is_told_of(client)
+        was_told_of, had = self.is_told_of(client), dict(client.held)  # its listeners may write while it leaves
         await client.synchronizer.destroy()
         client.synchronizer = None
         self.world.clients.remove(client)
         same_hub = self.world.replica(client.path_id) is hub and hub.store is not None
         is_put_out = (links[0].server.close_reason or "").startswith("mergesync:")
-        if was_told_of and same_hub and not (is_put_out or self.is_removed(client.path_id) or links[0].is_troubled):
+        if was_told_of and same_hub and not (is_put_out or self.may_be_removed(client.path_id) or links[0].is_troubled):
             held = oracles.stamps_of(hub.store)
             for leaf, hlc in had.items():
                 if held.get(leaf, "") < hlc:
                     self.world.fail("left", f"{client.name} leaves, and nobody has its {leaf} {hlc}")
 
-    def is_removed(self, path_id: str) -> bool:
+    def may_be_removed(self, path_id: str) -> bool:
         """Whether a path may have been removed."""
         return False
 
